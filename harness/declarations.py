@@ -1,0 +1,67 @@
+"""What a loss, transform or algorithm declares about itself, so that a plan can refuse what cannot compose.
+
+A component states it in one class attribute, ``declares = Declares(...)``; without one the defaults hold.
+Reading a declaration costs no torch: this module imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Declares:
+    """Facts about a component that decide with which others it composes.
+
+    Attributes:
+        tasks: the tasks it fits, of ``classification`` and ``regression``.
+        per_batch: (loss) it exists per batch only and returns a scalar, so samples cannot be weighted (DMI).
+        soft_targets: (loss) it accepts (B, K) class probabilities as targets, as mixup makes them.
+        replaces: (algorithm) the loss whose computation it replaces by its own ``compute_losses`` (SOP: ``ce``).
+        needs_per_sample: it reads or weights the losses of single samples, so the loss must have them.
+        sample_state: it keeps a state row for each sample, so samples must keep their identity (no mixup).
+        mixes_samples: it blends samples, so that a target is soft and an index names no single sample.
+        perturbs_inputs: it changes inputs by a gradient, so inputs must be real-valued.
+        own_step: it replaces the training step (``train_step``), so hooks between forward and step do not fire for it.
+        uses_matrix: it needs a transition matrix, so the noise must have one unless a matrix is given.
+        views: the named augmented views it asks for through ``run.view``.
+        files: (dataset) what must lie under ``HARNESS_DATA``; ``harness data fetch`` knows how to get it.
+        classes: (dataset) the number of classes, where it does not depend on a parameter.
+        fixed_rate: (noise) what ``"noise.rate"`` means where the noise has no parameter ``rate`` (``none``: 0).
+        classes_for: (noise) how many classes a choice needs: ``{"map=mnist_cdr": 10}``.
+        refuses: names of components that it cannot stand beside, with the reason.
+    """
+
+    tasks: tuple[str, ...] = ("classification",)
+    per_batch: bool = False
+    soft_targets: bool = False
+    replaces: str | None = None
+    needs_per_sample: bool = False
+    sample_state: bool = False
+    mixes_samples: bool = False
+    perturbs_inputs: bool = False
+    own_step: bool = False
+    uses_matrix: bool = False
+    views: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    classes: int | None = None
+    fixed_rate: float | None = None
+    classes_for: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    refuses: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dictionary with the fields that differ from the defaults."""
+        plain = Declares()
+        changed = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {
+            key: (list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value)
+            for key, value in changed.items()
+            if value != getattr(plain, key)
+        }
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Declares:
+        """The inverse of :meth:`to_json`."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})

@@ -1,0 +1,226 @@
+"""Finding plugins: entry points of installed distributions, single files; what is broken is reported, the rest works.
+
+The entry-point group is ``harness``. First-party components come in through it like anyone's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from harness import hookspecs
+from harness.errors import HarnessError, did_you_mean
+from harness.registry import PLURALS, Component, Registry
+
+GROUP = "harness"
+DISTRIBUTION = "noisy-label-harness"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugin:
+    """One plugin as ``harness plugins`` lists it. ``error`` is empty for one that works."""
+
+    name: str
+    owner: str
+    place: str
+    error: str = ""
+    remedy: str = ""
+    components: int = 0
+
+
+class Host:
+    """The plugin manager, the registry that plugins filled, and the report on every plugin."""
+
+    def __init__(self, files: Sequence[Path] = ()) -> None:
+        self.registry = Registry()
+        self.manager = pluggy.PluginManager("harness")
+        self.manager.add_hookspecs(hookspecs)
+        self.plugins: list[Plugin] = []
+        self.files = tuple(files)
+        for entry_point in _entry_points():
+            self._admit_entry_point(entry_point)
+        for path in files:
+            self._admit_file(path)
+        self.registry.unavailable = {plugin.name: plugin.error for plugin in self.plugins if plugin.error}
+
+    @property
+    def hook(self) -> Any:
+        """The host hooks: ``host.hook.harness_trial_start(trial=trial)``."""
+        return self.manager.hook
+
+    def _admit_entry_point(self, entry_point: importlib.metadata.EntryPoint) -> None:
+        distribution = entry_point.dist
+        owner = f"{distribution.name} {distribution.version}" if distribution else "unknown distribution"
+        if (reason := _too_new(distribution)) is not None:
+            self._report(entry_point.name, owner, entry_point.value, reason, f"upgrade {DISTRIBUTION}")
+            return
+        try:
+            plugin = entry_point.load()
+        except Exception as error:
+            self._report(
+                entry_point.name, owner, entry_point.value, f"{type(error).__name__}: {error}", "mend or uninstall it"
+            )
+            return
+        self._admit(entry_point.name, owner, entry_point.value, plugin)
+
+    def _admit_file(self, path: Path) -> None:
+        if not path.is_file():
+            raise HarnessError("no such plugin file", str(path), "check --plugin or the suite's `plugins`")
+        try:
+            plugin = load_file(path)
+        except Exception as error:
+            self._report(path.stem, str(path), str(path), f"{type(error).__name__}: {error}", "mend the file")
+            return
+        self._admit(path.stem, str(path), str(path), plugin)
+
+    def _admit(self, name: str, owner: str, place: str, plugin: Any) -> None:
+        """Register a plugin's hooks and components; on any error nothing of it stays."""
+        needed = getattr(plugin, "HARNESS_REQUIRES", "")
+        if needed and not _satisfies(str(needed)):
+            reason = f"it needs harness {needed}, this is {harness_version()}"
+            self._report(name, owner, place, reason, f"upgrade {DISTRIBUTION}")
+            return
+        if (problem := _hook_problem(plugin)) is not None:
+            self._report(name, owner, place, problem, "see `harness.hookspecs` for hooks and their arguments")
+            return
+        try:
+            self.manager.register(plugin, name=f"{name} ({owner})")
+        except (pluggy.PluginValidationError, ValueError) as error:
+            self._report(name, owner, place, " ".join(str(error).split()), "mend the hook's name and arguments")
+            return
+        added: list[Component] = []
+        try:
+            for kind, plural in PLURALS.items():
+                self._call_registration(plugin, kind, plural, owner, added)
+        except Exception as error:
+            self.manager.unregister(plugin)
+            self._report(name, owner, place, f"{type(error).__name__}: {error}", "mend its registration hook")
+            return
+        for component in added:
+            self.registry.add(component)
+        self.plugins.append(Plugin(name, owner, place, components=len(added)))
+
+    def _call_registration(self, plugin: Any, kind: str, plural: str, owner: str, added: list[Component]) -> None:
+        def register(name: str, target: str | Callable[..., Any], *, version: str = "1") -> None:
+            if not isinstance(name, str) or not name or any(c.isspace() for c in name):
+                raise ValueError(f"a component's name is a word, got {name!r}")
+            if not isinstance(target, str) and not callable(target):
+                raise TypeError(f"{plural}.{name}: register a class, a function or 'module:name', got {target!r}")
+            if isinstance(target, str) and ":" not in target:
+                raise ValueError(f"{plural}.{name}: a lazy target reads 'module:name', got {target!r}")
+            added.append(Component(kind, name, target, str(version), owner))
+
+        others = [other for other in self.manager.get_plugins() if other is not plugin]
+        self.manager.subset_hook_caller(f"harness_register_{plural}", others)(register=register)
+
+    def _report(self, name: str, owner: str, place: str, error: str, remedy: str) -> None:
+        self.plugins.append(Plugin(name, owner, place, error, remedy))
+
+
+def _entry_points() -> list[importlib.metadata.EntryPoint]:
+    found = importlib.metadata.entry_points(group=GROUP)
+    ours = [e for e in found if e.dist is not None and e.dist.name == DISTRIBUTION]
+    return ours + sorted((e for e in found if e not in ours), key=lambda e: e.name)
+
+
+def _hook_problem(plugin: Any) -> str | None:
+    for name, value in inspect.getmembers(plugin, inspect.isroutine):
+        if name.startswith("harness_") and name not in hookspecs.HOST_HOOKS:
+            hint = did_you_mean(name, hookspecs.HOST_HOOKS)
+            return f"unknown hook {name!r}" + (f" ({hint})" if hint else "")
+        if name in hookspecs.HOST_HOOKS and not hasattr(value, "harness_impl"):
+            return f"hook {name!r} is not marked with @harness.hookimpl"
+    return None
+
+
+def _too_new(distribution: importlib.metadata.Distribution | None) -> str | None:
+    """Why an installed plugin's own requirement on the harness is not met, if so."""
+    if distribution is None or distribution.name == DISTRIBUTION:
+        return None
+    requirements = [r for r in distribution.requires or [] if r.lower().replace("_", "-").startswith(DISTRIBUTION)]
+    if not requirements:
+        return None
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for text in requirements:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            return f"its requirement {text!r} cannot be read"
+        if not requirement.specifier.contains(harness_version(), prereleases=True):
+            return f"it needs {requirement}, this is {harness_version()}"
+    return None
+
+
+def _satisfies(specifier: str) -> bool:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        return SpecifierSet(specifier).contains(harness_version(), prereleases=True)
+    except InvalidSpecifier:
+        return False
+
+
+@functools.cache
+def harness_version() -> str:
+    """Version of the installed distribution."""
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
+
+
+def load_file(path: Path) -> types.ModuleType:
+    """Import a single plugin file under a name of its own; an edited file is read anew."""
+    path = path.resolve()
+    name = f"harness_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    stamp = (path.stat().st_mtime_ns, path.stat().st_size)
+    module = sys.modules.get(name)
+    if module is not None and getattr(module, "__harness_stamp__", None) == stamp:
+        return module
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    module.__dict__["__harness_stamp__"] = stamp
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@functools.lru_cache(maxsize=8)
+def _host(files: tuple[tuple[Path, int], ...]) -> Host:
+    return Host([path for path, _ in files])
+
+
+def load_host(files: Iterable[str | Path] = ()) -> Host:
+    """The host with all installed plugins and the given single files; made once per set of files and their state."""
+    paths = [Path(file).expanduser().resolve() for file in files]
+    for path in paths:
+        if not path.is_file():
+            raise HarnessError("no such plugin file", str(path), "check --plugin or the suite's `plugins`")
+    return _host(tuple((path, path.stat().st_mtime_ns) for path in dict.fromkeys(paths)))
+
+
+def merge_environment(host: Host) -> dict[str, Any]:
+    """What plugins add to ``environment.json``."""
+    merged: dict[str, Any] = {}
+    for facts in reversed(host.hook.harness_collect_environment()):
+        if isinstance(facts, Mapping):
+            merged.update(facts)
+    return merged

@@ -1,0 +1,394 @@
+"""Components by kind and name: lazy factories, validated parameters, version, owner.
+
+A component registered by a string (``"my_package.losses:GCE"``) is not imported until a trial creates it. What listing
+and planning need (parameters, hooks, declarations, first line of the docstring) are its *facts*: read once by
+importing, then kept in a cache file under the digest of the component's source.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness import parameters as params
+from harness.declarations import Declares
+from harness.errors import ComponentError, HarnessError, unknown
+from harness.hookspecs import TRAINING_HOOKS
+
+PLURALS: dict[str, str] = {
+    "dataset": "datasets",
+    "noise": "noise",
+    "model": "models",
+    "transform": "transforms",
+    "loss": "losses",
+    "algorithm": "algorithms",
+    "executor": "executors",
+}
+KINDS: tuple[str, ...] = tuple(PLURALS)
+FACTS_SCHEMA = 3
+
+
+class Register(Protocol):
+    """What a ``harness_register_...`` hook is given."""
+
+    def __call__(self, name: str, target: str | Callable[..., Any], *, version: str = "1") -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What is known of a component without creating it."""
+
+    parameters: list[dict[str, Any]]
+    summary: str
+    doc: str
+    hooks: list[str]
+    declares: Declares
+    problems: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "declares": self.declares.to_json()}
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Facts:
+        return cls(**{**facts, "declares": Declares.from_json(facts["declares"])})
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """One registered component. A name that ends in ``:`` is a family; its factory takes the rest as ``variant``."""
+
+    kind: str
+    name: str
+    target: str | Callable[..., Any] = dataclasses.field(repr=False)
+    version: str
+    owner: str
+
+    @property
+    def label(self) -> str:
+        """How errors name it: ``losses.gce``."""
+        return f"{PLURALS[self.kind]}.{self.name}"
+
+    @property
+    def is_family(self) -> bool:
+        return self.name.endswith(":")
+
+    @property
+    def reference(self) -> str:
+        """``module:qualified name`` of the factory."""
+        return self.target if isinstance(self.target, str) else f"{self.target.__module__}:{self.target.__qualname__}"
+
+    def load(self) -> Callable[..., Any]:
+        """Import the factory.
+
+        Raises:
+            ComponentError: when the module or the name is not there, or importing fails.
+        """
+        if not isinstance(self.target, str):
+            return self.target
+        module_name, _, attribute = self.target.partition(":")
+        try:
+            found: Any = importlib.import_module(module_name)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except Exception as error:
+            raise ComponentError(
+                f"cannot be loaded from {self.target!r}: {type(error).__name__}: {error}",
+                self.label,
+                f"mend or remove its plugin ({self.owner})",
+            ) from error
+        if not callable(found):
+            raise ComponentError(f"{self.target!r} is not callable", self.label, "register a class or a function")
+        return found  # type: ignore[no-any-return]
+
+    def source(self) -> Path | None:
+        """The file that defines it, found without importing it."""
+        module_name = self.reference.partition(":")[0]
+        module = sys.modules.get(module_name)
+        if module is not None:
+            path = getattr(module, "__file__", None)
+            return Path(path) if path else None
+        try:
+            spec = importlib.util.find_spec(module_name)
+        except (ImportError, ValueError):
+            return None
+        return Path(spec.origin) if spec is not None and spec.origin else None
+
+    def digest(self) -> str:
+        """First 16 hex digits of the sha256 of the file that defines it; a change makes recorded trials stale."""
+        path = self.source()
+        return _file_digest(path) if path is not None and path.is_file() else ""
+
+
+class Registry:
+    """All components, by kind and name."""
+
+    def __init__(self) -> None:
+        self._components: dict[tuple[str, str], Component] = {}
+        self.clashes: dict[tuple[str, str], list[Component]] = {}
+        self.unavailable: dict[str, str] = {}
+        self._facts: dict[tuple[str, str], Facts] = {}
+        self._cache = FactsCache()
+
+    def add(self, component: Component) -> None:
+        """Register; a name taken by another owner is remembered as a clash, an error once somebody asks for it."""
+        key = (component.kind, component.name)
+        existing = self._components.get(key)
+        if existing is not None and existing.reference != component.reference:
+            self.clashes.setdefault(key, [existing]).append(component)
+            return
+        self._components[key] = component
+
+    def names(self, kind: str) -> list[str]:
+        """Registered names of a kind, sorted; families end in ``:``."""
+        self._check_kind(kind)
+        return sorted(name for k, name in self._components if k == kind)
+
+    def components(self, kind: str | None = None) -> list[Component]:
+        """Components of one kind or of all, by kind and name."""
+        kinds = KINDS if kind is None else (kind,)
+        return [self._components[(k, name)] for k in kinds for name in self.names(k)]
+
+    def find(self, kind: str, name: str) -> tuple[Component, str]:
+        """The component and its variant (empty unless ``name`` belongs to a family such as ``timm:``)."""
+        self._check_kind(kind)
+        if not isinstance(name, str):
+            raise ComponentError(f"a component's name is a string, got {name!r}", PLURALS[kind])
+        prefix, colon, variant = name.partition(":")
+        key = (kind, prefix + colon if variant else name)
+        if key in self.clashes:
+            owners = " and ".join(dict.fromkeys(component.owner for component in self.clashes[key]))
+            raise ComponentError(
+                f"{name!r} is registered by {owners}", PLURALS[kind], "uninstall one or rename its component"
+            )
+        component = self._components.get(key)
+        if component is None or (component.is_family and not variant):
+            hint = f"; plugins that failed to load: {', '.join(self.unavailable)}" if self.unavailable else ""
+            raise ComponentError(unknown(kind, name, self.names(kind)) + hint, PLURALS[kind])
+        return component, variant
+
+    def facts(self, component: Component) -> Facts:
+        """Facts of a component: from memory, from the cache file, or by importing it."""
+        key = (component.kind, component.name)
+        if key not in self._facts:
+            if isinstance(component.target, str):
+                digest = component.digest()
+                facts = self._cache.get(component.kind, component.target, digest)
+                if facts is None:
+                    facts = inspect_factory(component.kind, component.load())
+                    self._cache.put(component.kind, component.target, digest, facts)
+            else:
+                facts = inspect_factory(component.kind, component.target)
+            self._facts[key] = facts
+        return self._facts[key]
+
+    def validate(self, kind: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters of a component checked, with defaults filled in."""
+        component, variant = self.find(kind, name)
+        facts = self.facts(component)
+        if facts.problems:
+            raise ComponentError(facts.problems[0], component.label, f"mend its plugin ({component.owner})")
+        if component.is_family:
+            if "variant" in values:
+                raise ComponentError("'variant' is given by the name", component.label)
+            values = {**values, "variant": variant}
+        filled = params.validate(facts.parameters, values, component.label)
+        if component.is_family:
+            filled.pop("variant", None)
+        return filled
+
+    def create(self, kind: str, name: str, values: Mapping[str, Any], **context: Any) -> Any:
+        """Make a component.
+
+        Args:
+            kind: one of :data:`KINDS`.
+            name: its registered name.
+            values: its parameters, as a user writes them.
+            context: what the harness itself passes (a model's ``input_shape`` and ``num_outputs``).
+
+        Raises:
+            ComponentError: for an unknown name, a bad parameter, or a reference that only a setting can resolve.
+        """
+        component, variant = self.find(kind, name)
+        filled = self.validate(kind, name, values)
+        if component.is_family:
+            filled["variant"] = variant
+        for key, value in filled.items():
+            if value == params.NOISE_RATE:
+                raise ComponentError(
+                    f"parameter {key!r} refers to the noise rate of a setting", component.label, "give a number here"
+                )
+        factory = component.load()
+        if kind == "model":
+            accepted = inspect.signature(factory).parameters
+            missing = [key for key in ("input_shape", "num_outputs") if key in accepted and key not in context]
+            if missing:
+                raise ComponentError(
+                    f"a model needs {' and '.join(missing)}", component.label, "pass input_shape=(1, 28, 28), num_outputs=10"
+                )
+            filled.update({key: value for key, value in context.items() if key in accepted})
+        try:
+            return factory(**filled)
+        except HarnessError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise ComponentError(str(error), component.label) from error
+
+    def save_cache(self) -> None:
+        """Write the facts that this process had to import for."""
+        self._cache.save()
+
+    @staticmethod
+    def _check_kind(kind: str) -> None:
+        if kind not in KINDS:
+            raise ComponentError(unknown("kind", kind, KINDS))
+
+
+def inspect_factory(kind: str, factory: Callable[..., Any]) -> Facts:
+    """Read the facts of a factory that is already imported."""
+    parameters, problems = params.describe(factory)
+    doc = inspect.getdoc(factory) or ""
+    hooks: list[str] = []
+    declares = getattr(factory, "declares", None)
+    if declares is not None and not isinstance(declares, Declares):
+        problems.append("`declares` must be a harness.Declares")
+        declares = None
+    if inspect.isclass(factory) and kind in ("algorithm", "loss"):
+        hooks, more = inspect_hooks(factory)
+        problems += more
+        if kind == "algorithm" and not hooks and not problems:
+            problems.append("it implements no training hook")
+    if kind == "noise" and hasattr(factory, "transition_matrix"):
+        hooks = ["transition_matrix"]
+    return Facts(parameters, doc.partition("\n")[0], doc, hooks, declares or Declares(), problems)
+
+
+def inspect_hooks(owner: type) -> tuple[list[str], list[str]]:
+    """The training hooks that a class implements, and what is wrong with its methods."""
+    from harness import hookspecs
+
+    hooks: list[str] = []
+    problems: list[str] = []
+    for name in dir(owner):
+        method = getattr(owner, name)
+        if name.startswith("_") or not inspect.isroutine(method):
+            continue
+        if name in TRAINING_HOOKS:
+            allowed = list(inspect.signature(getattr(hookspecs, name)).parameters)
+            taken = list(inspect.signature(method).parameters)[1:]
+            wrong = [argument for argument in taken if argument not in allowed]
+            if wrong:
+                problems.append(f"hook {name!r} takes {wrong[0]!r}, which is none of its arguments {allowed}")
+            hooks.append(name)
+        else:
+            close = difflib.get_close_matches(name, TRAINING_HOOKS, n=1, cutoff=0.8)
+            if close and not hasattr(owner, close[0]):
+                problems.append(f"method {name!r} looks like a hook but is none (did you mean {close[0]!r}?)")
+    return hooks, problems
+
+
+_digests: dict[tuple[str, int, int], str] = {}
+
+
+def _file_digest(path: Path) -> str:
+    stat = path.stat()
+    key = (str(path), stat.st_mtime_ns, stat.st_size)
+    if key not in _digests:
+        _digests[key] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return _digests[key]
+
+
+class FactsCache:
+    """Facts of string-registered components in one JSON file, so that listing and planning import no torch.
+
+    The file lies under ``$HARNESS_CACHE`` (default ``~/.cache/noisy-label-harness``); losing it costs one import.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Any] | None = None
+        self._changed = False
+
+    @property
+    def path(self) -> Path:
+        return cache_folder() / f"facts-{FACTS_SCHEMA}.json"
+
+    def _load(self) -> dict[str, Any]:
+        if self._entries is None:
+            try:
+                self._entries = json.loads(self.path.read_text())
+            except (OSError, ValueError):
+                self._entries = {}
+        return self._entries
+
+    def get(self, kind: str, target: str, digest: str) -> Facts | None:
+        entry = self._load().get(f"{kind} {target}")
+        return Facts.from_json(entry["facts"]) if entry and digest and entry["digest"] == digest + _core() else None
+
+    def put(self, kind: str, target: str, digest: str, facts: Facts) -> None:
+        if digest:
+            self._load()[f"{kind} {target}"] = {"digest": digest + _core(), "facts": facts.to_json()}
+            self._changed = True
+
+    def save(self) -> None:
+        if not self._changed:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False, suffix=".tmp") as file:
+                json.dump(self._entries, file)
+            os.replace(file.name, self.path)
+        except OSError:
+            return  # a cache that cannot be written only costs time
+        self._changed = False
+
+
+_core_digest = ""
+
+
+def _core() -> str:
+    """Digest of the modules that decide what facts say; facts of an older harness are read anew."""
+    global _core_digest
+    if not _core_digest:
+        here = Path(__file__).parent
+        files = [here / name for name in ("registry.py", "parameters.py", "declarations.py", "hookspecs.py")]
+        _core_digest = hashlib.sha256("".join(map(_file_digest, files)).encode()).hexdigest()[:8]
+    return _core_digest
+
+
+def cache_folder() -> Path:
+    """``$HARNESS_CACHE``, else ``$XDG_CACHE_HOME/noisy-label-harness``, else ``~/.cache/noisy-label-harness``."""
+    if folder := os.environ.get("HARNESS_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "noisy-label-harness"
+
+
+def module_summary(module_name: str) -> str:
+    """First line of a module's docstring, read from its source without importing it."""
+    try:
+        spec = importlib.util.find_spec(module_name)
+        source = Path(spec.origin).read_text() if spec is not None and spec.origin else ""
+        return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    except (ImportError, OSError, SyntaxError, ValueError):
+        return ""
+
+
+def as_component(value: Any, where: str) -> tuple[str, dict[str, Any]]:
+    """``"gce"`` or ``{ name = "gce", q = 0.5 }`` as (name, parameters)."""
+    if isinstance(value, str):
+        return value, {}
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        return value["name"], {key: item for key, item in value.items() if key != "name"}
+    raise ComponentError(f"a component is a name or a table with a name, got {value!r}", where)
+
+

@@ -1,0 +1,436 @@
+"""Records: what an attempt leaves on disk, how it is claimed, and what a trial's folder says of its status.
+
+    results/trials/<trial id>/
+        trial.json                       what the submitter asked for
+        attempt-001/{claim.json, heartbeat, trial.json, environment.json, epochs.jsonl, timing.jsonl, result.json,
+                     log.txt, checkpoint.pt}
+        done.json                        which attempt finished the trial; written once, by whoever finishes first
+        retry.json                       attempts up to this number no longer count as failures
+
+Workers write records and nothing else. Whole files appear by rename, lines by appending; a torn last line is ignored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import platform
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import ClaimLost, ResultsError
+from harness.suite.trial import Trial
+
+RESULTS_SCHEMA = 1
+HEARTBEAT_S = 15.0
+DEAD_AFTER_S = 120.0
+Status = Literal["done", "failed", "running", "missing", "stale"]
+STATUSES: tuple[Status, ...] = ("done", "failed", "running", "missing", "stale")
+
+
+# --- files -------------------------------------------------------------------------------------------------------------
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file in one step: a reader sees the old content or the new, never a part."""
+    write_bytes(path, json.dumps(value, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step, through a temporary name in the same folder."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file, or ``None`` when it is absent or unreadable."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Append one JSON line with a single write."""
+    with open(path, "ab", buffering=0) as file:
+        file.write(json.dumps(value, allow_nan=False).encode() + b"\n")
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The complete JSON lines of a file; a torn last one is ignored."""
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return []
+    lines = []
+    for line in raw.split(b"\n")[:-1]:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+# --- the results folder ------------------------------------------------------------------------------------------------
+
+
+def open_results(folder: str | Path, *, create: bool = True) -> Path:
+    """The results folder, made and stamped with its schema when absent.
+
+    Raises:
+        ResultsError: when it cannot be made or written, or was written by a newer schema.
+    """
+    path = Path(folder).expanduser().absolute()
+    stamp = path / "version.json"
+    found = read_json(stamp)
+    if isinstance(found, Mapping) and int(found.get("schema", 0)) > RESULTS_SCHEMA:
+        raise ResultsError(
+            f"written by a newer harness (results schema {found['schema']}, this one knows {RESULTS_SCHEMA})",
+            str(path),
+            "upgrade noisy-label-harness or give another --results",
+        )
+    if create:
+        try:
+            (path / "trials").mkdir(parents=True, exist_ok=True)
+            (path / "suites").mkdir(exist_ok=True)
+            if found is None:
+                write_json(stamp, {"schema": RESULTS_SCHEMA})
+            if not os.access(path / "trials", os.W_OK):
+                raise PermissionError(13, "Permission denied")
+        except OSError as error:
+            raise ResultsError(
+                f"cannot be written ({error.strerror or error})", str(path), "mend its permissions or give another --results"
+            ) from None
+    return path
+
+
+def trial_folder(results: Path, trial_id: str) -> Path:
+    """The folder of one trial."""
+    return results / "trials" / trial_id
+
+
+def submit_trials(results: Path, trials: Iterable[Trial]) -> None:
+    """Write ``trial.json`` for trials about to run, so that a worker needs nothing but their ids."""
+    for trial in trials:
+        folder = trial_folder(results, trial.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "trial.json", trial.to_json())
+
+
+def read_trial(results: Path, trial_id: str) -> Trial:
+    """The trial that was submitted.
+
+    Raises:
+        ResultsError: when it is absent or its content does not match its id.
+    """
+    path = trial_folder(results, trial_id) / "trial.json"
+    found = read_json(path)
+    if found is None:
+        raise ResultsError("no such trial", str(path), "submit it with `harness run`")
+    try:
+        return Trial.from_json(found)
+    except (KeyError, ValueError) as error:
+        raise ResultsError(str(error), str(path), "remove the folder and run again") from None
+
+
+def attempts(folder: Path) -> list[Path]:
+    """A trial's attempts, oldest first."""
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.name.startswith("attempt-")]
+    except FileNotFoundError:
+        return []
+    return [folder / name for name in sorted(names)]
+
+
+# --- claims ------------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def boot_id() -> str:
+    """Identifies this boot and process namespace, so that a pid means the same process."""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    return ""
+
+
+def process_start(pid: int) -> float | None:
+    """When a live process started, in seconds since boot or the epoch; ``None`` when there is none (or a zombie)."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.Error:
+        return None
+
+
+def make_claim(job: str | None = None) -> dict[str, Any]:
+    """Who claims: host, process, start of the process, job."""
+    return {
+        "host": socket.gethostname(),
+        "boot": boot_id(),
+        "pid": os.getpid(),
+        "started": process_start(os.getpid()),
+        "job": job,
+        "claimed": time.time(),
+    }
+
+
+def is_alive(attempt: Path) -> bool:
+    """Whether the owner of an unfinished attempt may still be at work: its process lives (same machine), else its
+    heartbeat is young."""
+    if (attempt / "released").exists():
+        return False
+    claim = read_json(attempt / "claim.json")
+    if isinstance(claim, Mapping) and claim.get("boot") == boot_id() and boot_id():
+        started = process_start(int(claim["pid"]))
+        return started is not None and abs(started - float(claim["started"] or started)) < 1.0
+    try:
+        return time.time() - (attempt / "heartbeat").stat().st_mtime < DEAD_AFTER_S
+    except OSError:
+        return False
+
+
+@dataclasses.dataclass
+class Attempt:
+    """One claimed execution of a trial. The folder is this process's own; everything else is read only."""
+
+    results: Path
+    trial_id: str
+    path: Path
+    number: int
+
+    def __post_init__(self) -> None:
+        self.lost = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start_heartbeat(self) -> None:
+        """Touch the heartbeat in the background and watch for a later attempt."""
+
+        def beat() -> None:
+            while not self._stop.wait(HEARTBEAT_S):
+                try:
+                    os.utime(self.path / "heartbeat")
+                except OSError:
+                    self.lost.set()
+                if self.superseded():
+                    self.lost.set()
+
+        self._thread = threading.Thread(target=beat, name=f"heartbeat {self.trial_id}", daemon=True)
+        self._thread.start()
+
+    def superseded(self) -> bool:
+        """Whether a later attempt exists: then this one yields."""
+        return (self.path.parent / f"attempt-{self.number + 1:03d}").exists()
+
+    def release(self) -> None:
+        """Stop the heartbeat and say that the owner has let go."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        with contextlib.suppress(OSError):
+            (self.path / "released").touch()
+
+    def check(self) -> None:
+        """Raise :class:`ClaimLost` when a later attempt has taken over."""
+        if self.lost.is_set() or self.superseded():
+            self.lost.set()
+            raise ClaimLost(self.trial_id)
+
+    def finish(self, result: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+        """Write ``result.json``; a done result is written by one attempt of a trial only.
+
+        Raises:
+            ClaimLost: when another attempt has finished the trial or taken it over.
+        """
+        self.check()
+        if result["status"] == "done":
+            marker = self.path.parent / "done.json"
+            temporary = self.path / "done.tmp"
+            write_json(temporary, {"attempt": self.path.name, "digests": dict(digests)})
+            try:
+                os.link(temporary, marker)
+            except FileExistsError:
+                held = read_json(marker)
+                owner = held.get("attempt") if isinstance(held, Mapping) else None
+                if owner is not None and (self.path.parent / owner / "result.json").exists() and not self._reruns(owner):
+                    raise ClaimLost(self.trial_id) from None
+                os.replace(temporary, marker)
+            finally:
+                temporary.unlink(missing_ok=True)
+        write_json(self.path / "result.json", result)
+
+    def _reruns(self, owner: str) -> bool:
+        """Whether this attempt was claimed knowing that ``owner`` had finished (a stale trial run again)."""
+        return read_json(self.path / "claim.json").get("after") == owner
+
+
+def claim(results: Path, trial_id: str, *, job: str | None = None, rerun: bool = False) -> Attempt | None:
+    """Claim a trial by making its next attempt, in one atomic step.
+
+    Returns:
+        The attempt, or ``None`` when the trial is finished, failed for good, or somebody is at work on it.
+    """
+    folder = trial_folder(results, trial_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        past = attempts(folder)
+        finished = done_marker(folder)
+        if finished is not None and not rerun:
+            return None
+        if past and not (past[-1] / "result.json").exists() and is_alive(past[-1]):
+            return None
+        if past and not rerun and finished is None and _failed_for_good(folder, past):
+            return None
+        number = int(past[-1].name.removeprefix("attempt-")) + 1 if past else 1
+        temporary = folder / f".claim-{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        facts = {**make_claim(job), "after": finished["attempt"] if finished is not None else None}
+        write_json(temporary / "claim.json", facts)
+        (temporary / "heartbeat").touch()
+        target = folder / f"attempt-{number:03d}"
+        try:
+            os.rename(temporary, target)  # fails when another claim, never empty, has taken the name
+        except OSError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if target.exists():
+                continue
+            raise
+        for leftover in folder.glob(f".claim-{socket.gethostname()}-*"):
+            if time.time() - leftover.stat().st_mtime > DEAD_AFTER_S:
+                shutil.rmtree(leftover, ignore_errors=True)
+        return Attempt(results, trial_id, target, number)
+
+
+def done_marker(folder: Path) -> dict[str, Any] | None:
+    """What ``done.json`` says, when the attempt it names has its result."""
+    found = read_json(folder / "done.json")
+    if isinstance(found, dict) and (folder / str(found.get("attempt")) / "result.json").exists():
+        return found
+    return None
+
+
+def _failed_for_good(folder: Path, past: list[Path]) -> bool:
+    result = read_json(past[-1] / "result.json")
+    if not isinstance(result, Mapping) or result.get("status") != "failed":
+        return False
+    forgiven = read_json(folder / "retry.json")
+    number = int(past[-1].name.removeprefix("attempt-"))
+    return not (isinstance(forgiven, Mapping) and number <= int(forgiven["upto"]))
+
+
+def forgive(results: Path, trial_id: str) -> None:
+    """Let a failed trial run again (``harness retry``)."""
+    folder = trial_folder(results, trial_id)
+    past = attempts(folder)
+    if past:
+        write_json(folder / "retry.json", {"upto": int(past[-1].name.removeprefix("attempt-"))})
+
+
+def status_of(results: Path, trial_id: str, digests: Mapping[str, str] | None = None, *, exists: bool = True) -> Status:
+    """The status of a trial from its folder; ``stale`` when a component's source differs from the recorded digest."""
+    if not exists:
+        return "missing"
+    folder = trial_folder(results, trial_id)
+    marker = done_marker(folder)
+    if marker is not None:
+        past = attempts(folder)
+        if past and past[-1].name > marker["attempt"] and not (past[-1] / "result.json").exists() and is_alive(past[-1]):
+            return "running"
+        recorded = marker.get("digests", {})
+        if digests is not None and any(recorded.get(key, value) != value for key, value in digests.items()):
+            return "stale"
+        return "done"
+    past = attempts(folder)
+    if not past:
+        return "missing"
+    if (past[-1] / "result.json").exists():
+        return "failed" if _failed_for_good(folder, past) else "missing"
+    return "running" if is_alive(past[-1]) else "missing"
+
+
+def known_trials(results: Path) -> set[str]:
+    """Ids that have a folder."""
+    try:
+        return {entry.name for entry in os.scandir(results / "trials")}
+    except FileNotFoundError:
+        return set()
+
+
+def final_attempt(folder: Path) -> Path | None:
+    """The attempt that counts: the one that finished, else the latest."""
+    marker = done_marker(folder)
+    if marker is not None:
+        return folder / str(marker["attempt"])
+    past = attempts(folder)
+    return past[-1] if past else None
+
+
+def latest_checkpoint(folder: Path, before: int) -> tuple[Path, Path] | None:
+    """(attempt, checkpoint) of the newest earlier attempt that has one and did not finish."""
+    for attempt in reversed(attempts(folder)):
+        number = int(attempt.name.removeprefix("attempt-"))
+        if number >= before:
+            continue
+        if (attempt / "result.json").exists():
+            return None
+        if (attempt / "checkpoint.pt").exists():
+            return attempt, attempt / "checkpoint.pt"
+    return None
+
+
+def environment_facts() -> dict[str, Any]:
+    """Machine and versions, as far as they need no torch."""
+    import importlib.metadata
+
+    versions = {}
+    for name in ("noisy-label-harness", "torch", "torchvision", "timm", "numpy", "pluggy", "pydantic"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "versions": versions,
+        "commit": code_commit(),
+    }
+
+
+@functools.cache
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+@functools.cache
+def code_commit() -> str | None:
+    """The git commit of the harness's own checkout, with ``-dirty`` when files differ; ``None`` outside one."""
+    import subprocess
+
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        options = {"cwd": root, "capture_output": True, "text": True, "timeout": 10, "check": True}
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], **options).stdout.strip()  # type: ignore[call-overload]
+        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **options).stdout  # type: ignore[call-overload]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}-dirty" if changed.strip() else str(commit)

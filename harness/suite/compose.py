@@ -1,0 +1,100 @@
+"""Which loss, transforms and algorithms may stand in one stack: decided from their declarations when a plan is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+from harness.declarations import Declares
+from harness.errors import StackError
+
+BETWEEN = ("before_forward", "after_forward", "compute_losses", "after_losses", "after_backward", "after_step")
+"""Hooks that never fire when an algorithm replaces the whole training step."""
+SINGLE = {"compute_losses": "computes the losses", "train_step": "replaces the training step", "predict": "predicts"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What composition needs to know of one component."""
+
+    name: str
+    hooks: tuple[str, ...]
+    declares: Declares
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.hooks))
+
+
+def check_stack(loss: Part, algorithms: Sequence[Part], task: str | None = None) -> None:
+    """Refuse a stack that cannot compose.
+
+    Args:
+        loss: the loss.
+        algorithms: the algorithms in the stack's order.
+        task: the data set's task, where known.
+
+    Raises:
+        StackError: with the reason and what to use instead.
+    """
+    _check(loss, tuple(algorithms), task)
+
+
+@functools.lru_cache(maxsize=4096)
+def _check(loss: Part, algorithms: tuple[Part, ...], task: str | None) -> None:
+    names = [part.name for part in algorithms]
+    for name in names:
+        if names.count(name) > 1:
+            raise StackError(f"algorithm {name!r} stands twice in the stack", remedy="name it once")
+    if task is not None:
+        for part, kind in ((loss, "loss"), *((a, "algorithm") for a in algorithms)):
+            if task not in part.declares.tasks:
+                fits = " and ".join(part.declares.tasks)
+                raise StackError(f"{kind} {part.name!r} is for {fits}, the data set is for {task}", remedy=f"choose a {kind} for {task}")
+    for hook, does in SINGLE.items():
+        holders = [part.name for part in algorithms if hook in part.hooks]
+        if len(holders) > 1:
+            raise StackError(f"both {holders[0]!r} and {holders[1]!r}: each {does}", remedy="use one of them")
+    for part in algorithms:
+        _check_algorithm(part, loss, algorithms)
+
+
+def _check_algorithm(part: Part, loss: Part, algorithms: tuple[Part, ...]) -> None:
+    declares = part.declares
+    if "compute_losses" in part.hooks and declares.replaces != loss.name:
+        if declares.replaces is None:
+            raise StackError(f"algorithm {part.name!r} computes losses without declaring which loss it replaces", remedy="declares = Declares(replaces='ce')")
+        raise StackError(
+            f"algorithm {part.name!r} replaces the loss {declares.replaces!r} and cannot stand on {loss.name!r}",
+            remedy=f"use loss = {declares.replaces!r}",
+        )
+    if loss.declares.per_batch and declares.needs_per_sample:
+        raise StackError(
+            f"algorithm {part.name!r} weights or ranks the losses of samples, and loss {loss.name!r} exists per batch only",
+            remedy="choose a per-sample loss",
+        )
+    if declares.mixes_samples:
+        keepers = [other.name for other in (loss, *algorithms) if other.declares.sample_state]
+        if keepers:
+            raise StackError(
+                f"algorithm {part.name!r} mixes samples, and {keepers[0]!r} keeps a state for each sample", remedy="use one of them"
+            )
+        replacing = [other for other in algorithms if "compute_losses" in other.hooks]
+        judge = replacing[0] if replacing else loss
+        if not judge.declares.soft_targets:
+            raise StackError(
+                f"algorithm {part.name!r} makes soft targets, which {judge.name!r} does not take", remedy="choose another loss"
+            )
+    if declares.own_step:
+        for other in algorithms:
+            idle = [hook for hook in other.hooks if hook in BETWEEN]
+            if other is not part and idle:
+                raise StackError(
+                    f"algorithm {part.name!r} replaces the training step, so {idle[0]!r} of {other.name!r} would never fire",
+                    remedy="use one of them",
+                )
+        if loss.declares.per_batch:
+            raise StackError(f"algorithm {part.name!r} selects samples, and loss {loss.name!r} exists per batch only", remedy="choose a per-sample loss")
+    for other in (loss, *algorithms):
+        if other.name in declares.refuses:
+            raise StackError(f"algorithm {part.name!r} cannot stand with {other.name!r}: {declares.refuses[other.name]}", remedy="use one of them")

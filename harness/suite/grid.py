@@ -1,0 +1,73 @@
+"""Products: lists in a setting become axes of the grid, unless the parameter itself takes a list."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness.errors import HarnessError, SuiteError
+from harness.parameters import accepts_list
+from harness.registry import Registry, as_component
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One component with the parameters that the user wrote and the ones that hold with defaults filled in."""
+
+    name: str
+    version: str
+    written: Mapping[str, Any]
+    params: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "version": self.version, "params": dict(self.params)}
+
+    @property
+    def label(self) -> str:
+        """``symmetric 0.4``: the name and what the user wrote besides it."""
+        return " ".join([self.name, *(_label(key, value) for key, value in self.written.items())])
+
+
+def _label(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return key if value else f"not {key}"
+    text = "-".join(map(str, value)) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
+    return text if key in ("rate", "map", "labels", "hidden") else f"{key}={text}"
+
+
+def component_axis(registry: Registry, kind: str, value: Any, where: str) -> list[Choice]:
+    """All components that a setting's value stands for: a name, a table whose lists are axes, or a list of those.
+
+    Raises:
+        SuiteError: naming the key, for an unknown component or a bad parameter.
+    """
+    choices: list[Choice] = []
+    for position, item in enumerate(value if isinstance(value, list) else [value]):
+        place = f"{where}[{position}]" if isinstance(value, list) else where
+        try:
+            name, written = as_component(item, "")
+            component, _ = registry.find(kind, name)
+            trees = {parameter["name"]: parameter["type"] for parameter in registry.facts(component).parameters}
+            for combination in product(written, {key for key, tree in trees.items() if accepts_list(tree)}):
+                filled = registry.validate(kind, name, combination)
+                choices.append(Choice(name, component.version, combination, filled))
+        except HarnessError as error:
+            raise SuiteError(f"{error.where}: {error.what}" if error.where else error.what, place, error.remedy) from None
+    if not choices:
+        raise SuiteError("the list is empty", where, f"name at least one {kind}")
+    return choices
+
+
+def product(table: Mapping[str, Any], takes_list: set[str] | frozenset[str] = frozenset()) -> Iterator[dict[str, Any]]:
+    """Every combination of a table whose list values are axes.
+
+    A key in ``takes_list`` is an axis only when its value is a list of lists. An empty list is no axis and gives nothing.
+    """
+    axes = []
+    for key, value in table.items():
+        is_axis = isinstance(value, list) and (key not in takes_list or all(isinstance(item, list) for item in value))
+        axes.append([(key, item) for item in value] if is_axis else [(key, value)])
+    for combination in itertools.product(*axes):
+        yield dict(combination)

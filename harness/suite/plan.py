@@ -1,0 +1,239 @@
+"""The plan: the trials of a suite with their status, and how long the missing ones will take."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import SuiteError
+from harness.results.records import (
+    STATUSES,
+    Status,
+    final_attempt,
+    known_trials,
+    read_json,
+    read_lines,
+    status_of,
+    trial_folder,
+    write_json,
+)
+from harness.suite.load import Entry, Suite, Template
+from harness.suite.select import matches, parse_selection
+from harness.suite.trial import Trial, digest
+
+
+@dataclasses.dataclass
+class PlannedTrial:
+    """A trial of the suite and where it stands."""
+
+    entry: Entry
+    status: Status
+    seconds: float | None = None
+    """What it is expected to take, where recorded trials tell."""
+
+    @property
+    def trial(self) -> Trial:
+        return self.entry.trial
+
+    @property
+    def id(self) -> str:
+        return self.entry.trial.id
+
+
+@dataclasses.dataclass
+class Plan:
+    """The trials of a suite with their status.
+
+    Attributes:
+        trials: in the order in which they are to run.
+        waiting: compared trials that a search has not chosen parameters for yet.
+        chosen: what a search chose, by (method, setting).
+        notes: what a reader should know (unequal numbers of tries).
+    """
+
+    suite: Suite
+    results: Path
+    trials: list[PlannedTrial]
+    waiting: int = 0
+    chosen: dict[tuple[str, str], Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def counts(self) -> dict[Status, int]:
+        """How many trials have each status."""
+        found = Counter(planned.status for planned in self.trials)
+        return {status: found[status] for status in STATUSES}
+
+    def select(self, *statuses: Status) -> list[PlannedTrial]:
+        """The trials that have one of the statuses."""
+        return [planned for planned in self.trials if planned.status in statuses]
+
+    def remaining_seconds(self, workers: int = 1) -> float | None:
+        """Time that the missing and running trials will take on ``workers`` processes; ``None`` when nothing tells."""
+        times = [planned.seconds for planned in self.select("missing", "running")]
+        known = [seconds for seconds in times if seconds is not None]
+        if not known:
+            return 0.0 if not times else None
+        return (sum(known) + (len(times) - len(known)) * statistics.mean(known)) / max(1, workers)
+
+    def manifest(self) -> dict[str, Any]:
+        """Which trial is which method, setting and seed: display names are not in a trial's id."""
+        tries = {method.name: len(method.candidates) for method in self.suite.methods}
+        return {
+            "suite": self.suite.name,
+            "file": self.suite.path.name,
+            "description": self.suite.table.description,
+            "comparable": self.suite.comparable,
+            "methods": [method.name for method in self.suite.methods],
+            "settings": [setting.name for setting in self.suite.settings],
+            "seeds": list(self.suite.table.seeds),
+            "tries": tries,
+            "trials": [
+                {
+                    "id": planned.id,
+                    "method": planned.entry.method,
+                    "setting": planned.entry.setting,
+                    "seed": planned.entry.seed,
+                    "oracle": planned.entry.oracle,
+                    "tuning": planned.entry.tuning,
+                    "candidate": planned.entry.candidate,
+                }
+                for planned in self.trials
+            ],
+        }
+
+
+def make_plan(suite: Suite, results: Path, selections: Sequence[str] = ()) -> Plan:
+    """The plan of a suite against a results folder.
+
+    Args:
+        suite: a loaded suite.
+        results: the results folder; it need not exist.
+        selections: only trials that one of these selects, such as ``method=CDR*,noise.rate=0.4``.
+
+    Raises:
+        SuiteError: for a selection that cannot be read or selects nothing.
+    """
+    clauses = [parse_selection(text) for text in selections]
+    existing = known_trials(results)
+    plan = Plan(suite, results, [])
+    entries = [*_tuning(suite), *suite.entries()]
+    chosen, waiting = _choose(suite, results)
+    plan.waiting = waiting
+    plan.chosen = {(t.method.name, t.setting.name): t.candidate or {} for t in chosen}
+    entries += [template.entry(seed) for seed in suite.table.seeds for template in chosen]
+    if clauses:
+        known = {key for entry in entries[:1] for key in entry.view} | {key for e in entries for key in _keys(e)}
+        entries = [e for e in entries if any(matches(c, e.view, known) for c in clauses)]
+        if not entries:
+            raise SuiteError("selects none of the suite's trials", f"--select {' '.join(selections)}", "`harness plan` lists them")
+    for entry in entries:
+        trial = entry.trial
+        status = status_of(results, trial.id, trial.options["digests"], exists=trial.id in existing)
+        plan.trials.append(PlannedTrial(entry, status))
+    estimate(plan)
+    searching = {name: len(m.candidates) for m in suite.methods if m.table.search for name in [m.name]}
+    if len(set(searching.values())) > 1:
+        tries = ", ".join(f"{name} {count}" for name, count in searching.items())
+        plan.notes.append(f"the searching methods have unequal numbers of tries ({tries}), which favours the larger")
+    suite.host.hook.harness_plan_modify(plan=plan)
+    return plan
+
+
+def _keys(entry: Entry) -> tuple[str, ...]:
+    return tuple(entry.view)
+
+
+def _tuning(suite: Suite) -> list[Entry]:
+    return [
+        template.entry(seed, tuning=True)
+        for seed in suite.table.tuning_seeds
+        for method, setting in suite.pairs()
+        if method.table.search
+        for template in suite.templates(method, setting)
+    ]
+
+
+def _choose(suite: Suite, results: Path) -> tuple[list[Template], int]:
+    """For every searching method and setting: the candidate with the best mean noisy-validation score at the last
+    epoch over the tuning seeds (the first of equals; regression: the lowest loss), once all are done or failed."""
+    chosen: list[Template] = []
+    waiting = 0
+    for method, setting in suite.pairs():
+        if not method.table.search:
+            continue
+        scored: list[tuple[float, Template]] = []
+        finished = True
+        for template in suite.templates(method, setting):
+            scores = []
+            for seed in suite.table.tuning_seeds:
+                found = _validation(results, template.entry(seed).trial)
+                if found is None:
+                    finished = False
+                elif found:
+                    scores += found
+            if len(scores) == len(suite.table.tuning_seeds):
+                scored.append((statistics.mean(scores), template))
+        if finished and scored:
+            chosen.append(max(scored, key=lambda pair: pair[0])[1])
+        elif not finished:
+            waiting += len(suite.table.seeds)
+    return chosen, waiting
+
+
+def _validation(results: Path, trial: Trial) -> list[float] | None:
+    """The noisy-validation score of a finished trial; empty for a failed one, ``None`` for one still to run."""
+    attempt = final_attempt(trial_folder(results, trial.id))
+    result = read_json(attempt / "result.json") if attempt is not None else None
+    if result is None:
+        return None
+    metrics = result.get("metrics", {})
+    if (value := metrics.get("validation_accuracy", {}).get("last")) is not None:
+        return [float(value)]
+    if (value := metrics.get("validation_loss", {}).get("last")) is not None:
+        return [-float(value)]
+    return []
+
+
+def estimate(plan: Plan) -> None:
+    """Expected seconds of trials that are not done, from recorded ones: the same method and setting, else the mean of
+    the setting's methods, scaled by epochs."""
+    rates: dict[tuple[str, str], list[float]] = defaultdict(list)
+    by_setting: dict[str, list[float]] = defaultdict(list)
+    todo = [planned for planned in plan.trials if planned.status in ("missing", "running")]
+    if not todo:
+        return
+    for planned in plan.trials:
+        key = (planned.entry.method, planned.entry.setting)
+        if planned.status in ("done", "stale") and len(rates[key]) < 3:
+            seconds = seconds_per_epoch(plan.results, planned.id)
+            if seconds is not None:
+                rates[key].append(seconds)
+                by_setting[planned.entry.setting].append(seconds)
+    everything = [value for values in by_setting.values() for value in values]
+    for planned in todo:
+        known = rates.get((planned.entry.method, planned.entry.setting)) or by_setting.get(planned.entry.setting) or everything
+        if known:
+            planned.seconds = statistics.mean(known) * planned.trial.identity["training"]["epochs"]
+
+
+def seconds_per_epoch(results: Path, trial_id: str) -> float | None:
+    """Mean seconds of an epoch with its evaluation, from ``timing.jsonl``."""
+    attempt = final_attempt(trial_folder(results, trial_id))
+    lines = read_lines(attempt / "timing.jsonl") if attempt is not None else []
+    times = [float(line["train_seconds"]) + float(line["evaluation_seconds"]) for line in lines]
+    return statistics.mean(times) if times else None
+
+
+def write_manifest(plan: Plan) -> Path:
+    """Write the suite's manifest under ``suites/<suite>/<digest>.json`` and return its path."""
+    manifest = plan.manifest()
+    path = plan.results / "suites" / plan.suite.slug / f"{digest(manifest)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        write_json(path, manifest)
+    path.touch()
+    return path

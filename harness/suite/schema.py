@@ -1,0 +1,153 @@
+"""The tables of a suite file and their keys, as pydantic models: the one place that says what a suite may contain."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import SuiteError, unknown
+from harness.parameters import explain
+
+
+class Table(BaseModel):
+    """A TOML table: unknown keys are errors, types are strict."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class SuiteTable(Table):
+    """``[suite]``: what the suite is called and which seeds every method faces."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/ -]*$", description="name of the suite")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, description="seeds of the compared trials")
+    tuning_seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        default=[], description="seeds on which `search` chooses; never those of the comparison"
+    )
+    plugins: list[str] = Field(default=[], description="single-file plugins, beside the suite")
+    exclude: list[str | dict[str, Any]] = Field(default=[], description="selections left out of methods x settings")
+    description: str = Field(default="", description="what the suite is for")
+    unavailable: str = Field(default="", description="why this suite cannot run yet, if so")
+
+
+class TrainingTable(Table):
+    """``[training]``: the budget; settings and methods may override it."""
+
+    epochs: Annotated[int, Field(ge=1)] = Field(default=20, description="passes over the training data")
+    batch_size: Annotated[int, Field(ge=1)] = Field(default=128, description="nominal mini-batch size")
+    optimizer: dict[str, Any] | str = Field(
+        default={"name": "sgd", "lr": 0.05, "momentum": 0.9}, description="optimizer table; see `harness schema`"
+    )
+    schedule: dict[str, Any] | str = Field(default="constant", description="learning-rate schedule table")
+    clip: Annotated[float, Field(gt=0)] | None = Field(default=None, description="gradient norm is clipped to this")
+    validation: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="share of the noisy training data held out; the setting's, never a method's"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(default="float32", description="autocast type of the forward pass")
+
+
+class EvaluationTable(Table):
+    """``[evaluation]``: what is measured besides test and validation at every epoch."""
+
+    train_every: Annotated[int, Field(ge=1)] = Field(default=5, description="epochs between train-set metrics")
+    fgsm: list[Annotated[float, Field(ge=0)]] = Field(
+        default=[], description="FGSM epsilons in standardised units, for the last and the selected state"
+    )
+
+
+class ExecutionTable(Table):
+    """``[execution]``: how trials run; nothing here changes a result, so nothing here is in a trial's id."""
+
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:1")
+    threads: Annotated[int, Field(ge=1)] = Field(default=1, description="torch threads of a CPU trial")
+    timeout_s: Annotated[float, Field(gt=0)] | None = Field(default=None, description="a trial is failed after this")
+    keep: bool = Field(default=False, description="keep the selected and last states for `harness evaluate`")
+    checkpoint_epochs: Annotated[int, Field(ge=1)] | None = Field(default=None, description="epochs between checkpoints")
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(default=5.0, description="minutes between checkpoints")
+    compile: bool = Field(default=False, description="torch.compile the model")
+    channels_last: bool = Field(default=False, description="channels-last memory format")
+
+
+class AugmentTable(Table):
+    """``augment`` of a setting: batched augmentation on the device."""
+
+    crop: Annotated[int, Field(ge=0)] = Field(default=0, description="random crop after zero padding by this")
+    flip: bool = Field(default=False, description="random horizontal flip")
+    cutout: Annotated[int, Field(ge=0)] = Field(default=0, description="side of a zeroed square")
+
+
+class SettingTable(Table):
+    """``[[setting]]``: what every method faces. Lists expand to their product."""
+
+    dataset: Any = Field(description="data set, or a list of them")
+    model: Any = Field(description="model, or a list of them")
+    noise: Any = Field(default="none", description="label noise, or a list of them")
+    name: str | None = Field(default=None, description="display name; made from the parts when absent")
+    augment: Any = Field(default={}, description="augmentation table, or a list of them")
+    normalize: Any = Field(default="channel", description="'channel', 'scalar' or 'none': how inputs are standardised")
+    subset: Any = Field(default=None, description="number of training samples kept, drawn by the split's stream")
+    training: dict[str, Any] = Field(default={}, description="overrides of [training]")
+    evaluation: dict[str, Any] = Field(default={}, description="overrides of [evaluation]")
+    exclude: list[str | dict[str, Any]] = Field(default=[], description="combinations taken out")
+
+
+class WhenTable(Table):
+    """``[[method.when]]``: overrides of a method where a selection of settings holds."""
+
+    select: str = Field(description="selection of settings, such as noise.name=asymmetric")
+    loss: Any = Field(default=None, description="loss")
+    transforms: Any = Field(default=None, description="transforms, in order")
+    algorithms: Any = Field(default=None, description="algorithms, in order")
+    optimizer: dict[str, Any] | str | None = Field(default=None, description="optimizer; without a name it is merged")
+    schedule: dict[str, Any] | str | None = Field(default=None, description="schedule; without a name it is merged")
+    epochs: Annotated[int, Field(ge=1)] | None = Field(default=None, description="epochs")
+    batch_size: Annotated[int, Field(ge=1)] | None = Field(default=None, description="batch size")
+    clip: Annotated[float, Field(gt=0)] | None = Field(default=None, description="gradient-norm clip")
+
+
+class MethodTable(Table):
+    """``[[method]]``: what is compared."""
+
+    name: str = Field(min_length=1, max_length=80, description="display name")
+    loss: Any = Field(default="ce", description="loss: a name, or a table with name and parameters")
+    transforms: Any = Field(default=[], description="transforms, in order")
+    algorithms: Any = Field(default=[], description="algorithms, in order")
+    optimizer: dict[str, Any] | str | None = Field(default=None, description="optimizer; without a name it is merged")
+    schedule: dict[str, Any] | str | None = Field(default=None, description="schedule; without a name it is merged")
+    epochs: Annotated[int, Field(ge=1)] | None = Field(default=None, description="epochs")
+    batch_size: Annotated[int, Field(ge=1)] | None = Field(default=None, description="batch size")
+    clip: Annotated[float, Field(gt=0)] | None = Field(default=None, description="gradient-norm clip")
+    when: list[Any] = Field(default=[], description="overrides for selected settings")
+    search: dict[str, list[Any]] = Field(default={}, description="candidates by key, chosen on tuning_seeds")
+
+
+TABLES: dict[str, type[Table]] = {
+    "suite": SuiteTable,
+    "training": TrainingTable,
+    "evaluation": EvaluationTable,
+    "execution": ExecutionTable,
+    "setting": SettingTable,
+    "method": MethodTable,
+}
+
+
+def parse(model: type[Table], value: Any, where: str) -> Any:
+    """``value`` as ``model``.
+
+    Raises:
+        SuiteError: with file and key of the first problem.
+    """
+    if not isinstance(value, dict):
+        raise SuiteError(f"should be a table, got {value!r}", where)
+    for key in value:
+        if key not in model.model_fields:
+            remedy = ""
+            if model in (MethodTable, WhenTable) and key in ("validation", "training", "evaluation", "augment"):
+                what = f"a method may not set {key!r}: every method faces the same validation, data and evaluation"
+                raise SuiteError(what, where, "set it in [training] or in a [[setting]]")
+            raise SuiteError(unknown("key", key, model.model_fields), where, remedy)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        key, words = explain(error)
+        raise SuiteError(words, f"{where}.{key}" if key else where) from None

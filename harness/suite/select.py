@@ -1,0 +1,131 @@
+"""The one override grammar: ``--set training.epochs=1`` and ``--select "method=CDR*,noise.rate=0.4"``."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from harness.errors import SuiteError, unknown
+
+_CLAUSE = re.compile(r"^\s*([A-Za-z_][\w.:-]*)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Clause:
+    """``key operator value``; a value may hold alternatives (``0.2|0.4``) and, for ``=`` and ``!=``, wildcards."""
+
+    key: str
+    operator: str
+    value: str
+
+    def holds(self, found: Any) -> bool:
+        alternatives = self.value.split("|")
+        if self.operator in ("=", "!="):
+            equal = any(_equal(found, alternative) for alternative in alternatives)
+            return equal if self.operator == "=" else not equal
+        try:
+            left, right = float(found), float(self.value)
+        except (TypeError, ValueError):
+            return False
+        return {"<": left < right, ">": left > right, "<=": left <= right, ">=": left >= right}[self.operator]
+
+
+def _equal(found: Any, wanted: str) -> bool:
+    if isinstance(found, bool) or found is None:
+        return str(found).lower() == wanted.lower()
+    if isinstance(found, (int, float)):
+        try:
+            return float(found) == float(wanted)
+        except ValueError:
+            return False
+    if isinstance(found, (list, tuple)):
+        return any(_equal(item, wanted) for item in found)
+    return fnmatch.fnmatchcase(str(found), wanted)
+
+
+def parse_selection(text: str | Mapping[str, Any], where: str = "--select") -> tuple[Clause, ...]:
+    """Clauses of a selection, all of which must hold.
+
+    Raises:
+        SuiteError: for a clause that does not read ``key=value``.
+    """
+    if isinstance(text, Mapping):
+        return tuple(
+            Clause(str(key), "=", "|".join(map(str, value)) if isinstance(value, list) else str(value))
+            for key, value in text.items()
+        )
+    clauses = []
+    for part in filter(None, re.split(r",(?=\s*[A-Za-z_][\w.:-]*\s*(?:!=|<=|>=|=|<|>))", text)):
+        match = _CLAUSE.match(part)
+        if match is None:
+            raise SuiteError(f"cannot read {part.strip()!r}", where, "write key=value, such as method=CDR*,noise.rate=0.4")
+        clauses.append(Clause(*match.groups()))
+    if not clauses:
+        raise SuiteError("the selection is empty", where, "write key=value, such as method=CDR*,noise.rate=0.4")
+    return tuple(clauses)
+
+
+def matches(clauses: Iterable[Clause], view: Mapping[str, Any], known: Iterable[str], where: str = "--select") -> bool:
+    """Whether every clause holds for a flat view of a trial.
+
+    ``known`` holds all keys that any trial of the suite has, so that a misspelt key is an error and not an empty result.
+    """
+    for clause in clauses:
+        if clause.key not in view:
+            names = set(known) | set(view)
+            if clause.key not in names:
+                raise SuiteError(unknown("key", clause.key, names), where)
+            return clause.operator == "!="
+        if not clause.holds(view[clause.key]):
+            return False
+    return True
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted keys; a component table also answers under its own key with its name."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            if "name" in item:
+                flat[f"{prefix}{key}"] = item["name"]
+                flat[f"{prefix}{key}.name"] = item["name"]
+                flat.update(flatten(item.get("params", {}), f"{prefix}{key}."))
+                rest = {k: v for k, v in item.items() if k not in ("name", "params")}
+                flat.update(flatten(rest, f"{prefix}{key}."))
+            else:
+                flat.update(flatten(item, f"{prefix}{key}."))
+        elif isinstance(item, list) and item and all(isinstance(part, Mapping) and "name" in part for part in item):
+            flat[f"{prefix}{key}"] = [part["name"] for part in item]
+            for part in item:
+                flat.update(flatten(part.get("params", {}), f"{prefix}{key}.{part['name']}."))
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat
+
+
+def parse_assignment(text: str, where: str = "--set") -> tuple[list[str], Any]:
+    """``training.epochs=1`` as (path, value); the value is read as TOML, else as a string."""
+    key, equals, value = text.partition("=")
+    path = [part for part in key.strip().split(".") if part]
+    if not equals or not path:
+        raise SuiteError(f"cannot read {text!r}", where, "write key=value, such as training.epochs=1")
+    try:
+        return path, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return path, value.strip()
+
+
+def assign(document: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a dotted path in nested tables, making tables on the way."""
+    table = document
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise SuiteError(f"{part!r} is no table", f"--set {'.'.join(path)}")
+    table[path[-1]] = value
+
+

@@ -1,0 +1,62 @@
+"""A trial: one method on one setting with one seed, as plain data whose hash is its identity."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+SCHEMA = 1
+"""Version of a trial's meaning; a change of what the harness computes from the same words raises it."""
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """First 16 hex digits of the sha256 of :func:`canonical`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One method on one setting with one seed.
+
+    Attributes:
+        identity: everything that determines the result, JSON: schema, dataset, noise, model, transforms, loss,
+            algorithms (each ``{"name", "version", "params"}`` with defaults filled in), augment, normalize, subset,
+            training, evaluation, seed.
+        options: everything that does not: FGSM epsilons, execution keys, plugin files, source digests by component.
+    """
+
+    identity: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    @functools.cached_property
+    def id(self) -> str:
+        """First 16 hex digits of sha256 over the canonical identity."""
+        return digest(self.identity)
+
+    @property
+    def seed(self) -> int:
+        return int(self.identity["seed"])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.id, "identity": dict(self.identity), "options": dict(self.options)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Trial:
+        """Rebuild a trial.
+
+        Raises:
+            ValueError: when the recorded id is not the hash of the recorded identity.
+        """
+        trial = cls(value["identity"], value["options"])
+        if value.get("id", trial.id) != trial.id:
+            raise ValueError(f"trial {value['id']} does not match its content (its hash is {trial.id})")
+        return trial

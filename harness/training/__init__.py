@@ -1,0 +1,1 @@
+"""What happens inside one trial: data, seeds, loop, evaluation, checkpoint."""

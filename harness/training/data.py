@@ -1,0 +1,304 @@
+"""Data as the harness knows it: labelled data, splits, and the source of mini-batches.
+
+A data set lives on the device as one tensor and a batch is a gather; what does not fit streams through a
+``DataLoader`` behind the same :class:`BatchSource`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from harness.errors import DataError
+from harness.training.augment import Augmentation
+
+Task = Literal["classification", "regression"]
+RESIDENT_FLOATS = 2 * 1024**3
+"""Bytes up to which images are kept as standardised float32; above, they stay uint8 and are converted per batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledData:
+    """Inputs with their targets.
+
+    Attributes:
+        inputs: (N, C, H, W) uint8 images in [0, 255], (N, D) float features, (N, L) int64 tokens, or a torch
+            ``Dataset`` of N single inputs (uint8 images or float features) that streams.
+        targets: (N,) int64 classes in [0, num_classes), or (N,) or (N, outputs) float32 for regression.
+        num_classes: number of classes; ``None`` for regression.
+        class_names: names of the classes, or empty.
+        human: further labels by name, (N,) int64 each, in the order of ``targets`` (CIFAR-N).
+        superclasses: (num_classes,) int64, the super-class of each class.
+    """
+
+    inputs: Tensor | Dataset[Any]
+    targets: Tensor
+    num_classes: int | None = None
+    class_names: tuple[str, ...] = ()
+    human: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    superclasses: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("inputs", "targets"):
+            if isinstance(getattr(self, name), np.ndarray):
+                object.__setattr__(self, name, torch.from_numpy(getattr(self, name)))
+        if not isinstance(self.targets, Tensor):
+            object.__setattr__(self, "targets", torch.as_tensor(self.targets))
+        if len(self.targets) != count(self.inputs):
+            raise DataError(f"{count(self.inputs)} inputs but {len(self.targets)} targets")
+        if self.num_classes is not None and len(self.targets):
+            low, high = int(self.targets.min()), int(self.targets.max())
+            if low < 0 or high >= self.num_classes:
+                raise DataError(f"targets lie in [{low}, {high}], outside [0, {self.num_classes})")
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def task(self) -> Task:
+        """``classification`` when there are classes, else ``regression``."""
+        return "regression" if self.num_classes is None else "classification"
+
+    def subset(self, index: Tensor) -> LabelledData:
+        """The samples ``index`` (int64), in that order."""
+        return dataclasses.replace(
+            self,
+            inputs=take(self.inputs, index),
+            targets=self.targets[index],
+            human={name: labels[index] for name, labels in self.human.items()},
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSplits:
+    """What a data set's factory makes: clean training and test data. Validation is split off by the harness."""
+
+    train: LabelledData
+    test: LabelledData
+
+    @property
+    def task(self) -> Task:
+        return self.train.task
+
+
+class _Subset(Dataset[Any]):
+    """Some samples of a streaming data set; it holds inputs only."""
+
+    def __init__(self, base: Dataset[Any], index: Tensor) -> None:
+        self.base, self.index = base, index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, position: int) -> Any:
+        return self.base[int(self.index[position])]
+
+
+def count(inputs: Tensor | Dataset[Any]) -> int:
+    """Number of samples."""
+    return len(cast(Any, inputs))
+
+
+def take(inputs: Tensor | Dataset[Any], index: Tensor) -> Tensor | Dataset[Any]:
+    """The samples ``index`` of resident or streaming inputs."""
+    return inputs[index] if isinstance(inputs, Tensor) else _Subset(inputs, index)
+
+
+def stratified_subset(targets: Tensor, size: int, rng: np.random.Generator) -> Tensor:
+    """``size`` indices, sorted, with class shares as in ``targets`` (largest remainders); uniform for regression."""
+    if size >= len(targets):
+        return torch.arange(len(targets))
+    if targets.dtype.is_floating_point:
+        return torch.from_numpy(np.sort(rng.permutation(len(targets))[:size]))
+    labels = targets.numpy()
+    order = rng.permutation(len(labels))
+    counts = np.bincount(labels)
+    quota = counts * size / len(labels)
+    share = np.floor(quota).astype(int)
+    share[np.argsort(share - quota, kind="stable")[: size - share.sum()]] += 1
+    grouped = order[np.argsort(labels[order], kind="stable")]
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    rank = np.arange(len(labels)) - np.repeat(starts, counts)
+    return torch.from_numpy(np.sort(grouped[rank < np.repeat(share, counts)]))
+
+
+def split_validation(targets: Tensor, share: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Indices of training and validation samples, stratified by class, sorted."""
+    held = stratified_subset(targets, round(share * len(targets)), rng) if share > 0 else torch.empty(0, dtype=torch.int64)
+    mask = torch.ones(len(targets), dtype=torch.bool)
+    mask[held] = False
+    return torch.nonzero(mask).squeeze(1), held
+
+
+@dataclasses.dataclass(frozen=True)
+class Standardiser:
+    """``(x - mean) / std``, with ``x`` in [0, 1] for images. Shapes (C, 1, 1) for images, (D,) for features."""
+
+    mean: Tensor
+    std: Tensor
+    scale: float
+
+    @classmethod
+    def fit(cls, inputs: Tensor | Dataset[Any], mode: str) -> Standardiser | None:
+        """Statistics of the clean training inputs: per ``channel`` (or feature), one ``scalar`` for all, or ``none``.
+
+        Token inputs have none. Streaming inputs are measured on at most 2,048 evenly spaced samples.
+        """
+        if not isinstance(inputs, Tensor):
+            positions = np.linspace(0, count(inputs) - 1, min(2048, count(inputs))).astype(int)
+            inputs = torch.stack([inputs[int(position)] for position in positions])
+        if inputs.dtype == torch.int64:
+            return None
+        is_image = inputs.ndim == 4
+        scale = 1 / 255 if inputs.dtype == torch.uint8 else 1.0
+        shape = (inputs.shape[1], 1, 1) if is_image else tuple(inputs.shape[1:])
+        if mode == "none":
+            return cls(torch.zeros(shape), torch.ones(shape), scale)
+        axes = [0, 2, 3] if is_image else [0]
+        if mode == "scalar":
+            axes = list(range(inputs.ndim))
+        mean, square, total = 0.0, 0.0, 0
+        sums, squares = [], []
+        for chunk in inputs.split(4096):
+            values = chunk.double() * scale
+            sums.append(values.sum(axes))
+            squares.append((values**2).sum(axes))
+            total += values.numel()
+        per = total // max(1, sums[0].numel())
+        mean, square = torch.stack(sums).sum(0) / per, torch.stack(squares).sum(0) / per
+        std = (square - mean**2).clamp_min(0).sqrt()
+        std = torch.where(std > 1e-8, std, torch.ones_like(std))
+        fit = (mean.expand(shape[0]), std.expand(shape[0])) if is_image and mean.ndim == 0 else (mean, std)
+        view = shape if is_image else (shape if fit[0].ndim else ())
+        return cls(fit[0].float().reshape(view).contiguous(), fit[1].float().reshape(view).contiguous(), scale)
+
+    def to(self, device: torch.device) -> Standardiser:
+        return dataclasses.replace(self, mean=self.mean.to(device), std=self.std.to(device))
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        return (inputs.float() * self.scale - self.mean) / self.std
+
+    @property
+    def zero(self) -> Tensor:
+        """What a zero pixel becomes: the value that padding has."""
+        return -self.mean / self.std
+
+
+class BatchSource(Protocol):
+    """Where mini-batches of inputs come from. It knows inputs and indices, never targets."""
+
+    num_samples: int
+
+    def shuffled(self, order: Tensor, batch_size: int, skip: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """``(index, inputs)`` of an epoch in the given order, augmented, from batch ``skip`` on."""
+
+    def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """``(index, inputs)`` of all samples in order, not augmented."""
+
+    def gather(self, index: Tensor) -> Tensor:
+        """Standardised inputs of some samples, not augmented."""
+
+
+class ResidentSource:
+    """All inputs on the device as one tensor; a batch is a gather."""
+
+    def __init__(
+        self, inputs: Tensor, standardiser: Standardiser | None, augmentation: Augmentation, device: torch.device
+    ) -> None:
+        self.num_samples = len(inputs)
+        self.device = device
+        self.augmentation = augmentation
+        self._late: Standardiser | None = None
+        if standardiser is not None:
+            standardiser = standardiser.to(device)
+            if inputs.numel() * 4 > RESIDENT_FLOATS:
+                self._late = standardiser
+                self.inputs = inputs.to(device)
+            else:
+                resident = inputs.to(device)
+                self.inputs = torch.cat([standardiser(chunk) for chunk in resident.split(4096)]) if len(inputs) else resident
+        else:
+            self.inputs = inputs.to(device)
+
+    def gather(self, index: Tensor) -> Tensor:
+        batch = self.inputs.index_select(0, index)
+        return self._late(batch) if self._late is not None else batch
+
+    def shuffled(
+        self, order: Tensor, batch_size: int, skip: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        for index in order.to(self.device).split(batch_size)[skip:]:
+            inputs = self.gather(index)
+            yield index, self.augmentation(inputs, generator) if self.augmentation.active else inputs
+
+    def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for index in torch.arange(self.num_samples, device=self.device).split(batch_size):
+            yield index, self.gather(index)
+
+
+class _Positions(Dataset[tuple[int, Any]]):
+    def __init__(self, inputs: Dataset[Any], order: Sequence[int]) -> None:
+        self.inputs, self.order = inputs, order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, position: int) -> tuple[int, Any]:
+        return self.order[position], self.inputs[self.order[position]]
+
+
+class StreamingSource:
+    """Inputs that do not fit: read by a ``DataLoader``, standardised and augmented on the device."""
+
+    def __init__(
+        self,
+        inputs: Dataset[Any],
+        standardiser: Standardiser | None,
+        augmentation: Augmentation,
+        device: torch.device,
+        workers: int = 0,
+    ) -> None:
+        self._inputs = inputs
+        self.num_samples = count(inputs)
+        self.device = device
+        self.augmentation = augmentation
+        self.workers = workers
+        self._standardiser = standardiser.to(device) if standardiser is not None else None
+
+    def _batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        loader = DataLoader(
+            _Positions(self._inputs, order.tolist()),
+            batch_size=batch_size,
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+        )
+        for index, inputs in loader:
+            moved = inputs.to(self.device, non_blocking=True)
+            yield index.to(self.device), self._standardiser(moved) if self._standardiser is not None else moved
+
+    def shuffled(
+        self, order: Tensor, batch_size: int, skip: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        for index, inputs in self._batches(order[skip * batch_size :].cpu(), batch_size):
+            yield index, self.augmentation(inputs, generator) if self.augmentation.active else inputs
+
+    def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from self._batches(torch.arange(self.num_samples), batch_size)
+
+    def gather(self, index: Tensor) -> Tensor:
+        return next(iter(self._batches(index.cpu(), max(1, len(index)))))[1]
+
+
+def make_source(
+    inputs: Tensor | Dataset[Any], standardiser: Standardiser | None, augmentation: Augmentation, device: torch.device
+) -> ResidentSource | StreamingSource:
+    """The source for resident or streaming inputs."""
+    if isinstance(inputs, Tensor):
+        return ResidentSource(inputs, standardiser, augmentation, device)
+    return StreamingSource(inputs, standardiser, augmentation, device)

@@ -1,0 +1,226 @@
+"""The evaluator: the one holder of clean labels. It measures a run and is never reachable from it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from harness.training.data import BatchSource
+from harness.training.run import Run
+
+CPU_BATCH = 512
+"""Larger evaluation batches are slower on CPU: they leave the caches."""
+GPU_BATCH = 2048
+LAST_EPOCHS = 10
+HISTOGRAM_BINS = 20
+
+
+class Evaluator:
+    """Measures a run on clean test data, noisy validation data, and training data whose corruption it knows.
+
+    Args:
+        test, test_targets: clean test inputs and targets.
+        validation, validation_targets: held-out inputs with noisy targets; ``None`` without validation.
+        train_clean, train_noisy: clean and noisy training targets, (N,) or (N, outputs).
+        train_every: epochs between train-set metrics; the last epoch always has them.
+    """
+
+    def __init__(
+        self,
+        *,
+        test: BatchSource,
+        test_targets: Tensor,
+        validation: BatchSource | None,
+        validation_targets: Tensor | None,
+        train_clean: Tensor,
+        train_noisy: Tensor,
+        train_every: int,
+        device: torch.device,
+    ) -> None:
+        self.test, self.test_targets = test, test_targets.to(device)
+        self.validation = validation
+        self.validation_targets = validation_targets.to(device) if validation_targets is not None else None
+        self.train_clean, self.train_noisy = train_clean.to(device), train_noisy.to(device)
+        self.train_every = train_every
+        different = self.train_clean != self.train_noisy
+        self.corrupted = different if different.ndim == 1 else different.any(1)
+        self.batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
+
+    def epoch(self, run: Run, *, last: bool) -> dict[str, float | None]:
+        """Metrics of the epoch that just ended; accuracies are shares in [0, 1]."""
+        with run.evaluating(), torch.inference_mode():
+            if run.task == "classification":
+                return self._classification(run, last)
+            return self._regression(run, last)
+
+    def _classification(self, run: Run, last: bool) -> dict[str, float | None]:
+        measured: dict[str, Tensor] = {}
+        predicted, nll = self._predict(run, self.test, self.test_targets)
+        measured["test_accuracy"] = (predicted == self.test_targets).double().mean()
+        measured["test_loss"] = nll
+        if self.validation is not None and self.validation_targets is not None:
+            predicted, nll = self._predict(run, self.validation, self.validation_targets)
+            measured["validation_accuracy"] = (predicted == self.validation_targets).double().mean()
+            measured["validation_loss"] = nll
+        if last or run.epoch % self.train_every == 0:
+            predicted, _ = self._predict(run, run.source, self.train_noisy)
+            as_given, as_true = predicted == self.train_noisy, predicted == self.train_clean
+            measured["train_accuracy"] = as_given.double().mean()
+            measured["clean_accuracy"] = _share(as_true, ~self.corrupted)
+            measured["memorisation"] = _share(as_given, self.corrupted)
+            measured["recovery"] = _share(as_true, self.corrupted)
+            for name, (scores, detects) in run.sample_scores.items():
+                if detects:
+                    measured[f"detection_auroc@{name}"] = auroc(scores, self.corrupted)
+        values = _numbers(measured)
+        detections = [value for name, value in values.items() if name.startswith("detection_auroc@")]
+        if detections:
+            values["detection_auroc"] = detections[-1]
+        return values
+
+    def _regression(self, run: Run, last: bool) -> dict[str, float | None]:
+        measured: dict[str, Tensor] = {}
+        outputs = self._outputs(run, self.test)
+        residual = outputs - self.test_targets.reshape(outputs.shape)
+        measured["mae"] = residual.abs().mean()
+        measured["rmse"] = residual.square().mean().sqrt()
+        if self.validation is not None and self.validation_targets is not None:
+            outputs = self._outputs(run, self.validation)
+            index = torch.arange(len(outputs), device=outputs.device)
+            measured["validation_loss"] = run.stack.loss(outputs, self.validation_targets, index).mean()
+            measured["validation_mae"] = (outputs - self.validation_targets.reshape(outputs.shape)).abs().mean()
+        if last or run.epoch % self.train_every == 0:
+            outputs = self._outputs(run, run.source)
+            measured["train_mae"] = (outputs - self.train_noisy.reshape(outputs.shape)).abs().mean()
+            for name, (scores, detects) in run.sample_scores.items():
+                if detects:
+                    measured[f"detection_auroc@{name}"] = auroc(scores, self.corrupted)
+        values = _numbers(measured)
+        detections = [value for name, value in values.items() if name.startswith("detection_auroc@")]
+        if detections:
+            values["detection_auroc"] = detections[-1]
+        return values
+
+    def _predict(self, run: Run, source: BatchSource, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted classes (N,) and the mean negative log-likelihood of ``targets``."""
+        classes = torch.empty(source.num_samples, dtype=torch.int64, device=targets.device)
+        total = torch.zeros((), device=targets.device)
+        for index, inputs in source.ordered(self.batch):
+            log_probabilities = run.predict(inputs)
+            classes[index] = log_probabilities.argmax(1)
+            total += functional.nll_loss(log_probabilities, targets[index], reduction="sum")
+        return classes, total / max(1, source.num_samples)
+
+    def _outputs(self, run: Run, source: BatchSource) -> Tensor:
+        return torch.cat([run.predict(inputs) for _, inputs in source.ordered(self.batch)])
+
+    def fgsm(self, run: Run, epsilon: float) -> float:
+        """Accuracy on test inputs moved by ``epsilon`` times the sign of the loss gradient.
+
+        ``x + epsilon * sign(grad_x CE)`` with the true labels, in standardised units, not clipped, each epsilon from
+        the clean input (RRM paper, section on A-RRM; its code adds perturbations up, ours are independent).
+        """
+        correct = torch.zeros((), dtype=torch.int64, device=self.test_targets.device)
+        with run.evaluating():
+            for index, clean in self.test.ordered(self.batch):
+                targets = self.test_targets[index]
+                inputs = clean
+                if epsilon > 0:
+                    inputs = clean.detach().clone().requires_grad_(True)
+                    loss = functional.nll_loss(run.predict(inputs), targets, reduction="sum")
+                    (gradient,) = torch.autograd.grad(loss, inputs)
+                    inputs = inputs.detach() + epsilon * gradient.sign()
+                with torch.no_grad():
+                    correct += (run.predict(inputs).argmax(1) == targets).sum()
+        return float(correct) / len(self.test_targets)
+
+    def histograms(self, run: Run) -> dict[str, Any]:
+        """Histograms of every per-sample score, for clean and corrupted samples, over common bins."""
+        return {name: histogram(scores, self.corrupted) for name, (scores, _) in run.sample_scores.items()}
+
+
+def _share(hits: Tensor, among: Tensor) -> Tensor:
+    return (hits & among).sum().double() / among.sum()
+
+
+def _numbers(measured: dict[str, Tensor]) -> dict[str, float | None]:
+    """All metrics in one transfer; what is not finite (an empty share, a diverged loss) is ``None``."""
+    if not measured:
+        return {}
+    values = torch.stack([value.double() for value in measured.values()]).tolist()
+    return {name: value if math.isfinite(value) else None for name, value in zip(measured, values, strict=True)}
+
+
+def auroc(scores: Tensor, positive: Tensor) -> Tensor:
+    """Area under the ROC curve by the rank-sum formula (Mann-Whitney), ties counted half.
+
+    Args:
+        scores: (N,) higher means more likely positive.
+        positive: (N,) bool.
+
+    Returns:
+        A scalar in [0, 1]; NaN when one of the classes is empty.
+    """
+    _, inverse, counts = torch.unique(scores, return_inverse=True, return_counts=True)
+    upper = counts.cumsum(0).double()
+    ranks = (upper - (counts.double() - 1) / 2)[inverse]
+    positives = positive.sum().double()
+    negatives = len(positive) - positives
+    return (ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def histogram(scores: Tensor, corrupted: Tensor) -> dict[str, Any]:
+    """Counts over equal bins from the least to the greatest score, and over the exact values when there are few."""
+    finite = scores.double().cpu()
+    hidden = corrupted.cpu()
+    values = finite.unique()
+    if len(values) <= HISTOGRAM_BINS:
+        counts = [[int((finite[group] == value).sum()) for value in values] for group in (~hidden, hidden)]
+        return {"values": values.tolist(), "clean": counts[0], "corrupted": counts[1]}
+    low, high = float(finite.min()), float(finite.max())
+    edges = torch.linspace(low, high, HISTOGRAM_BINS + 1).double()
+    bins = torch.bucketize(finite, edges[1:-1])
+    counts = [torch.bincount(bins[group], minlength=HISTOGRAM_BINS).tolist() for group in (~hidden, hidden)]
+    return {"edges": edges.tolist(), "clean": counts[0], "corrupted": counts[1]}
+
+
+def summarise(history: list[dict[str, Any]], task: str) -> tuple[dict[str, dict[str, float | None]], int | None]:
+    """The metrics of a trial from its epochs, and the number of the selected epoch.
+
+    ``last`` is the last epoch, ``last10`` the mean of the last ten, ``selected`` the first best epoch on noisy
+    validation (regression: lowest noisy-validation loss), ``best`` the best on test, an oracle.
+    """
+    main = [("accuracy", "test_accuracy", max)] if task == "classification" else [("mae", "mae", min), ("rmse", "rmse", min)]
+    selected = _selected(history, task)
+    metrics: dict[str, dict[str, float | None]] = {}
+    for name, key, best_of in main:
+        curve = [epoch[key] for epoch in history]
+        finite = [value for value in curve if value is not None]
+        tail = [value for value in curve[-LAST_EPOCHS:] if value is not None]
+        best = best_of(finite) if finite else None
+        last = curve[-1]
+        metrics[name] = {
+            "last": last,
+            "last10": sum(tail) / len(tail) if tail else None,
+            "selected": curve[selected] if selected is not None else None,
+            "best": best,
+            "best_minus_last": best - last if best is not None and last is not None else None,
+        }
+    plain = ("test_loss", "train_accuracy", "clean_accuracy", "memorisation", "recovery", "detection_auroc", "train_mae")
+    for key in plain:
+        if key in history[-1]:
+            metrics[key] = {"last": history[-1][key]}
+    for key in ("validation_accuracy", "validation_loss", "validation_mae"):
+        if key in history[-1]:
+            metrics[key] = {"last": history[-1][key], "selected": history[selected][key] if selected is not None else None}
+    return metrics, None if selected is None else selected + 1
+
+
+def _selected(history: list[dict[str, Any]], task: str) -> int | None:
+    key, sign = ("validation_accuracy", 1.0) if task == "classification" else ("validation_loss", -1.0)
+    scored = [(sign * epoch[key], -position) for position, epoch in enumerate(history) if epoch.get(key) is not None]
+    return -max(scored)[1] if scored else None

@@ -1,0 +1,392 @@
+"""The trial as hooks see it: :class:`Run` (model, optimizer, noisy data, streams) and :class:`Step` (a mini-batch).
+
+A run holds noisy targets only; the evaluator alone holds the clean ones, and no attribute path leads from here to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from harness.errors import HarnessError
+from harness.training import seeds
+from harness.training.data import BatchSource, Task
+from harness.training.stack import Stack
+
+Phase = Literal["train", "probe", "score"]
+
+
+class Step:
+    """One mini-batch on its way through the hooks, which edit it in place.
+
+    Attributes:
+        index: (B,) int64 positions of the samples in the training set.
+        inputs: (B, ...) standardised, augmented inputs.
+        targets: (B,) noisy classes, (B, K) probabilities after mixup, or regression targets.
+        outputs: (B, K) float32 logits, or (B, outputs) predictions; ``None`` before the forward pass.
+        losses: (B,) losses of the samples, or a scalar for a per-batch loss; ``None`` before they are computed.
+        penalty: a scalar added to the reduced loss.
+        loss: the scalar that is differentiated; ``None`` before reduction.
+        phase: ``train``, ``probe`` (an extra pass for input gradients) or ``score`` (an extra pass that ranks samples).
+        number: batches trained before this one in the epoch.
+    """
+
+    __slots__ = ("_weights", "index", "inputs", "loss", "losses", "number", "outputs", "penalty", "phase", "targets")
+
+    def __init__(self, index: Tensor, inputs: Tensor, targets: Tensor, phase: Phase = "train", number: int = 0) -> None:
+        self.index = index
+        self.inputs = inputs
+        self.targets = targets
+        self.outputs: Tensor | None = None
+        self.losses: Tensor | None = None
+        self.penalty: Tensor | float | None = None
+        self.loss: Tensor | None = None
+        self.phase: Phase = phase
+        self.number = number
+        self._weights: Tensor | None = None
+
+    @property
+    def weights(self) -> Tensor:
+        """(B,) weights of the samples' losses, ones until a hook changes them."""
+        if self._weights is None:
+            self._weights = torch.ones(len(self.index), device=self.index.device)
+        return self._weights
+
+    @weights.setter
+    def weights(self, value: Tensor) -> None:
+        self._weights = value
+
+    @property
+    def weighted(self) -> bool:
+        """Whether any hook has touched the weights."""
+        return self._weights is not None
+
+
+class SampleState:
+    """A row of numbers for each training sample, trained by plain row-wise SGD outside the optimizer.
+
+    ``state[index]`` gives rows; in a training step they are leaves whose gradients update just these rows after the
+    backward pass: no schedule, momentum, weight decay or clipping, and no dense (N, width) gradient.
+    """
+
+    def __init__(self, run: Run, data: Tensor, lr: float, scale: float) -> None:
+        self._run = run
+        self.data = data
+        self.lr = lr
+        self._scale = scale
+        self._touched: list[tuple[Tensor, Tensor]] = []
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        rows = self.data.index_select(0, index)
+        if self._run.phase == "train" and torch.is_grad_enabled():
+            rows.requires_grad_(True)
+            self._touched.append((index, rows))
+        return rows
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Apply the gradients of the rows that the last step used."""
+        for index, rows in self._touched:
+            if rows.grad is not None:
+                self.data.index_add_(0, index, rows.grad, alpha=-self.lr * self._scale)
+        self._touched.clear()
+
+
+class Network:
+    """A further network of an algorithm, with its own optimizer and schedule."""
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler | None) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.schedule = schedule
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule is not None else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+
+
+class Run:
+    """One trial in training.
+
+    Attributes:
+        model: the network, transformed; ``model_parameters`` are its trained parameters, never those of algorithms.
+        optimizer, schedule: torch's, over ``model_parameters``.
+        source: the training inputs; ``targets`` (N, ...) their noisy targets on ``device``.
+        num_samples, num_classes, num_outputs, task: of the training data; ``num_classes`` is ``None`` in regression.
+        epoch, epochs: the current epoch, from 1, and their number.
+        batch_size: the nominal mini-batch size, by which losses are reduced.
+        phase: what kind of pass is under way.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        stack: Stack,
+        source: BatchSource,
+        targets: Tensor,
+        num_classes: int | None,
+        num_outputs: int,
+        epochs: int,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        build_network: Callable[[str], Network],
+        autocast: torch.dtype | None = None,
+        class_names: tuple[str, ...] = (),
+        name: str = "",
+    ) -> None:
+        self.network = network
+        self.stack = stack
+        self.source = source
+        self.targets = targets
+        self.num_samples = len(targets)
+        self.num_classes = num_classes
+        self.num_outputs = num_outputs
+        self.task: Task = "regression" if num_classes is None else "classification"
+        self.class_names = class_names
+        self.name = name
+        self.epochs = epochs
+        self.epoch = 0
+        self.batch_size = batch_size
+        self.seed = seed
+        self.device = device
+        self.phase: Phase = "train"
+        self.networks: dict[str, Network] = {}
+        self.sample_states: dict[str, SampleState] = {}
+        self.sample_scores: dict[str, tuple[Tensor, bool]] = {}
+        self.model_parameters = [p for p in network.model.parameters() if p.requires_grad]
+        self._build_network = build_network
+        self._autocast = autocast
+        self._generators: dict[str, torch.Generator] = {}
+
+    @property
+    def model(self) -> nn.Module:
+        return self.network.model
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return self.network.optimizer
+
+    @property
+    def schedule(self) -> LRScheduler | None:
+        return self.network.schedule
+
+    # --- state that algorithms ask for ---------------------------------------------------------------------------------
+
+    def sample_state(
+        self,
+        name: str,
+        width: int,
+        init: float | Callable[[tuple[int, int], torch.Generator], Tensor],
+        lr: float,
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> SampleState:
+        """Rows of ``width`` numbers for every training sample, checkpointed with the trial.
+
+        Args:
+            name: unique in the trial.
+            width: numbers per sample.
+            init: the value of all, or a function of shape and generator.
+            lr: learning rate, constant over epochs.
+            reduction: ``mean`` takes gradients of the reduced loss as they are; ``sum`` times the batch size, that is
+                of the summed loss.
+        """
+        if name in self.sample_states:
+            raise HarnessError(f"two parts of the stack keep a sample state {name!r}", remedy="give one another name")
+        shape = (self.num_samples, width)
+        data = torch.full(shape, init) if isinstance(init, (int, float)) else init(shape, self.generator("algorithm"))
+        scale = 1.0 if reduction == "mean" else float(self.batch_size)
+        self.sample_states[name] = SampleState(self, data.to(self.device, torch.float32), lr, scale)
+        return self.sample_states[name]
+
+    def new_network(self, name: str) -> nn.Module:
+        """A further model of the same architecture and transforms, initialised by its own stream, with an optimizer and
+        a schedule of the same kind; found again as ``run.networks[name]`` and checkpointed."""
+        if name in self.networks:
+            raise HarnessError(f"two parts of the stack add a network {name!r}", remedy="give one another name")
+        self.networks[name] = self._build_network(name)
+        return self.networks[name].model
+
+    def generator(self, stream: str) -> torch.Generator:
+        """The trial's CPU generator of a stream, checkpointed with the trial (algorithms use ``algorithm``)."""
+        if stream not in self._generators:
+            self._generators[stream] = seeds.torch_stream(self.seed, stream)
+        return self._generators[stream]
+
+    def score_samples(self, name: str, scores: Tensor, *, detects: bool = True) -> None:
+        """Hand per-sample numbers (N,) to the evaluator, which knows which samples are corrupted.
+
+        Args:
+            name: what the numbers are, such as ``rrm.u``.
+            scores: higher means more likely corrupted when ``detects`` is true.
+            detects: whether the area under the ROC curve of detecting corrupted samples is recorded.
+        """
+        self.sample_scores[name] = (scores.detach(), detects)
+
+    # --- passes --------------------------------------------------------------------------------------------------------
+
+    def forward(self, inputs: Tensor, model: nn.Module | None = None) -> Tensor:
+        """Outputs of the model in float32, under the trial's precision."""
+        network = self.network.model if model is None else model
+        if self._autocast is None:
+            outputs: Tensor = network(inputs)
+            return outputs if outputs.dtype == torch.float32 else outputs.float()
+        with torch.autocast(self.device.type, dtype=self._autocast):
+            outputs = network(inputs)
+        return outputs.float()
+
+    def fill(self, step: Step) -> None:
+        """Forward pass and losses of a step through the stack, up to and with ``after_losses``."""
+        stack = self.stack
+        if stack.before_forward is not None and step.phase != "probe":
+            stack.before_forward(run=self, step=step)
+        step.outputs = self.forward(step.inputs)
+        if stack.after_forward is not None:
+            stack.after_forward(run=self, step=step)
+        if stack.compute_losses is None or not stack.compute_losses(run=self, step=step):
+            step.losses = stack.loss(step.outputs, step.targets, step.index)
+        if stack.after_losses is not None:
+            stack.after_losses(run=self, step=step)
+
+    def losses(self, inputs: Tensor, targets: Tensor, index: Tensor, phase: Phase) -> Tensor:
+        """Losses of samples in an extra pass through the stack, which changes no state.
+
+        Args:
+            inputs: (B, ...) standardised inputs.
+            targets: (B,) or soft targets.
+            index: (B,) positions in the training set.
+            phase: ``probe`` keeps the model's mode, freezes batch-norm statistics, skips ``before_forward`` and is
+                differentiable with respect to ``inputs``; ``score`` runs in eval mode through the whole stack, and its
+                result carries no gradient.
+
+        Returns:
+            (B,) unweighted losses, or a scalar for a per-batch loss.
+        """
+        step = Step(index, inputs, targets, phase)
+        with self._passing(phase):
+            self.fill(step)
+        assert step.losses is not None
+        return step.losses if phase == "probe" else step.losses.detach()
+
+    @torch.no_grad()
+    def score_losses(self, batch_size: int = 512) -> Tensor:
+        """(N,) losses of all training samples, unaugmented, in a ``score`` pass."""
+        scores = torch.empty(self.num_samples, device=self.device)
+        for index, inputs in self.source.ordered(batch_size):
+            scores[index] = self.losses(inputs, self.targets[index], index, "score")
+        return scores
+
+    @contextlib.contextmanager
+    def _passing(self, phase: Phase) -> Iterator[None]:
+        before = self.phase
+        was_training = self.model.training
+        frozen: list[nn.Module] = []
+        self.phase = phase
+        if phase == "score" and was_training:
+            self._set_training(False)
+        if phase == "probe":
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._NormBase) and module.training and module.track_running_stats:
+                    module.track_running_stats = False
+                    frozen.append(module)
+        try:
+            with contextlib.nullcontext() if phase == "probe" else torch.no_grad():
+                yield
+        finally:
+            self.phase = before
+            for module in frozen:
+                module.track_running_stats = True
+            if phase == "score" and was_training:
+                self._set_training(True)
+
+    def _set_training(self, training: bool) -> None:
+        self.model.train(training)
+        for network in self.networks.values():
+            network.model.train(training)
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """What the method predicts: log-probabilities (B, K), or regression outputs; differentiable in ``inputs``."""
+        if self.stack.predict is not None:
+            predicted: Tensor | None = self.stack.predict(run=self, inputs=inputs)
+            if predicted is not None:
+                return predicted
+        outputs = self.forward(inputs)
+        return outputs.log_softmax(1) if self.num_classes is not None else outputs
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Eval mode for all networks, and back."""
+        was_training = self.model.training
+        self._set_training(False)
+        try:
+            yield
+        finally:
+            self._set_training(was_training)
+
+    # --- checkpoint ----------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training changes, as tensors, numbers, strings and containers of those."""
+        return {
+            "epoch": self.epoch,
+            "network": self.network.state_dict(),
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
+            "sample_states": {name: state.data for name, state in self.sample_states.items()},
+            "stack": self.stack.state_dict(),
+            "generators": {name: generator.get_state() for name, generator in self._generators.items()},
+            "scores": {name: [scores, detects] for name, (scores, detects) in self.sample_scores.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`, after ``setup`` has created the same states and networks."""
+        self.epoch = int(state["epoch"])
+        self.network.load_state_dict(state["network"])
+        for name, network in state["networks"].items():
+            self.networks[name].load_state_dict(network)
+        for name, data in state["sample_states"].items():
+            self.sample_states[name].data.copy_(data)
+        self.stack.load_state_dict(state["stack"])
+        for name, generator in state["generators"].items():
+            self.generator(name).set_state(generator.cpu())
+        self.sample_scores = {name: (scores.to(self.device), bool(d)) for name, (scores, d) in state["scores"].items()}
+
+    def prediction_state(self) -> dict[str, Any]:
+        """A copy of what :meth:`predict` needs: networks and the stack's states."""
+        return {
+            "network": _copy(self.model.state_dict()),
+            "networks": {name: _copy(network.model.state_dict()) for name, network in self.networks.items()},
+            "stack": _copy(self.stack.state_dict()),
+        }
+
+    def load_prediction_state(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`prediction_state`."""
+        self.model.load_state_dict(state["network"])
+        for name, network in state["networks"].items():
+            self.networks[name].model.load_state_dict(network)
+        self.stack.load_state_dict(state["stack"])
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copy(item) for item in value]
+    return value

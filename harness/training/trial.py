@@ -1,0 +1,275 @@
+"""``run_trial``: one attempt at one trial, from its words to its record."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.errors import ClaimLost, HarnessError, TrialInterrupted
+from harness.plugins import Host, merge_environment
+from harness.results.records import (
+    Attempt,
+    append_line,
+    environment_facts,
+    latest_checkpoint,
+    read_json,
+    read_lines,
+    write_json,
+)
+from harness.suite.trial import Trial
+from harness.training import checkpoint
+from harness.training.evaluation import summarise
+from harness.training.loop import Loop
+from harness.training.prepare import DataCache, Prepared, choose_device, prepare
+
+RESULT_SCHEMA = 1
+log = logging.getLogger("harness.trial")
+
+OnEpoch = Callable[[Mapping[str, Any]], None]
+
+
+class TrialTimeout(HarnessError):
+    """A trial ran past its ``timeout_s``."""
+
+
+class _Journal:
+    """Writes a loop's epochs and checkpoints into an attempt, as long as the claim is ours."""
+
+    def __init__(self, attempt: Attempt, stop: Callable[[], bool], on_epoch: OnEpoch | None) -> None:
+        self.attempt = attempt
+        self._stop = stop
+        self._on_epoch = on_epoch
+
+    def epoch(self, record: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
+        self.attempt.check()
+        append_line(self.attempt.path / "epochs.jsonl", record)
+        append_line(self.attempt.path / "timing.jsonl", timing)
+        if self._on_epoch is not None:
+            self._on_epoch(record)
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        self.attempt.check()
+        checkpoint.save(self.attempt.path / "checkpoint.pt", state)
+
+    def should_stop(self) -> bool:
+        if self.attempt.lost.is_set():
+            raise ClaimLost(self.attempt.trial_id)
+        return self._stop()
+
+
+def run_trial(
+    trial: Trial,
+    attempt: Attempt,
+    host: Host,
+    *,
+    cache: DataCache | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_epoch: OnEpoch | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any] | None:
+    """Run a claimed attempt to its end.
+
+    Args:
+        trial: what to run.
+        attempt: a claim on it; released on return.
+        host: components and life-cycle hooks.
+        cache: data sets that the worker keeps between trials.
+        should_stop: asked at every batch boundary; then a checkpoint is written and the trial ends.
+        on_epoch: told of every epoch's record.
+        facts: further facts for ``environment.json`` (executor, job).
+
+    Returns:
+        The content of ``result.json``; ``None`` when the trial was interrupted or taken over by a later attempt.
+    """
+    attempt.start_heartbeat()
+    started = time.time()
+    result: dict[str, Any] | None = None
+    environment: dict[str, Any] = {**environment_facts(), **(facts or {}), "started": started}
+    with _logging_to(attempt.path / "log.txt"):
+        try:
+            write_json(attempt.path / "trial.json", trial.to_json())
+            write_json(attempt.path / "environment.json", environment)
+            environment.update(merge_environment(host))
+            result = _train(trial, attempt, host, cache, should_stop, on_epoch, environment)
+        except TrialInterrupted as interrupt:
+            log.info("%s; the checkpoint is kept", interrupt)
+            environment["interrupted"] = True
+        except ClaimLost:
+            log.warning("a later attempt has taken this trial over; this one yields")
+            environment["yielded"] = True
+        except Exception as error:
+            result = failure(error, traceback.format_exc())
+            log.error("%s", result["error"]["traceback"])
+            try:
+                attempt.finish(result, trial.options.get("digests", {}))
+            except ClaimLost:
+                result = None
+        finally:
+            environment.update(finished=time.time(), seconds=time.time() - started)
+            with contextlib.suppress(OSError):
+                write_json(attempt.path / "environment.json", environment)
+            attempt.release()
+    if result is not None:
+        with contextlib.suppress(OSError):
+            (attempt.path / "checkpoint.pt").unlink(missing_ok=True)
+        _announce(host, trial, result)
+    return result
+
+
+def failure(error: BaseException, text: str = "") -> dict[str, Any]:
+    """The content of ``result.json`` for a trial that failed."""
+    return {
+        "schema": RESULT_SCHEMA,
+        "status": "failed",
+        "metrics": {},
+        "error": {"type": type(error).__name__, "message": str(error), "traceback": text},
+    }
+
+
+def _announce(host: Host, trial: Trial, result: Mapping[str, Any]) -> None:
+    try:
+        host.hook.harness_trial_finish(trial=trial, record=result)
+    except Exception:
+        log.exception("a plugin's harness_trial_finish raised; the record is already written")
+
+
+def _train(
+    trial: Trial,
+    attempt: Attempt,
+    host: Host,
+    cache: DataCache | None,
+    should_stop: Callable[[], bool],
+    on_epoch: OnEpoch | None,
+    environment: dict[str, Any],
+) -> dict[str, Any]:
+    host.hook.harness_trial_start(trial=trial)
+    execution = trial.options.get("execution", {})
+    device = choose_device(str(execution.get("device", "auto")))
+    environment.update(device=device.type, device_name=_device_name(device))
+    with _threads(device, int(execution.get("threads", 1)), environment):
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        prepared = prepare(trial, host, device, cache)
+        epsilons = [float(epsilon) for epsilon in trial.options.get("fgsm", ())]
+        keep = bool(execution.get("keep"))
+        loop = Loop(
+            run=prepared.run,
+            evaluator=prepared.evaluator,
+            journal=_Journal(attempt, should_stop, on_epoch),
+            clip=trial.identity["training"]["clip"],
+            checkpoint_epochs=execution.get("checkpoint_epochs"),
+            checkpoint_s=60.0 * float(execution.get("checkpoint_minutes", 5.0)),
+            keep_selected=bool(epsilons) or keep,
+        )
+        _resume(loop, attempt, device, environment)
+        history = loop.fit()
+        metrics, selected = summarise(history, prepared.run.task)
+        metrics["parameters"] = {"last": float(prepared.parameters)}
+        if keep:
+            checkpoint.save(attempt.path / "last.pt", prepared.run.prediction_state())
+            if loop.selected is not None:
+                checkpoint.save(attempt.path / "selected.pt", loop.selected)
+        histograms = prepared.evaluator.histograms(prepared.run)
+        metrics.update(fgsm_metrics(prepared, epsilons, loop.selected))
+    result = {
+        "schema": RESULT_SCHEMA,
+        "status": "done",
+        "metrics": metrics,
+        "label_digest": prepared.label_digest,
+        "parameters": prepared.parameters,
+        "corrupted": float(prepared.evaluator.corrupted.float().mean()),
+        "epochs": len(history),
+        "selected_epoch": selected,
+        "diagnostics": history[-1]["diagnostics"],
+        "histograms": histograms,
+        "error": None,
+    }
+    attempt.finish(result, trial.options.get("digests", {}))
+    return result
+
+
+def fgsm_metrics(
+    prepared: Prepared, epsilons: list[float], selected: Mapping[str, Any] | None
+) -> dict[str, dict[str, float | None]]:
+    """``fgsm_accuracy@<epsilon>`` at the last and the selected state."""
+    metrics: dict[str, dict[str, float | None]] = {}
+    for epsilon in epsilons:
+        metrics[f"fgsm_accuracy@{epsilon:g}"] = {"last": prepared.evaluator.fgsm(prepared.run, epsilon), "selected": None}
+    if epsilons and selected is not None:
+        prepared.run.load_prediction_state(dict(selected))
+        for epsilon in epsilons:
+            metrics[f"fgsm_accuracy@{epsilon:g}"]["selected"] = prepared.evaluator.fgsm(prepared.run, epsilon)
+    return metrics
+
+
+def _resume(loop: Loop, attempt: Attempt, device: torch.device, environment: dict[str, Any]) -> None:
+    """Go on from the newest checkpoint of an earlier attempt; its epochs up to there are copied into this one."""
+    found = latest_checkpoint(attempt.path.parent, attempt.number)
+    if found is None:
+        return
+    previous, path = found
+    state = checkpoint.load(path, device)
+    if state is None:
+        log.warning("the checkpoint of %s cannot be read; the trial starts over", previous.name)
+        return
+    done = int(state["epochs_done"])
+    records, timings = read_lines(previous / "epochs.jsonl"), read_lines(previous / "timing.jsonl")
+    if len(records) < done or len(timings) < done:
+        log.warning("the records of %s are shorter than its checkpoint; the trial starts over", previous.name)
+        return
+    for name, lines in (("epochs.jsonl", records), ("timing.jsonl", timings)):
+        for line in lines[:done]:
+            append_line(attempt.path / name, line)
+    shutil.copyfile(path, attempt.path / "checkpoint.tmp")
+    os.replace(attempt.path / "checkpoint.tmp", attempt.path / "checkpoint.pt")
+    loop.load_state_dict(state, records)
+    environment["resumed_from"] = {"attempt": previous.name, "epoch": done}
+    earlier = read_json(previous / "environment.json") or {}
+    environment["resumes"] = int(earlier.get("resumes", 0)) + 1
+    log.info("resumed from %s after %d epochs", previous.name, done)
+
+
+@contextlib.contextmanager
+def _threads(device: torch.device, threads: int, environment: dict[str, Any]) -> Iterator[None]:
+    """One torch thread for a CPU trial unless told otherwise, so that it computes the same everywhere."""
+    if device.type != "cpu":
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    environment["threads"] = threads
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _device_name(device: torch.device) -> str | None:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+@contextlib.contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """The trial's log: what the harness, plugins (through ``logging``) and warnings say while it runs."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    ours = logging.getLogger("harness")
+    level = ours.level
+    ours.setLevel(min(logging.INFO, level) if level else logging.INFO)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        ours.setLevel(level)
+        handler.close()

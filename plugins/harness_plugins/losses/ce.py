@@ -1,0 +1,31 @@
+"""Cross entropy, the loss that every other method is measured against."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from harness import Declares
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """``-log softmax(outputs)[target]`` per sample.
+
+    Args:
+        outputs: (B, K) logits.
+        targets: (B,) int64 classes, or (B, K) class probabilities.
+
+    Returns:
+        (B,) losses in [0, inf).
+    """
+    return functional.cross_entropy(outputs, targets, reduction="none")
+
+
+class CrossEntropy:
+    """Cross entropy: `-log p_y` per sample; the baseline of every table."""
+
+    declares = Declares(soft_targets=True)
+
+    def __call__(self, outputs: Tensor, targets: Tensor, index: Tensor | None = None) -> Tensor:
+        """(B,) losses of (B, K) logits."""
+        return cross_entropy(outputs, targets)

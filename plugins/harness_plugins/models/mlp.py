@@ -1,0 +1,23 @@
+"""Multi-layer perceptrons."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from harness.parameters import Count
+
+
+def mlp(input_shape: tuple[int, ...], num_outputs: int, hidden: list[Count] = [256, 256], bias: bool = True) -> nn.Module:  # noqa: B006
+    """Linear layers with ReLU between them, on flattened inputs.
+
+    Args:
+        hidden: widths of the hidden layers.
+        bias: whether layers have biases.
+    """
+    widths = [math.prod(input_shape), *hidden]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(fan_in, fan_out, bias=bias), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], num_outputs, bias=bias))

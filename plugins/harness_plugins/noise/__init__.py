@@ -1,0 +1,1 @@
+"""First-party noise, one file per idea."""

@@ -1,0 +1,1 @@
+"""First-party transforms, one file per idea."""
