@@ -26,6 +26,7 @@ from harness import parameters as params
 from harness.declarations import Declares
 from harness.errors import ComponentError, HarnessError, unknown
 from harness.hookspecs import TRAINING_HOOKS
+from harness.paths import cache_folder
 
 PLURALS: dict[str, str] = {
     "dataset": "datasets",
@@ -364,13 +365,6 @@ def _core() -> str:
         files = [here / name for name in ("registry.py", "parameters.py", "declarations.py", "hookspecs.py")]
         _core_digest = hashlib.sha256("".join(map(_file_digest, files)).encode()).hexdigest()[:8]
     return _core_digest
-
-
-def cache_folder() -> Path:
-    """``$HARNESS_CACHE``, else ``$XDG_CACHE_HOME/noisy-label-harness``, else ``~/.cache/noisy-label-harness``."""
-    if folder := os.environ.get("HARNESS_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "noisy-label-harness"
 
 
 def module_summary(module_name: str) -> str:

@@ -194,6 +194,8 @@ class BatchSource(Protocol):
     """Where mini-batches of inputs come from. It knows inputs and indices, never targets."""
 
     num_samples: int
+    standardiser: Standardiser | None
+    augmentation: Augmentation
 
     def shuffled(self, order: Tensor, batch_size: int, skip: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """``(index, inputs)`` of an epoch in the given order, augmented, from batch ``skip`` on."""
@@ -214,6 +216,7 @@ class ResidentSource:
         self.num_samples = len(inputs)
         self.device = device
         self.augmentation = augmentation
+        self.standardiser = standardiser.to(device) if standardiser is not None else None
         self._late: Standardiser | None = None
         if standardiser is not None:
             standardiser = standardiser.to(device)
@@ -269,7 +272,7 @@ class StreamingSource:
         self.device = device
         self.augmentation = augmentation
         self.workers = workers
-        self._standardiser = standardiser.to(device) if standardiser is not None else None
+        self.standardiser = standardiser.to(device) if standardiser is not None else None
 
     def _batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         loader = DataLoader(
@@ -280,7 +283,7 @@ class StreamingSource:
         )
         for index, inputs in loader:
             moved = inputs.to(self.device, non_blocking=True)
-            yield index.to(self.device), self._standardiser(moved) if self._standardiser is not None else moved
+            yield index.to(self.device), self.standardiser(moved) if self.standardiser is not None else moved
 
     def shuffled(
         self, order: Tensor, batch_size: int, skip: int, generator: torch.Generator

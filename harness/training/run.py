@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, unknown
 from harness.training import seeds
 from harness.training.data import BatchSource, Task
 from harness.training.stack import Stack
+from harness.training.views import strong_view
 
 Phase = Literal["train", "probe", "score"]
 
@@ -224,10 +225,32 @@ class Run:
         return self.networks[name].model
 
     def generator(self, stream: str) -> torch.Generator:
-        """The trial's CPU generator of a stream, checkpointed with the trial (algorithms use ``algorithm``)."""
+        """The trial's generator of a stream, checkpointed with the trial: on CPU (algorithms use ``algorithm``), but for
+        ``view``, the stream of further views, on the trial's device."""
         if stream not in self._generators:
-            self._generators[stream] = seeds.torch_stream(self.seed, stream)
+            device = self.device if stream == "view" else "cpu"
+            self._generators[stream] = seeds.torch_stream(self.seed, stream, device=device)
         return self._generators[stream]
+
+    def view(self, index: Tensor, name: str) -> Tensor:
+        """A further augmented view of training samples, drawn anew at each call.
+
+        Args:
+            index: (B,) positions in the training set.
+            name: ``strong``: the setting's augmentation, then :func:`harness.training.views.strong_view`.
+
+        Returns:
+            (B, C, H, W) standardised images.
+        """
+        if name != "strong":
+            raise HarnessError(unknown("view", name, ["strong"]))
+        images = self.source.gather(index)
+        if images.ndim != 4 or not images.is_floating_point():
+            raise HarnessError("only images have augmented views", self.name, "choose an image data set or another algorithm")
+        generator = self.generator("view")
+        if self.source.augmentation.active:
+            images = self.source.augmentation(images, generator)
+        return strong_view(images, generator, self.source.standardiser)
 
     def score_samples(self, name: str, scores: Tensor, *, detects: bool = True) -> None:
         """Hand per-sample numbers (N,) to the evaluator, which knows which samples are corrupted.

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from harness.errors import DataError
-
-
-def data_folder() -> Path:
-    """``$HARNESS_DATA``, else ``./data``."""
-    return Path(os.environ.get("HARNESS_DATA") or "data").expanduser()
+from harness.paths import data_folder
 
 
 def require(name: str, *files: str) -> Path:

@@ -13,7 +13,7 @@ import torch
 
 from harness import DataSplits, Declares, LabelledData
 from harness.errors import DataError
-from harness.registry import cache_folder
+from harness.paths import cache_folder
 from harness.results.records import write_bytes
 from harness_plugins.datasets.split import stratified_holdout
 

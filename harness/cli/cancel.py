@@ -1,0 +1,35 @@
+"""Stop queued and running trials of a suite that an executor has in hand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import DEFAULT_RESULTS, PluginFile, Results, Scale, Select, Set, SuiteFile, load
+
+
+def cancel(
+    suite: SuiteFile,
+    results: Results = DEFAULT_RESULTS,
+    set_: Set = [],  # noqa: B006 -- typer reads the default, nobody changes it
+    select: Select = [],  # noqa: B006
+    plugin: PluginFile = [],  # noqa: B006
+    scale: Scale = "full",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Stop queued and running trials of a suite that an executor has in hand."""
+    from harness.execution.cancel import cancel_trials
+    from harness.results.records import open_results
+    from harness.suite.plan import make_plan
+
+    loaded = load(suite, set_, plugin, scale)
+    made = make_plan(loaded, open_results(results, create=False), select)
+    todo = made.select("running", "missing")
+    if not todo:
+        typer.echo("nothing is queued or running")
+        return
+    if not yes and not typer.confirm(f"stop {len(todo)} unfinished trials of {loaded.name}?"):
+        raise typer.Exit(1)
+    stopped = cancel_trials(loaded, made.results, [planned.id for planned in todo])
+    typer.echo(f"{stopped} trials were told to stop; their checkpoints are kept, `harness run` goes on from them")

@@ -1,0 +1,39 @@
+"""Measure more FGSM epsilons on the kept states of finished trials."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import DEFAULT_RESULTS, PluginFile, Results, Select, Set, SuiteFile, load
+from harness.errors import HarnessError
+
+
+def evaluate(
+    suite: SuiteFile,
+    fgsm: Annotated[list[float], typer.Option("--fgsm", min=0.0, help="An epsilon in standardised units; may be repeated.")],
+    results: Results = DEFAULT_RESULTS,
+    set_: Set = [],  # noqa: B006 -- typer reads the default, nobody changes it
+    select: Select = [],  # noqa: B006
+    plugin: PluginFile = [],  # noqa: B006
+) -> None:
+    """Measure more FGSM epsilons on the kept states of finished trials."""
+    from harness.results.records import open_results
+    from harness.results.store import collect
+    from harness.suite.plan import make_plan
+    from harness.training.reevaluate import evaluate_trial, has_kept_state
+
+    folder = open_results(results)
+    made = make_plan(load(suite, set_, plugin), folder, select)
+    done = made.select("done")
+    kept = [planned for planned in done if has_kept_state(folder, planned.id)]
+    if not kept:
+        raise HarnessError(
+            f"none of the {len(done)} finished trials has kept its states", "evaluate", "run with --set execution.keep=true"
+        )
+    with typer.progressbar(kept, label="trials") as bar:
+        for planned in bar:
+            evaluate_trial(folder, planned.trial, made.suite.host, fgsm)
+    collect(folder)
+    typer.echo(f"{len(kept)} trials measured; {len(done) - len(kept)} finished trials have no kept state")

@@ -1,0 +1,115 @@
+"""``harness``: finds commands in the entry-point group ``harness.commands`` and runs one.
+
+Commands are listed from metadata, with the first line of their module's docstring; only the one that is called is
+imported. A target is a function (its signature is the command) or a ``typer.Typer`` (a group of commands).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import sys
+from typing import Any
+
+import typer
+import typer.core
+
+GROUP = "harness.commands"
+
+
+@functools.cache
+def entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    """Commands by name; the first of two with one name wins, first-party ones first."""
+    found = list(importlib.metadata.entry_points(group=GROUP))
+    found.sort(key=lambda e: (e.dist is None or e.dist.name != "noisy-label-harness", e.name))
+    commands: dict[str, importlib.metadata.EntryPoint] = {}
+    for entry_point in found:
+        commands.setdefault(entry_point.name, entry_point)
+    return commands
+
+
+class Commands(typer.core.TyperGroup):
+    """A group whose commands are imported only when called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(entry_points())
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        entry_point = entry_points().get(cmd_name)
+        if entry_point is None:
+            return None
+        if any(flag in sys.argv[1:2] for flag in ("--help", "-h")) or len(sys.argv) < 2:
+            return _placeholder(cmd_name, entry_point)
+        return make_command(cmd_name, entry_point.load())
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in entry_points():
+            from harness.errors import unknown
+
+            typer.echo(f"harness: {unknown('command', args[0], entry_points())}", err=True)
+            raise typer.Exit(2)
+        return super().resolve_command(ctx, args)
+
+
+def make_command(name: str, target: Any) -> Any:
+    """A click command from a function or a Typer app."""
+    if isinstance(target, typer.Typer):
+        return typer.main.get_command(target)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(name)(target)
+    return typer.main.get_command(app)
+
+
+def _placeholder(name: str, entry_point: importlib.metadata.EntryPoint) -> Any:
+    """Stands for a command in a listing: its help is its module's first line, read without importing it."""
+    from harness.registry import module_summary
+
+    def command() -> None: ...
+
+    command.__doc__ = module_summary(entry_point.module)
+    return make_command(name, command)
+
+
+app = typer.Typer(
+    name="harness",
+    cls=Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def harness(
+    version: bool = typer.Option(False, "--version", is_eager=True, help="Show the version and exit."),
+) -> None:
+    """The benchmark harness for learning with noisy labels."""
+    if version:
+        from harness.plugins import harness_version
+
+        typer.echo(harness_version())
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a command; bad input is one line on standard error and exit status 2."""
+    from harness.errors import HarnessError
+
+    try:
+        app()
+    except HarnessError as error:
+        typer.echo(f"harness: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("harness: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

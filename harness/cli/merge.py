@@ -1,0 +1,26 @@
+"""Copy the records of other results folders into one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import DEFAULT_RESULTS, Results
+
+
+def merge(
+    sources: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Results folders to take from.")],
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Copy the records of other results folders into one."""
+    from harness.results.merge import merge_results
+    from harness.results.records import open_results
+    from harness.results.store import collect
+
+    target = open_results(results)
+    for source in sources:
+        taken, kept = merge_results(open_results(source, create=False), target)
+        typer.echo(f"{source}: {taken} trials taken, {kept} already there")
+    collect(target)

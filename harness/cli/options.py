@@ -1,0 +1,58 @@
+"""Options that several commands share, and how they are turned into suites and folders."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.suite.load import Suite
+
+SuiteFile = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's TOML file, or suite:NAME for a packaged one.")]
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Results folder.", envvar="HARNESS_RESULTS")]
+Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as training.epochs=1.")]
+Select = Annotated[
+    list[str], typer.Option("--select", metavar="KEY=VALUE,...", help='Only some trials, such as "method=CDR*,noise.rate=0.4".')
+]
+PluginFile = Annotated[list[Path], typer.Option("--plugin", metavar="FILE", help="A single-file plugin.")]
+Scale = Annotated[str, typer.Option("--scale", metavar="full|quick", help="quick: fewer epochs, a subset, one seed.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+DEFAULT_RESULTS = Path("results")
+
+
+def load(suite: str, overrides: Sequence[str], plugins: Sequence[Path], scale: str = "full") -> Suite:
+    """The suite with overrides and plugins."""
+    from harness.suite.load import load_suite
+
+    return load_suite(suite, overrides, plugins, scale)
+
+
+def console() -> Console:
+    """Where people read: as wide as the terminal, or wide enough for tables when output is piped."""
+    import sys
+
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 200
+    return Console(width=width, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """JSON on standard output."""
+    typer.echo(json.dumps(value, indent=1, default=str))
+
+
+def duration(seconds: float | None) -> str:
+    """``45 s``, ``3 min``, ``2.5 h``; a question mark when unknown."""
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,86 @@
+"""Show the trials of a suite with their status, and how long the rest will take."""
+
+from __future__ import annotations
+
+from harness.cli.options import (
+    DEFAULT_RESULTS,
+    AsJson,
+    PluginFile,
+    Results,
+    Scale,
+    Select,
+    Set,
+    SuiteFile,
+    console,
+    duration,
+    load,
+    print_json,
+)
+
+SHOWN = 400
+
+
+def plan(
+    suite: SuiteFile,
+    results: Results = DEFAULT_RESULTS,
+    set_: Set = [],  # noqa: B006 -- typer reads the default, nobody changes it
+    select: Select = [],  # noqa: B006
+    plugin: PluginFile = [],  # noqa: B006
+    scale: Scale = "full",
+    json: AsJson = False,
+) -> None:
+    """Show the trials of a suite with their status, and how long the rest will take."""
+    from harness.results.records import open_results
+    from harness.suite.plan import make_plan
+
+    loaded = load(suite, set_, plugin, scale)
+    made = make_plan(loaded, open_results(results, create=False), select)
+    counts = made.counts()
+    remaining = made.remaining_seconds()
+    if json:
+        trials = [
+            {
+                "id": p.id,
+                "method": p.entry.method,
+                "setting": p.entry.setting,
+                "seed": p.entry.seed,
+                "status": p.status,
+                "seconds": p.seconds,
+                "oracle": p.entry.oracle,
+                "tuning": p.entry.tuning,
+            }
+            for p in made.trials
+        ]
+        print_json(
+            {"suite": loaded.name, "counts": counts, "waiting": made.waiting, "remaining_seconds": remaining, "trials": trials}
+        )
+        return
+    from rich.table import Table
+
+    out = console()
+    table = Table(box=None, pad_edge=False)
+    for name in ("trial", "method", "setting", "seed", "status", "time"):
+        table.add_column(name, no_wrap=name in ("trial", "status"))
+    for p in made.trials[:SHOWN]:
+        role = " (tuning)" if p.entry.tuning else ""
+        row = [p.id, p.entry.method + role, p.entry.setting, str(p.entry.seed), p.status]
+        table.add_row(*(_plain(text) for text in row), duration(p.seconds) if p.seconds is not None else "")
+    out.print(table)
+    if len(made.trials) > SHOWN:
+        out.print(f"... and {len(made.trials) - SHOWN} more", markup=False)
+    words = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    left = f"; about {duration(remaining)} of single-process time remain" if counts["missing"] + counts["running"] else ""
+    out.print(f"{len(made.trials)} trials: {words}{left}", markup=False)
+    if made.waiting:
+        out.print(f"{made.waiting} more wait for a search to choose their parameters", markup=False)
+    for (method, setting), candidate in made.chosen.items():
+        values = ", ".join(f"{key} = {value}" for key, value in candidate.items())
+        out.print(f"chosen: {method} | {setting}: {values}", markup=False)
+    for note in made.notes:
+        out.print(f"note: {note}", markup=False)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

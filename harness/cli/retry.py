@@ -1,0 +1,41 @@
+"""Let failed or lost trials of a suite run again at the next run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import DEFAULT_RESULTS, PluginFile, Results, Scale, Select, Set, SuiteFile, load
+from harness.errors import HarnessError
+
+
+def retry(
+    suite: SuiteFile,
+    results: Results = DEFAULT_RESULTS,
+    failed: Annotated[bool, typer.Option("--failed", help="Trials that raised, timed out or lost their worker twice.")] = False,
+    lost: Annotated[bool, typer.Option("--lost", help="Trials whose worker is gone without a result.")] = False,
+    set_: Set = [],  # noqa: B006 -- typer reads the default, nobody changes it
+    select: Select = [],  # noqa: B006
+    plugin: PluginFile = [],  # noqa: B006
+    scale: Scale = "full",
+) -> None:
+    """Let failed or lost trials of a suite run again at the next run."""
+    from harness.results.records import attempts, forgive, is_alive, open_results, trial_folder
+    from harness.suite.plan import make_plan
+
+    if not failed and not lost:
+        raise HarnessError("says not what to retry", "retry", "add --failed or --lost")
+    folder = open_results(results)
+    made = make_plan(load(suite, set_, plugin, scale), folder, select)
+    count = 0
+    for planned in made.trials:
+        past = attempts(trial_folder(folder, planned.id))
+        if failed and planned.status == "failed":
+            forgive(folder, planned.id)
+            count += 1
+        elif lost and past and planned.status == "missing" and not (past[-1] / "result.json").exists():
+            if not is_alive(past[-1]):
+                (past[-1] / "released").touch()
+                count += 1
+    typer.echo(f"{count} trials will run again at the next `harness run`")

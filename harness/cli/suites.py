@@ -1,0 +1,28 @@
+"""List the suites that installed packages ship."""
+
+from __future__ import annotations
+
+import tomllib
+
+import typer
+
+from harness.cli.options import AsJson, print_json
+
+
+def suites(json: AsJson = False) -> None:
+    """List the suites that installed packages ship."""
+    from harness.suite.load import packaged_suites
+
+    lines = []
+    for name, path in packaged_suites().items():
+        table = tomllib.loads(path.read_text()).get("suite", {})
+        lines.append(
+            {"name": name, "description": table.get("description", ""), "unavailable": table.get("unavailable", ""), "file": str(path)}
+        )
+    if json:
+        print_json(lines)
+        return
+    width = max((len(line["name"]) for line in lines), default=0)
+    for line in lines:
+        reason = f" [cannot run yet: {line['unavailable']}]" if line["unavailable"] else ""
+        typer.echo(f"suite:{line['name']:{width}}  {line['description']}{reason}")

@@ -1,0 +1,39 @@
+"""Stopping trials that another process has in hand: workers on this machine by signal, the rest by their executor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.results.records import attempts, is_alive, read_json, trial_folder
+from harness.suite.load import Suite
+
+
+def cancel_trials(suite: Suite, results: Path, ids: Sequence[str]) -> int:
+    """Tell the owners of running trials to stop with a checkpoint, and every executor to drop queued ones.
+
+    A local worker gets SIGTERM: it stops its trial at the next batch boundary. Its parent starts no other.
+
+    Returns:
+        How many running trials were told.
+    """
+    told = 0
+    for trial_id in ids:
+        past = attempts(trial_folder(results, trial_id))
+        if not past or (past[-1] / "result.json").exists() or not is_alive(past[-1]):
+            continue
+        claim = read_json(past[-1] / "claim.json") or {}
+        if claim.get("host") == socket.gethostname() and not claim.get("job"):
+            with contextlib.suppress(OSError):
+                os.kill(int(claim["pid"]), signal.SIGTERM)
+                told += 1
+    for name in suite.host.registry.names("executor"):
+        executor = suite.host.registry.create("executor", name, suite.executors.get(name, {}))
+        remote = getattr(executor, "cancel_queued", None)
+        if remote is not None:
+            told += int(remote(list(ids), results))
+    return told

@@ -1,0 +1,194 @@
+"""Running a suite: plan, submit what is missing to an executor, collect, and plan again until nothing is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.errors import HarnessError
+from harness.paths import data_folder
+from harness.results.records import submit_trials
+from harness.suite.load import Suite
+from harness.suite.plan import Plan, make_plan, write_manifest
+
+COLLECT_EVERY_S = 20.0
+Event = dict[str, Any]
+
+
+class Executor(Protocol):
+    """Where trials run. ``capabilities`` says what an executor can do: ``waits`` when ``submit`` returns only after
+    the trials ended."""
+
+    capabilities: frozenset[str]
+    on_event: Callable[[Event], None]
+
+    def submit(
+        self, trial_ids: Sequence[str], results: Path, plan: Plan | None = None, rerun: frozenset[str] = frozenset()
+    ) -> set[str]:
+        """Run or queue submitted trials; returns the ids that have no result when it returns."""
+
+    def states(self) -> dict[str, str]:
+        """What the executor knows of trials it was given, by id."""
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Stop trials that are queued or running."""
+
+
+class Orchestrator:
+    """Runs what is missing of a suite.
+
+    Args:
+        suite: a loaded suite.
+        results: an opened results folder.
+        executor: the executor's registered name.
+        options: its parameters, over the suite's table of its name.
+        selections: only trials that one of these selects.
+        rerun_stale: also run trials whose components' source has changed.
+        on_event: told of every event of the executor, and of ``{"event": "plan", "plan": ...}`` for every round.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        results: Path,
+        executor: str,
+        options: Mapping[str, Any] | None = None,
+        selections: Sequence[str] = (),
+        *,
+        rerun_stale: bool = False,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        self.suite = suite
+        self.results = results
+        self.executor_name = executor
+        self.executor: Executor = suite.host.registry.create(
+            "executor", executor, {**suite.executors.get(executor, {}), **(options or {})}
+        )
+        self.executor.on_event = self._heard
+        self.selections = selections
+        self.rerun_stale = rerun_stale
+        self.interrupted = False
+        self._on_event = on_event
+        self._collector: threading.Thread | None = None
+        self._collected_at = time.monotonic()
+
+    def run(self) -> Plan:
+        """Run to the end and return the last plan; what failed is in it, not raised."""
+        tried: set[str] = set()
+        while True:
+            plan = make_plan(self.suite, self.results, self.selections)
+            reruns = {p.id for p in plan.select("stale")} - tried if self.rerun_stale else set()
+            todo = [p for p in plan.trials if p.id in reruns or (p.status in ("missing", "running") and p.id not in tried)]
+            write_manifest(plan if not self.selections else make_plan(self.suite, self.results))
+            self._on_event({"event": "plan", "plan": plan, "todo": [p.id for p in todo]})
+            if not todo or self.interrupted:
+                break
+            check_data(self.suite, plan, {p.id for p in todo})
+            if "waits" in self.executor.capabilities:
+                check_device(self.suite)
+            submit_trials(self.results, {p.id: p.trial for p in todo}.values())
+            with self._interruptible():
+                unfinished = self.executor.submit(
+                    list(dict.fromkeys(p.id for p in todo)), self.results, plan, frozenset(reruns)
+                )
+            tried |= {p.id for p in todo}
+            if "waits" not in self.executor.capabilities:
+                plan = make_plan(self.suite, self.results, self.selections)
+                break
+            if self.interrupted and unfinished:
+                plan = make_plan(self.suite, self.results, self.selections)
+                break
+        self.collect()
+        return plan
+
+    def collect(self) -> None:
+        """Wait for a collection under way, then bring the store up to date."""
+        from harness.results.store import collect
+
+        if self._collector is not None:
+            self._collector.join()
+        collect(self.results)
+
+    def interrupt(self) -> None:
+        """Stop every trial at its next batch boundary, with a checkpoint."""
+        self.interrupted = True
+        stop = getattr(self.executor, "interrupt", None)
+        if stop is not None:
+            stop()
+
+    def _heard(self, event: Event) -> None:
+        self._on_event(event)
+        idle = self._collector is None or not self._collector.is_alive()
+        if event["event"] in ("done", "failed") and idle and time.monotonic() - self._collected_at > COLLECT_EVERY_S:
+            self._collected_at = time.monotonic()
+            self._collector = threading.Thread(target=self._collect_quietly, name="collector", daemon=True)
+            self._collector.start()
+
+    def _collect_quietly(self) -> None:
+        from harness.results.store import collect
+
+        try:
+            collect(self.results)
+        except HarnessError as error:
+            self._on_event({"event": "warning", "message": f"could not collect: {error}"})
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """The first Ctrl-C or TERM stops with checkpoints, the second at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: Any) -> None:
+            del number, frame
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self._on_event({"event": "interrupting"})
+            self.interrupt()
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def check_data(suite: Suite, plan: Plan, todo: set[str]) -> None:
+    """Refuse to start when the files of a data set are not there.
+
+    Raises:
+        HarnessError: naming the file and the command that fetches it.
+    """
+    registry = suite.host.registry
+    names = {p.trial.identity["dataset"]["name"] for p in plan.trials if p.id in todo}
+    for name in sorted(names):
+        component, _ = registry.find("dataset", name)
+        for file in registry.facts(component).declares.files:
+            if not (data_folder() / file).exists():
+                raise HarnessError(
+                    f"data set {name!r} is not on disk: {file} is not under HARNESS_DATA ({data_folder().absolute()})",
+                    f"{suite.path.name}: setting.dataset",
+                    f"set HARNESS_DATA, or fetch it: harness data fetch {name}",
+                )
+
+
+def check_device(suite: Suite) -> None:
+    """Refuse to start when CUDA is asked for and this machine has none; a cluster's nodes are not this machine."""
+    from harness.execution.local import visible_gpus
+
+    if suite.execution.device.startswith("cuda") and not visible_gpus():
+        import torch
+
+        if not torch.cuda.is_available():
+            raise HarnessError(
+                "CUDA is asked for, and this machine has none that torch can use",
+                f"{suite.path.name}: execution.device",
+                'set device = "cpu" or "auto"',
+            )
+

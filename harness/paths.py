@@ -1,0 +1,18 @@
+"""Where data sets and caches lie, by environment variable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def data_folder() -> Path:
+    """``$HARNESS_DATA``, else ``./data``: data sets in torchvision's layout."""
+    return Path(os.environ.get("HARNESS_DATA") or "data").expanduser()
+
+
+def cache_folder() -> Path:
+    """``$HARNESS_CACHE``, else ``$XDG_CACHE_HOME/noisy-label-harness``, else ``~/.cache/noisy-label-harness``."""
+    if folder := os.environ.get("HARNESS_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "noisy-label-harness"

@@ -1,0 +1,383 @@
+"""The store: immutable DuckDB snapshots built from records by the collector.
+
+DuckDB allows one writing process or many readers, never both, so nobody opens a snapshot for writing once it has its
+name: the collector copies the newest one, brings it up to date under a temporary name, renames it to its digest and
+swaps the link ``current``. Readers open the real path read-only and reopen when the link has moved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import ResultsError
+from harness.results.records import attempts, done_marker, is_alive, read_json, read_lines
+from harness.suite.trial import canonical
+
+if TYPE_CHECKING:
+    import duckdb
+
+STORE_SCHEMA = 2
+KEPT_SNAPSHOTS = 3
+
+TABLES: dict[str, dict[str, str]] = {
+    "trials": {
+        "trial": "VARCHAR", "dataset": "VARCHAR", "noise": "VARCHAR", "rate": "DOUBLE", "model": "VARCHAR",
+        "loss": "VARCHAR", "transforms": "VARCHAR", "algorithms": "VARCHAR", "seed": "BIGINT", "epochs": "BIGINT",
+        "status": "VARCHAR", "attempt": "VARCHAR", "attempts": "BIGINT", "label_digest": "VARCHAR",
+        "corrupted": "DOUBLE", "selected_epoch": "BIGINT", "error_type": "VARCHAR", "error": "VARCHAR",
+        "traceback": "VARCHAR", "identity": "VARCHAR", "options": "VARCHAR", "histograms": "VARCHAR",
+    },
+    "suite_trials": {
+        "suite": "VARCHAR", "digest": "VARCHAR", "newest": "BOOLEAN", "trial": "VARCHAR", "method": "VARCHAR",
+        "setting": "VARCHAR", "seed": "BIGINT", "oracle": "BOOLEAN", "tuning": "BOOLEAN", "candidate": "VARCHAR",
+        "tries": "BIGINT", "comparable": "BOOLEAN", "method_position": "BIGINT", "setting_position": "BIGINT",
+    },
+    "attempts": {
+        "trial": "VARCHAR", "attempt": "VARCHAR", "number": "BIGINT", "status": "VARCHAR", "host": "VARCHAR",
+        "device": "VARCHAR", "device_name": "VARCHAR", "executor": "VARCHAR", "job": "VARCHAR", "started": "DOUBLE",
+        "finished": "DOUBLE", "seconds": "DOUBLE", "resumes": "BIGINT", "commit": "VARCHAR", "harness": "VARCHAR",
+        "final": "BOOLEAN",
+    },
+    "epochs": {
+        "trial": "VARCHAR", "epoch": "BIGINT", "lr": "DOUBLE", "train_loss": "DOUBLE", "test_accuracy": "DOUBLE",
+        "test_loss": "DOUBLE", "validation_accuracy": "DOUBLE", "validation_loss": "DOUBLE", "train_accuracy": "DOUBLE",
+        "clean_accuracy": "DOUBLE", "memorisation": "DOUBLE", "recovery": "DOUBLE", "detection_auroc": "DOUBLE",
+        "mae": "DOUBLE", "rmse": "DOUBLE", "validation_mae": "DOUBLE", "train_mae": "DOUBLE",
+        "train_seconds": "DOUBLE", "evaluation_seconds": "DOUBLE", "peak_memory": "DOUBLE",
+    },
+    "metrics": {"trial": "VARCHAR", "metric": "VARCHAR", "at": "VARCHAR", "value": "DOUBLE"},
+    "diagnostics": {"trial": "VARCHAR", "epoch": "BIGINT", "name": "VARCHAR", "value": "DOUBLE"},
+    "environments": {"trial": "VARCHAR", "attempt": "VARCHAR", "environment": "VARCHAR"},
+    "published": {
+        "paper": "VARCHAR", "table": "VARCHAR", "page": "BIGINT", "label": "VARCHAR", "method": "VARCHAR",
+        "column": "VARCHAR", "dataset": "VARCHAR", "noise": "VARCHAR", "rate": "DOUBLE", "model": "VARCHAR",
+        "extra": "VARCHAR", "metric": "VARCHAR", "at": "VARCHAR", "unit": "VARCHAR", "mean": "DOUBLE", "std": "DOUBLE",
+        "n": "BIGINT", "flag": "VARCHAR", "comparable": "BOOLEAN",
+    },
+    "sources": {"trial": "VARCHAR", "signature": "VARCHAR"},
+    "meta": {"key": "VARCHAR", "value": "VARCHAR"},
+}  # fmt: skip
+BY_TRIAL = ("trials", "attempts", "epochs", "metrics", "diagnostics", "environments", "sources")
+Rows = dict[str, list[dict[str, Any]]]
+
+
+# --- reading -----------------------------------------------------------------------------------------------------------
+
+
+def current_snapshot(results: Path) -> Path | None:
+    """The real path of the newest snapshot, or ``None`` before the first collection."""
+    link = results / "store" / "current"
+    path = Path(os.path.realpath(link))
+    return path if path.is_file() else None
+
+
+def connect(snapshot: Path) -> duckdb.DuckDBPyConnection:
+    """A read-only connection to a snapshot."""
+    import duckdb
+
+    try:
+        return duckdb.connect(str(snapshot), read_only=True)
+    except duckdb.Error as error:
+        raise ResultsError(f"cannot be opened ({str(error).splitlines()[0]})", str(snapshot), "`harness collect --rebuild`") from None
+
+
+# --- collecting --------------------------------------------------------------------------------------------------------
+
+
+def collect(results: Path, *, rebuild: bool = False) -> Path:
+    """Bring the store up to date with the records and return the newest snapshot.
+
+    Idempotent and incremental: only trials whose records changed are read again, and when nothing changed the snapshot
+    stays the same.
+
+    Raises:
+        ResultsError: when the store cannot be written.
+    """
+    import duckdb
+
+    folder = results / "store"
+    previous = None if rebuild else current_snapshot(results)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultsError(f"cannot be written ({error.strerror})", str(folder), "mend its permissions") from None
+    known: dict[str, str] = {}
+    old_suites = ""
+    if previous is not None:
+        try:
+            with duckdb.connect(str(previous), read_only=True) as connection:
+                meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+                if meta.get("schema") == str(STORE_SCHEMA):
+                    known = dict(connection.execute("SELECT trial, signature FROM sources").fetchall())
+                    old_suites = meta.get("suites", "")
+                else:
+                    previous = None
+        except duckdb.Error:
+            previous = None
+    signatures = dict(_signatures(results))
+    changed = [trial for trial, signature in signatures.items() if known.get(trial) != signature]
+    gone = [trial for trial in known if trial not in signatures]
+    manifests = _manifests(results)
+    suites = hashlib.sha256(canonical([[m["suite"], m["digest"], m["newest"]] for m in manifests]).encode()).hexdigest()
+    if previous is not None and not changed and not gone and suites == old_suites:
+        return previous
+    content = hashlib.sha256(canonical([STORE_SCHEMA, suites, sorted(signatures.items())]).encode()).hexdigest()[:16]
+    final = folder / f"{content}.duckdb"
+    if final.exists() and not rebuild:
+        _point_to(folder, final)
+        return final
+    handle, name = tempfile.mkstemp(prefix=".building-", suffix=".duckdb", dir=folder)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        if previous is not None:
+            shutil.copyfile(previous, temporary)
+        else:
+            temporary.unlink()
+        _build(temporary, results, changed, gone, signatures, manifests, suites, fresh=previous is None)
+        os.replace(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+        Path(f"{temporary}.wal").unlink(missing_ok=True)
+    _point_to(folder, final)
+    _tidy(folder, final)
+    return final
+
+
+def _build(
+    path: Path,
+    results: Path,
+    changed: list[str],
+    gone: list[str],
+    signatures: Mapping[str, str],
+    manifests: list[dict[str, Any]],
+    suites: str,
+    *,
+    fresh: bool,
+) -> None:
+    import duckdb
+
+    with duckdb.connect(str(path)) as connection:
+        if fresh:
+            for table, columns in TABLES.items():
+                spelled = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
+                connection.execute(f"CREATE TABLE {table} ({spelled})")
+            insert(connection, "published", _published())
+        connection.execute("BEGIN")
+        stale = [*changed, *gone]
+        if not fresh and stale:
+            connection.execute("CREATE TEMP TABLE stale AS SELECT unnest(?) AS trial", [stale])
+            for table in BY_TRIAL:
+                connection.execute(f"DELETE FROM {table} WHERE trial IN (SELECT trial FROM stale)")
+        rows: Rows = {table: [] for table in BY_TRIAL}
+        for trial in changed:
+            read_record(results / "trials" / trial, rows)
+            rows["sources"].append({"trial": trial, "signature": signatures[trial]})
+        for table, items in rows.items():
+            insert(connection, table, items)
+        connection.execute("DELETE FROM suite_trials")
+        insert(connection, "suite_trials", list(_suite_rows(manifests)))
+        connection.execute("DELETE FROM meta")
+        insert(connection, "meta", [{"key": "schema", "value": str(STORE_SCHEMA)}, {"key": "suites", "value": suites}])
+        connection.execute("COMMIT")
+
+
+def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:
+    """Insert rows by one columnar transfer; absent keys are null."""
+    if not rows:
+        return
+    import pyarrow as pa
+
+    kinds = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "BIGINT": pa.int64(), "BOOLEAN": pa.bool_()}
+    columns = TABLES[table]
+    arrays = {name: pa.array([row.get(name) for row in rows], type=kinds[kind]) for name, kind in columns.items()}
+    connection.register("incoming", pa.table(arrays))
+    connection.execute(f"INSERT INTO {table} SELECT * FROM incoming")
+    connection.unregister("incoming")
+
+
+def _signatures(results: Path) -> Iterator[tuple[str, str]]:
+    """What tells whether a trial's records have changed, from file times and sizes alone."""
+    try:
+        entries = sorted(os.scandir(results / "trials"), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        if not entry.is_dir():
+            continue
+        parts = [str(entry.stat().st_mtime_ns)]
+        with contextlib.suppress(FileNotFoundError):
+            for attempt in sorted(item.path for item in os.scandir(entry.path) if item.name.startswith("attempt-")):
+                for name in ("result.json", "environment.json", "epochs.jsonl", "released"):
+                    try:
+                        stat = os.stat(f"{attempt}/{name}")
+                        parts.append(f"{stat.st_mtime_ns}.{stat.st_size}")
+                    except FileNotFoundError:
+                        parts.append("-")
+        yield entry.name, hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+
+def read_record(folder: Path, rows: Rows) -> None:
+    """Append all rows of one trial's folder; a folder without a readable ``trial.json`` gives none."""
+    past = attempts(folder)
+    marker = done_marker(folder)
+    final = folder / str(marker["attempt"]) if marker is not None else (past[-1] if past else None)
+    words = read_json(final / "trial.json") if final is not None else None
+    words = words or read_json(folder / "trial.json")
+    if not isinstance(words, Mapping) or "identity" not in words:
+        return
+    identity = words["identity"]
+    trial = folder.name
+    result = read_json(final / "result.json") if final is not None else None
+    result = result if isinstance(result, Mapping) else {}
+    status = result.get("status") or ("running" if final is not None and is_alive(final) else "missing")
+    error = result.get("error") or {}
+    rows["trials"].append(
+        {
+            "trial": trial,
+            "dataset": identity["dataset"]["name"],
+            "noise": identity["noise"]["name"],
+            "rate": _number(identity["noise"]["params"].get("rate")),
+            "model": identity["model"]["name"],
+            "loss": identity["loss"]["name"],
+            "transforms": " ".join(part["name"] for part in identity["transforms"]),
+            "algorithms": " ".join(part["name"] for part in identity["algorithms"]),
+            "seed": identity["seed"],
+            "epochs": identity["training"]["epochs"],
+            "status": status,
+            "attempt": final.name if final is not None else None,
+            "attempts": len(past),
+            "label_digest": result.get("label_digest"),
+            "corrupted": result.get("corrupted"),
+            "selected_epoch": result.get("selected_epoch"),
+            "error_type": error.get("type"),
+            "error": error.get("message"),
+            "traceback": error.get("traceback"),
+            "identity": json.dumps(identity),
+            "options": json.dumps(words.get("options", {})),
+            "histograms": json.dumps(result.get("histograms", {})),
+        }
+    )
+    for attempt in past:
+        _read_attempt(trial, attempt, attempt == final, rows)
+    if final is None:
+        return
+    timings = {line["epoch"]: line for line in read_lines(final / "timing.jsonl")}
+    for line in read_lines(final / "epochs.jsonl"):
+        timing = timings.get(line["epoch"], {})
+        rows["epochs"].append({"trial": trial, **{k: v for k, v in {**line, **timing}.items() if k in TABLES["epochs"]}})
+        for name, value in line.get("diagnostics", {}).items():
+            rows["diagnostics"].append({"trial": trial, "epoch": line["epoch"], "name": name, "value": value})
+        for name, value in line.items():
+            if name.startswith("detection_auroc@"):
+                rows["diagnostics"].append({"trial": trial, "epoch": line["epoch"], "name": name, "value": value})
+    measured = {(m, at): value for m, values in result.get("metrics", {}).items() for at, value in values.items()}
+    if timings and result.get("status") == "done":
+        measured["seconds_per_epoch", "last"] = statistics.mean(float(t["train_seconds"]) for t in timings.values())
+        measured["peak_memory", "last"] = max(float(t["peak_memory"]) for t in timings.values())
+    added = read_json(folder / "evaluations.json") or {}
+    measured.update({(m, at): value for m, values in added.items() for at, value in values.items()})
+    for (metric, at), value in measured.items():
+        rows["metrics"].append({"trial": trial, "metric": metric, "at": at, "value": _number(value)})
+
+
+def _read_attempt(trial: str, attempt: Path, final: bool, rows: Rows) -> None:
+    environment = read_json(attempt / "environment.json") or {}
+    result = read_json(attempt / "result.json") or {}
+    claim = read_json(attempt / "claim.json") or {}
+    status = result.get("status") or ("interrupted" if environment.get("interrupted") else "running" if is_alive(attempt) else "lost")
+    rows["attempts"].append(
+        {
+            "trial": trial,
+            "attempt": attempt.name,
+            "number": int(attempt.name.removeprefix("attempt-")),
+            "status": status,
+            "host": environment.get("host") or claim.get("host"),
+            "job": environment.get("job") or claim.get("job"),
+            "harness": environment.get("versions", {}).get("noisy-label-harness"),
+            "final": final,
+            "resumes": environment.get("resumes", 0),
+            **{
+                key: environment.get(key)
+                for key in ("device", "device_name", "executor", "started", "finished", "seconds", "commit")
+            },
+        }
+    )
+    rows["environments"].append({"trial": trial, "attempt": attempt.name, "environment": json.dumps(environment)})
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _manifests(results: Path) -> list[dict[str, Any]]:
+    """All suite manifests; of each suite the one planned last is the newest."""
+    found: list[dict[str, Any]] = []
+    for folder in sorted((results / "suites").glob("*")):
+        files = sorted(folder.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        for path in files:
+            content = read_json(path)
+            if isinstance(content, Mapping):
+                found.append({**content, "digest": path.stem, "newest": path == files[-1]})
+    return found
+
+
+def _suite_rows(manifests: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for manifest in manifests:
+        methods = {name: position for position, name in enumerate(manifest["methods"])}
+        settings = {name: position for position, name in enumerate(manifest["settings"])}
+        for line in manifest["trials"]:
+            yield {
+                "suite": manifest["suite"],
+                "digest": manifest["digest"],
+                "newest": manifest["newest"],
+                "trial": line["id"],
+                "method": line["method"],
+                "setting": line["setting"],
+                "seed": line["seed"],
+                "oracle": line["oracle"],
+                "tuning": line["tuning"],
+                "candidate": json.dumps(line["candidate"]) if line["candidate"] is not None else None,
+                "tries": manifest["tries"].get(line["method"], 1),
+                "comparable": manifest["comparable"],
+                "method_position": methods.get(line["method"]),
+                "setting_position": settings.get(line["setting"]),
+            }
+
+
+def _published() -> list[dict[str, Any]]:
+    """The papers' printed numbers."""
+    from harness.results.published import load_published
+
+    rows = []
+    for cell in load_published():
+        row = {column: getattr(cell, column) for column in TABLES["published"]}
+        row["extra"] = row["extra"] if isinstance(row["extra"], str) else json.dumps(row["extra"])
+        row["page"] = int(row["page"]) if str(row["page"]).isdigit() else None
+        rows.append(row)
+    return rows
+
+
+def _point_to(folder: Path, snapshot: Path) -> None:
+    """Swap the link ``current`` in one step."""
+    temporary = folder / f".current-{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(snapshot.name)
+    os.replace(temporary, folder / "current")
+
+
+def _tidy(folder: Path, keep: Path) -> None:
+    """Remove old snapshots but the newest few; a reader that has one open keeps it."""
+    snapshots = sorted(folder.glob("*.duckdb"), key=lambda path: path.stat().st_mtime_ns)
+    snapshots = [path for path in snapshots if path != keep and not path.name.startswith(".")]
+    for path in snapshots[: -(KEPT_SNAPSHOTS - 1)]:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,45 @@
+"""Measuring a finished trial again from its kept states: more FGSM epsilons, no training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import ResultsError
+from harness.plugins import Host
+from harness.results.records import final_attempt, read_json, trial_folder, write_json
+from harness.suite.trial import Trial
+from harness.training import checkpoint
+from harness.training.prepare import choose_device, prepare
+
+
+def has_kept_state(results: Path, trial_id: str) -> bool:
+    """Whether a trial ran with ``keep = true``."""
+    attempt = final_attempt(trial_folder(results, trial_id))
+    return attempt is not None and (attempt / "last.pt").is_file()
+
+
+def evaluate_trial(results: Path, trial: Trial, host: Host, epsilons: Sequence[float]) -> dict[str, dict[str, float]]:
+    """FGSM accuracy of the kept states, added to the trial's ``evaluations.json``, which the collector reads.
+
+    Raises:
+        ResultsError: when a kept state cannot be read.
+    """
+    folder = trial_folder(results, trial.id)
+    attempt = final_attempt(folder)
+    assert attempt is not None
+    device = choose_device(str(trial.options.get("execution", {}).get("device", "auto")))
+    prepared = prepare(trial, host, device)
+    found: dict[str, dict[str, float]] = read_json(folder / "evaluations.json") or {}
+    for at in ("last", "selected"):
+        path = attempt / f"{at}.pt"
+        if not path.is_file():
+            continue
+        state = checkpoint.load(path, device)
+        if state is None:
+            raise ResultsError("the kept state cannot be read", str(path), "run the trial again")
+        prepared.run.load_prediction_state(state)
+        for epsilon in epsilons:
+            found.setdefault(f"fgsm_accuracy@{epsilon:g}", {})[at] = prepared.evaluator.fgsm(prepared.run, epsilon)
+    write_json(folder / "evaluations.json", found)
+    return found
