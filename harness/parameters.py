@@ -187,7 +187,7 @@ def validate(parameters: Iterable[Mapping[str, Any]], values: Mapping[str, Any],
     import pydantic
 
     try:
-        filled = model.model_validate(dict(values)).model_dump()
+        filled = dict(model.model_validate(dict(values)))
     except pydantic.ValidationError as error:
         problem = explain(error)
         raise ComponentError(problem[1], f"{owner}.{problem[0]}" if problem[0] else owner) from None

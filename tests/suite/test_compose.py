@@ -1,0 +1,53 @@
+"""Stacks that cannot compose are refused from their declarations alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.declarations import Declares
+from harness.errors import StackError
+from harness.suite.compose import Part, check_stack
+
+CE = Part("ce", (), Declares(soft_targets=True))
+GCE = Part("gce", (), Declares())
+DMI = Part("dmi", (), Declares(per_batch=True))
+L2 = Part("l2", (), Declares(tasks=("regression",)))
+SOP = Part("sop", ("setup", "compute_losses"), Declares(replaces="ce", sample_state=True))
+RRM = Part("rrm", ("after_losses",), Declares(needs_per_sample=True))
+MIXUP = Part("mixup", ("before_forward",), Declares(mixes_samples=True))
+CDR = Part("cdr", ("after_backward",), Declares())
+CO = Part("co_teaching", ("train_step", "predict"), Declares(own_step=True, needs_per_sample=True))
+
+
+@pytest.mark.parametrize(
+    ("loss", "algorithms"),
+    [(CE, [SOP, CDR]), (CE, [CDR, SOP]), (GCE, [RRM, CDR]), (DMI, [CDR]), (CE, [MIXUP, CDR]), (CE, [CO])],
+)
+def test_stacks_that_compose(loss: Part, algorithms: list[Part]) -> None:
+    check_stack(loss, algorithms, "classification")
+
+
+@pytest.mark.parametrize(
+    ("loss", "algorithms", "reason"),
+    [
+        (GCE, [SOP], "replaces the loss 'ce'"),
+        (DMI, [RRM], "exists per batch only"),
+        (CE, [MIXUP, SOP], "keeps a state for each sample"),
+        (GCE, [MIXUP], "soft targets"),
+        (CE, [CO, CDR], "would never fire"),
+        (DMI, [CO], "per batch only"),
+        (CE, [CDR, CDR], "stands twice"),
+        (L2, [], "is for regression"),
+        (CE, [SOP, Part("other", ("compute_losses",), Declares(replaces="ce"))], "computes the losses"),
+        (CE, [Part("odd", ("compute_losses",), Declares())], "without declaring"),
+        (CE, [Part("a", (), Declares(refuses={"cdr": "because"})), CDR], "because"),
+    ],
+)
+def test_stacks_that_do_not(loss: Part, algorithms: list[Part], reason: str) -> None:
+    with pytest.raises(StackError, match=reason):
+        check_stack(loss, algorithms, "classification")
+
+
+def test_a_declaration_survives_json() -> None:
+    for part in (CE, DMI, SOP, MIXUP, CO):
+        assert Declares.from_json(part.declares.to_json()) == part.declares

@@ -1,0 +1,234 @@
+"""A suite file becomes settings, methods and trials; what is wrong with it is told with file, key and remedy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.suite.load import load_suite
+from harness.suite.plan import make_plan
+
+Write = Callable[..., Path]
+
+
+def ids(suite_path: Path, *overrides: str) -> dict[tuple[str, str, int], str]:
+    suite = load_suite(suite_path, overrides)
+    return {(e.method, e.setting, e.seed): e.trial.id for e in suite.entries()}
+
+
+def test_lists_in_a_setting_expand_to_their_product(write_suite: Write) -> None:
+    path = write_suite(noise='[{ name = "symmetric", rate = [0.2, 0.4] }, { name = "pairflip", rate = 0.4 }, "none"]')
+    names = [setting.name for setting in load_suite(path).settings]
+    assert names == [f"digits / mlp 32 / {noise}" for noise in ("symmetric 0.2", "symmetric 0.4", "pairflip 0.4", "none")]
+
+
+def test_a_list_parameter_is_a_value_and_a_list_of_lists_an_axis(write_suite: Write) -> None:
+    path = write_suite()
+    text = path.read_text().replace("hidden = [32]", "hidden = [[32], [64, 32]]")
+    path.write_text(text)
+    assert [setting.model.params["hidden"] for setting in load_suite(path).settings] == [[32], [64, 32]]
+
+
+def test_exclude_takes_combinations_out(write_suite: Write) -> None:
+    path = write_suite(
+        noise='[{ name = "symmetric", rate = [0.2, 0.4] }, { name = "pairflip", rate = [0.2, 0.4] }]',
+        setting='exclude = ["noise=pairflip,noise.rate=0.4"]',
+    )
+    assert len(load_suite(path).settings) == 3
+
+
+def test_a_suite_excludes_methods_on_settings(write_suite: Write) -> None:
+    path = write_suite(
+        suite='exclude = [{ method = "GCE", "noise.rate" = 0.2 }]',
+        noise='{ name = "symmetric", rate = [0.2, 0.4] }',
+        methods='[[method]]\nname = "CE"\n[[method]]\nname = "GCE"\nloss = "gce"',
+    )
+    assert {(e.method, e.trial.identity["noise"]["params"]["rate"]) for e in load_suite(path).entries()} == {
+        ("CE", 0.2),
+        ("CE", 0.4),
+        ("GCE", 0.4),
+    }
+
+
+def test_defaults_are_in_the_identity_so_that_writing_them_changes_nothing(write_suite: Write) -> None:
+    short = ids(write_suite("a.toml", methods='[[method]]\nname = "G"\nloss = "gce"'))
+    long = ids(write_suite("b.toml", methods='[[method]]\nname = "G"\nloss = { q = 0.7, name = "gce" }\ntransforms = []'))
+    assert short == long
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "execution.threads=2", "execution.keep=true", "execution.checkpoint_epochs=1", "execution.device='cpu'",
+        "execution.compile=true", "execution.channels_last=true", "evaluation.fgsm=[0.0, 0.5]", "suite.name='other'",
+    ],
+)  # fmt: skip
+def test_what_cannot_change_a_result_is_not_in_the_id(write_suite: Write, override: str) -> None:
+    path = write_suite()
+    assert set(ids(path).values()) == set(ids(path, override).values())
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["training.epochs=3", "training.batch_size=32", "training.validation=0.2", "training.precision='bfloat16'",
+     "training.optimizer.lr=0.2", "evaluation.train_every=2", "training.clip=1.0", "suite.seeds=[7]"],
+)  # fmt: skip
+def test_what_determines_a_result_is_in_the_id(write_suite: Write, override: str) -> None:
+    path = write_suite()
+    assert not set(ids(path).values()) & set(ids(path, override).values())
+
+
+def test_a_display_name_is_not_in_the_id(write_suite: Write) -> None:
+    first = ids(write_suite("a.toml", methods='[[method]]\nname = "CE"'))
+    second = ids(write_suite("b.toml", methods='[[method]]\nname = "cross entropy"'))
+    assert list(first.values()) == list(second.values())
+
+
+def test_noise_rate_is_resolved_per_setting_and_marks_the_method_an_oracle(write_suite: Write) -> None:
+    path = write_suite(
+        noise='[{ name = "symmetric", rate = [0.2, 0.4] }, "none"]',
+        methods='[[method]]\nname = "CDR"\nalgorithms = [{ name = "cdr", tau = "noise.rate" }]\n'
+        '[[method]]\nname = "by default"\nalgorithms = ["cdr"]\n'
+        '[[method]]\nname = "given"\nalgorithms = [{ name = "cdr", tau = 0.4 }]',
+    )
+    entries = list(load_suite(path).entries())
+    taus = {(e.method, e.setting.split()[-1]): e.trial.identity["algorithms"][0]["params"]["tau"] for e in entries}
+    assert taus["CDR", "0.2"] == 0.2 and taus["CDR", "0.4"] == 0.4 and taus["CDR", "none"] == 0.0
+    assert {e.method: e.oracle for e in entries} == {"CDR": True, "by default": True, "given": False}
+    by_name = {(e.method, e.setting): e.trial.id for e in entries}
+    setting = next(e.setting for e in entries if e.setting.endswith("0.4"))
+    assert by_name["CDR", setting] == by_name["given", setting] == by_name["by default", setting]
+
+
+def test_when_overrides_a_method_where_a_selection_holds(write_suite: Write) -> None:
+    path = write_suite(
+        noise='[{ name = "symmetric", rate = 0.4 }, { name = "pairflip", rate = 0.4 }]',
+        methods='[[method]]\nname = "SOP"\nalgorithms = ["sop"]\nepochs = 3\n'
+        '[[method.when]]\nselect = "noise.name=pairflip"\nalgorithms = [{ name = "sop", lr_v = 100.0 }]\nepochs = 4',
+    )
+    by_noise = {e.trial.identity["noise"]["name"]: e.trial.identity for e in load_suite(path).entries()}
+    assert by_noise["symmetric"]["algorithms"][0]["params"]["lr_v"] == 10.0
+    assert by_noise["pairflip"]["algorithms"][0]["params"]["lr_v"] == 100.0
+    assert (by_noise["symmetric"]["training"]["epochs"], by_noise["pairflip"]["training"]["epochs"]) == (3, 4)
+
+
+def test_an_optimizer_without_a_name_is_merged_and_one_with_a_name_replaces(write_suite: Write) -> None:
+    path = write_suite(
+        methods='[[method]]\nname = "merged"\noptimizer = { lr = 0.01 }\n'
+        '[[method]]\nname = "replaced"\noptimizer = { name = "sgd", lr = 0.01 }'
+    )
+    found = {e.method: e.trial.identity["training"]["optimizer"] for e in load_suite(path).entries()}
+    assert found["merged"]["momentum"] == 0.9
+    assert found["replaced"]["momentum"] == 0.0
+    assert found["merged"]["lr"] == found["replaced"]["lr"] == 0.01
+
+
+def test_set_holds_against_settings_and_methods(write_suite: Write) -> None:
+    path = write_suite(setting="training = { epochs = 5 }", methods='[[method]]\nname = "CE"\nepochs = 7')
+    assert {e.trial.identity["training"]["epochs"] for e in load_suite(path, ["training.epochs=1"]).entries()} == {1}
+
+
+def test_seeds_are_outermost_so_that_a_partial_board_is_useful(write_suite: Write) -> None:
+    path = write_suite(methods='[[method]]\nname = "CE"\n[[method]]\nname = "GCE"\nloss = "gce"')
+    assert [e.seed for e in load_suite(path, ["suite.seeds=[0, 1]"]).entries()] == [0, 0, 1, 1]
+
+
+def test_a_trial_survives_json(write_suite: Write) -> None:
+    from harness.suite.trial import Trial
+
+    for entry in load_suite(write_suite()).entries():
+        assert Trial.from_json(json.loads(json.dumps(entry.trial.to_json()))).id == entry.trial.id
+
+
+def test_a_search_tries_candidates_on_tuning_seeds_only(write_suite: Write, tmp_path: Path) -> None:
+    path = write_suite(
+        suite="tuning_seeds = [100, 101]",
+        methods='[[method]]\nname = "CE"\nsearch = { "optimizer.lr" = [0.01, 0.1], "loss.scale" = [1.0] }\nloss = "mae"',
+    )
+    plan = make_plan(load_suite(path), tmp_path / "results")
+    assert len(plan.trials) == 4 and plan.waiting == 1
+    assert {p.entry.seed for p in plan.trials} == {100, 101} and all(p.entry.tuning for p in plan.trials)
+
+
+def test_quick_scale_shrinks_and_says_so(write_suite: Write) -> None:
+    suite = load_suite(write_suite(epochs=20), scale="quick")
+    (entry,) = suite.entries()
+    assert entry.trial.identity["training"]["epochs"] == 2 and entry.trial.identity["subset"] == 2000
+    assert not suite.comparable
+
+
+BAD = {
+    "unknown table": (dict(tables="[trainings]\nepochs = 1"), "unknown table 'trainings'", "did you mean 'training'"),
+    "unknown key": (dict(training="epoch = 3"), "training", "did you mean 'epochs'"),
+    "unknown component": (dict(methods='[[method]]\nname = "a"\nloss = "gcee"'), "method[0] (a).loss", "did you mean 'gce'"),
+    "unknown parameter": (
+        dict(methods='[[method]]\nname = "a"\nloss = { name = "gce", qq = 1 }'),
+        "losses.gce: unknown parameter 'qq'", "did you mean 'q'",
+    ),
+    "rate outside [0, 1]": (dict(noise='{ name = "symmetric", rate = 1.4 }'), "setting[0].noise", "less than or equal to 1"),
+    "wrong type": (dict(noise='{ name = "symmetric", rate = "0.4" }'), "noise.symmetric.rate", "valid number"),
+    "zero epochs": (dict(epochs=0), "training.epochs", "greater than or equal to 1"),
+    "a loss for another task": (dict(methods='[[method]]\nname = "a"\nloss = "huber"'), "method[0] (a)", "is for regression"),
+    "RRM over a batch loss": (
+        dict(methods='[[method]]\nname = "a"\nloss = "dmi"\nalgorithms = ["rrm"]'), "method[0] (a)", "exists per batch only",
+    ),
+    "SOP on another loss": (
+        dict(methods='[[method]]\nname = "a"\nloss = "gce"\nalgorithms = ["sop"]'), "method[0] (a)", "use loss = 'ce'",
+    ),
+    "no methods": (dict(methods=""), "there is no [[method]]", "add at least one"),
+    "empty noise list": (dict(noise="[]"), "setting[0].noise", "the list is empty"),
+    "everything excluded": (dict(setting='exclude = ["dataset=digits"]'), "setting[0].exclude", "every combination"),
+    "duplicate method names": (dict(methods='[[method]]\nname = "a"\n[[method]]\nname = "a"'), "method[1] (a)", "'a'"),
+    "a method that overrides validation": (
+        dict(methods='[[method]]\nname = "a"\nvalidation = 0.5'), "method[0] (a)", "may not set 'validation'",
+    ),
+    "a duplicate seed": (dict(suite="tuning_seeds = [0]"), "suite.tuning_seeds", "comparison seed"),
+    "a misspelt optimizer": (dict(training='schedule = "cosin"'), "training.schedule", "did you mean 'cosine'"),
+    "a selection that cannot be read": (
+        dict(methods='[[method]]\nname = "a"\n[[method.when]]\nselect = "noise"'), "when[0].select", "write key=value",
+    ),
+    "a search without seeds": (dict(methods='[[method]]\nname = "a"\nsearch = { epochs = [1] }'), "search", "tuning_seeds"),
+    "an executor's key": (dict(tables="[local]\nworker = 2"), "local", "did you mean 'workers'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_names_file_key_and_remedy_in_one_line(write_suite: Write, name: str) -> None:
+    parts, where, words = BAD[name]
+    with pytest.raises(HarnessError) as caught:
+        load_suite(write_suite(**parts))
+    line = str(caught.value)
+    assert line.startswith("suite.toml") and where in line and words in line and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"[suite\nname = 1", "line 1"), (b"\xff\xfe\x00", "not text"), (b"", "[suite] is missing"),
+     (b"[suite]\nname = 'a'\nseeds = []", "suite.seeds")],
+)  # fmt: skip
+def test_files_that_are_no_suites(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "suite.toml"
+    path.write_bytes(content)
+    with pytest.raises(HarnessError, match=words.replace("[", r"\[").replace("]", r"\]")):
+        load_suite(path)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="no such suite file"):
+        load_suite(tmp_path / "absent.toml")
+
+
+def test_a_reference_needs_a_rate(write_suite: Write, tmp_path: Path) -> None:
+    plugin = tmp_path / "odd.py"
+    plugin.write_text(
+        "from harness import hookimpl\n"
+        "class Odd:\n    'Odd noise.'\n    def __call__(self, data, *, rng):\n        return data.targets\n"
+        "@hookimpl\ndef harness_register_noise(register):\n    register('odd', Odd)\n"
+    )
+    path = write_suite(noise='"odd"', methods='[[method]]\nname = "CDR"\nalgorithms = ["cdr"]')
+    with pytest.raises(HarnessError, match="has no rate to refer to; give tau a number"):
+        load_suite(path, plugins=[plugin])

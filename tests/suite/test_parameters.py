@@ -1,0 +1,83 @@
+"""A factory's signature is its schema: described as JSON, validated strictly, told in plain words."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+import pytest
+from annotated_types import Ge, Interval
+
+from harness.errors import ComponentError
+from harness.parameters import Count, NoiseRate, Positive, Rate, describe, from_tree, spell, to_tree, validate
+
+
+def factory(
+    rate: Rate,
+    lr: Positive = 0.1,
+    steps: Count = 3,
+    mode: Literal["a", "b"] = "a",
+    widths: list[int] = [1],  # noqa: B006
+    pair: tuple[float, float] = (0.9, 0.99),
+    flag: bool = False,
+    tau: NoiseRate = "noise.rate",
+    maybe: Positive | None = None,
+) -> None: ...
+
+
+PARAMETERS, PROBLEMS = describe(factory)
+
+
+def test_a_signature_is_described_as_json() -> None:
+    assert not PROBLEMS
+    assert json.loads(json.dumps(PARAMETERS)) == PARAMETERS
+    assert [p["name"] for p in PARAMETERS if p["required"]] == ["rate"]
+
+
+def test_defaults_are_filled_in_and_integers_become_floats() -> None:
+    filled = validate(PARAMETERS, {"rate": 1, "lr": 2}, "x")
+    assert filled["rate"] == 1.0 and isinstance(filled["rate"], float) and isinstance(filled["lr"], float)
+    assert filled["pair"] == [0.9, 0.99] and filled["tau"] == "noise.rate" and filled["maybe"] is None
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "x.rate: is missing"),
+        ({"rate": 1.5}, "less than or equal to 1"),
+        ({"rate": "0.5"}, "valid number"),
+        ({"rate": True}, "valid number"),
+        ({"rate": 0.5, "steps": 0}, "greater than or equal to 1"),
+        ({"rate": 0.5, "steps": 1.5}, "valid integer"),
+        ({"rate": 0.5, "mode": "c"}, "'a' or 'b'"),
+        ({"rate": 0.5, "widths": 3}, "valid list"),
+        ({"rate": 0.5, "wdths": [3]}, "did you mean 'widths'"),
+        ({"rate": float("nan")}, "finite"),
+        ({"rate": 0.5, "tau": 2.0}, "less than or equal to 1"),
+        ({"rate": 0.5, "maybe": -1.0}, "greater than 0"),
+    ],
+)
+def test_bad_values_are_told_in_words(values: dict[str, object], words: str) -> None:
+    with pytest.raises(ComponentError) as caught:
+        validate(PARAMETERS, values, "x")
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_types_survive_the_round_trip() -> None:
+    for hint in (Rate, list[int], Literal["a", 1], Annotated[int, Interval(ge=1, le=3)], dict[str, float]):
+        assert to_tree(from_tree(to_tree(hint))) == to_tree(hint)
+
+
+def test_types_are_spelt_for_people() -> None:
+    assert spell(to_tree(Rate)) == "float in [0, 1]"
+    assert spell(to_tree(Annotated[int, Ge(2)])) == "int >= 2"
+    assert spell(to_tree(NoiseRate)) == "float in [0, 1] | 'noise.rate'"
+
+
+def test_parameters_without_type_or_of_a_type_that_toml_has_not_are_problems() -> None:
+    def untyped(q=0.5): ...  # type: ignore[no-untyped-def]
+
+    def strange(q: complex = 1j) -> None: ...
+
+    assert "has no type" in describe(untyped)[1][0]
+    assert "cannot be written in a suite" in describe(strange)[1][0]

@@ -1,0 +1,109 @@
+"""The evaluator measures what the names say, and no path leads from a run to clean labels."""
+
+from __future__ import annotations
+
+import gc
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from harness.plugins import load_host
+from harness.suite.load import load_suite
+from harness.training.evaluation import auroc, histogram
+from harness.training.prepare import corrupt, load_data, prepare
+
+Write = Callable[..., Path]
+
+
+def trial_of(path: Path) -> Any:
+    return next(iter(load_suite(path).entries())).trial
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_auroc_is_that_of_scikit_learn_ties_included(levels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(levels, (500,), generator=generator).float()
+    positive = torch.rand(500, generator=generator) < 0.3
+    assert float(auroc(scores, positive)) == pytest.approx(roc_auc_score(positive, scores), abs=1e-12)
+    assert torch.isnan(auroc(scores, torch.zeros(500, dtype=torch.bool)))
+
+
+def test_histograms_count_every_sample_once() -> None:
+    scores = torch.cat([torch.linspace(0, 1, 90), torch.tensor([1.0] * 10)])
+    corrupted = torch.arange(100) % 3 == 0
+    found = histogram(scores, corrupted)
+    assert sum(found["clean"]) == 66 and sum(found["corrupted"]) == 34
+    few = histogram(torch.tensor([-1.0, 0.0, 0.0, 2.0]), torch.tensor([True, False, True, False]))
+    assert few == {"values": [-1.0, 0.0, 2.0], "clean": [0, 1, 1], "corrupted": [1, 1, 0]}
+
+
+def test_train_metrics_by_hand(write_suite: Write) -> None:
+    trial = trial_of(write_suite())
+    prepared = prepare(trial, load_host(), torch.device("cpu"))
+    run, evaluator = prepared.run, prepared.evaluator
+    run.epoch = 1
+    found = evaluator.epoch(run, last=True)
+    with torch.no_grad(), run.evaluating():
+        predicted = run.model(run.source.gather(torch.arange(run.num_samples))).argmax(1)
+    clean, noisy = evaluator.train_clean, run.targets
+    bad = clean != noisy
+    assert found["clean_accuracy"] == pytest.approx(float((predicted == clean)[~bad].double().mean()))
+    assert found["memorisation"] == pytest.approx(float((predicted == noisy)[bad].double().mean()))
+    assert found["recovery"] == pytest.approx(float((predicted == clean)[bad].double().mean()))
+    assert 0.3 < float(bad.float().mean()) < 0.5
+
+
+def test_validation_targets_are_noisy_and_test_targets_clean(write_suite: Write) -> None:
+    trial = trial_of(write_suite())
+    host = load_host()
+    splits = load_data(trial, host)
+    labels = corrupt(trial, host, splits)
+    prepared = prepare(trial, host, torch.device("cpu"))
+    assert torch.equal(prepared.evaluator.test_targets, splits.test.targets)
+    assert prepared.evaluator.validation_targets is not None
+    assert torch.equal(prepared.evaluator.validation_targets, labels.validation_noisy)
+    assert not torch.equal(labels.validation_noisy, labels.validation.targets)
+
+
+def test_fgsm_evaluation_perturbs_each_epsilon_from_the_clean_input(write_suite: Write) -> None:
+    prepared = prepare(trial_of(write_suite()), load_host(), torch.device("cpu"))
+    run, evaluator = prepared.run, prepared.evaluator
+    inputs = evaluator.test.gather(torch.arange(evaluator.test.num_samples)).requires_grad_(True)
+    loss = torch.nn.functional.cross_entropy(run.model(inputs), evaluator.test_targets, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, inputs)
+    for epsilon in (0.0, 0.1, 0.5):
+        moved = inputs.detach() + epsilon * gradient.sign()
+        expected = (run.model(moved).argmax(1) == evaluator.test_targets).float().mean()
+        assert evaluator.fgsm(run, epsilon) == pytest.approx(float(expected), abs=1e-6)
+
+
+def reachable(start: object) -> list[object]:
+    """Everything that attribute paths reach, by the garbage collector's word; modules and code are no part of a run."""
+    seen: dict[int, object] = {}
+    queue = [start]
+    while queue:
+        found = queue.pop()
+        if id(found) in seen or isinstance(found, (types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType)):
+            continue
+        seen[id(found)] = found
+        queue += gc.get_referents(found)
+        if isinstance(found, types.MethodType):
+            queue.append(found.__self__)
+    return list(seen.values())
+
+
+@pytest.mark.parametrize("method", ['loss = "ce"', 'algorithms = ["sop"]', 'algorithms = ["rrm", "fgsm"]', 'algorithms = ["cdr", "aux", "elr"]'])
+def test_a_run_holds_no_clean_target_by_any_path(write_suite: Write, method: str) -> None:
+    prepared = prepare(trial_of(write_suite(methods=f'[[method]]\nname = "m"\n{method}')), load_host(), torch.device("cpu"), {})
+    clean = prepared.evaluator.train_clean
+    held = [found for found in reachable(prepared.run) if isinstance(found, torch.Tensor)]
+    assert any(tensor.shape == clean.shape and torch.equal(tensor.long(), prepared.run.targets) for tensor in held)
+    for tensor in held:
+        if tensor.numel() == clean.numel() and not tensor.is_floating_point():
+            assert not torch.equal(tensor.flatten().long(), clean), "clean targets are reachable"
+    assert not any(found is prepared.evaluator for found in reachable(prepared.run))

@@ -1,0 +1,244 @@
+"""The loop trains what a bare loop trains, fires hooks in order, and goes on from a checkpoint as if nothing happened."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from harness.plugins import load_host
+from harness.results.records import claim, read_json, read_lines, submit_trials, trial_folder
+from harness.suite.load import load_suite
+from harness.suite.trial import Trial
+from harness.training import seeds
+from harness.training.evaluation import summarise
+from harness.training.loop import Loop
+from harness.training.prepare import prepare
+from harness.training.trial import run_trial
+
+Write = Callable[..., Path]
+
+
+class Listening:
+    """A journal that keeps what it is told."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.asked = 0
+        self.stop_after = stop_after
+
+    def epoch(self, record: Any, timing: Any) -> None:
+        self.records.append(dict(record))
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+    def should_stop(self) -> bool:
+        self.asked += 1
+        return self.stop_after is not None and self.asked >= self.stop_after
+
+
+def one_trial(path: Path, *overrides: str) -> Trial:
+    return next(iter(load_suite(path, overrides).entries())).trial
+
+
+def test_plain_sgd_on_a_plain_loss_is_the_bare_loop(write_suite: Write) -> None:
+    trial = one_trial(write_suite(setting='augment = {}', training="validation = 0.0\nschedule = 'cosine'"))
+    prepared = prepare(trial, load_host(), torch.device("cpu"))
+    run = prepared.run
+    inputs, targets = run.source.gather(torch.arange(run.num_samples)), run.targets
+
+    torch.manual_seed(seeds.derive(0, "init"))
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=2)
+    for epoch in (1, 2):
+        order = torch.randperm(len(inputs), generator=seeds.torch_stream(0, "order", epoch))
+        for index in order.split(64):
+            optimizer.zero_grad()
+            (functional.cross_entropy(model(inputs[index]), targets[index], reduction="sum") / 64).backward()
+            optimizer.step()
+        schedule.step()
+
+    Loop(run, prepared.evaluator, Listening()).fit()
+    for ours, bare in zip(run.model.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, bare)
+
+
+def test_a_short_last_batch_counts_less(write_suite: Write) -> None:
+    trial = one_trial(write_suite(training="validation = 0.0"))
+    run = prepare(trial, load_host(), torch.device("cpu")).run
+    from harness.training.run import Step
+
+    loop = Loop(run, prepare(trial, load_host(), torch.device("cpu")).evaluator, Listening())
+    index = torch.arange(8)
+    step = Step(index, run.source.gather(index), run.targets[index])
+    loop.train_batch(step)
+    assert step.loss is not None and step.losses is not None
+    assert torch.isclose(step.loss, step.losses.sum() / 64)
+
+
+class Recorder:
+    """Notes every hook that fires."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log = name, log
+
+    def setup(self, run: Any) -> None:
+        self.log.append(f"{self.name}.setup")
+
+    def epoch_start(self, run: Any) -> None:
+        self.log.append(f"{self.name}.epoch_start")
+
+    def before_forward(self, run: Any, step: Any) -> None:
+        self.log.append(f"{self.name}.before_forward")
+
+    def after_forward(self, step: Any) -> None:
+        self.log.append(f"{self.name}.after_forward")
+
+    def after_losses(self, run: Any, step: Any) -> None:
+        self.log.append(f"{self.name}.after_losses")
+
+    def after_backward(self, run: Any, step: Any) -> None:
+        self.log.append(f"{self.name}.after_backward")
+
+    def after_step(self, run: Any, step: Any) -> None:
+        self.log.append(f"{self.name}.after_step")
+
+    def epoch_end(self, run: Any) -> None:
+        self.log.append(f"{self.name}.epoch_end")
+
+    def diagnostics(self, run: Any) -> dict[str, float]:
+        self.log.append(f"{self.name}.diagnostics")
+        return {f"{self.name}.x": 1.0}
+
+
+def test_hooks_fire_in_the_stacks_order_and_stages(write_suite: Write) -> None:
+    from harness.hookspecs import hookimpl
+    from harness.training.stack import Stack
+
+    log: list[str] = []
+
+    class Late(Recorder):
+        @hookimpl(trylast=True)
+        def after_backward(self, run: Any, step: Any) -> None:
+            super().after_backward(run, step)
+
+    trial = one_trial(write_suite(training="validation = 0.0", epochs=1), "training.batch_size=2000")
+    prepared = prepare(trial, load_host(), torch.device("cpu"))
+    run = prepared.run
+    run.stack = Stack(run.stack.loss, [Late("late", log), Recorder("b", log)], ["late", "b"], "ce", False)
+    assert run.stack.setup is not None
+    run.stack.setup(run=run)
+    history = Loop(run, prepared.evaluator, Listening()).fit()
+    hooks = ["setup", "epoch_start", "before_forward", "after_forward", "after_losses", "after_backward", "after_step",
+             "epoch_end", "diagnostics"]  # fmt: skip
+    expected = [f"{name}.{hook}" for hook in hooks for name in ("late", "b")]
+    position = expected.index("late.after_backward")
+    expected[position : position + 2] = ["b.after_backward", "late.after_backward"]
+    assert log == expected
+    assert history[0]["diagnostics"] == {"late.x": 1.0, "b.x": 1.0}
+
+
+def test_hooks_that_nobody_implements_cost_nothing(write_suite: Write) -> None:
+    run = prepare(one_trial(write_suite()), load_host(), torch.device("cpu")).run
+    assert run.stack.before_forward is None and run.stack.train_step is None and run.stack.after_backward is None
+
+
+STACKS = {
+    "CE": "",
+    "SOP": 'algorithms = ["sop"]',
+    "CDR+AUX+ELR": 'algorithms = ["cdr", { name = "aux", lam = 4.0 }, "elr"]',
+    "A-RRM": 'algorithms = [{ name = "rrm", every = 1 }, { name = "fgsm", epsilon = 0.05 }]\nloss = "sce"',
+    "KPD": 'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { name = "adam", lr = 0.005 }',
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+@pytest.mark.parametrize("stop_after", [3, 22, 44])
+def test_an_interrupted_trial_ends_as_an_undisturbed_one(write_suite: Write, tmp_path: Path, name: str, stop_after: int) -> None:
+    method = f'[[method]]\nname = "m"\n{STACKS[name]}'
+    path = write_suite(
+        epochs=3, methods=method, training="clip = 5.0\nschedule = { name = 'step', milestones = [1] }",
+        evaluation="fgsm = [0.0, 0.1]", setting="augment = { crop = 1, flip = true, cutout = 2 }",
+    )  # fmt: skip
+    host = load_host()
+    trial = one_trial(path)
+    outcomes = []
+    for folder, stops in ((tmp_path / "whole", False), (tmp_path / "broken", True)):
+        submit_trials(folder, [trial])
+        if stops:
+            count = itertools.count(1)
+            attempt = claim(folder, trial.id)
+            assert attempt is not None
+            assert run_trial(trial, attempt, host, should_stop=lambda count=count: next(count) >= stop_after) is None
+            assert (attempt.path / "checkpoint.pt").exists()
+        attempt = claim(folder, trial.id)
+        assert attempt is not None
+        result = run_trial(trial, attempt, host)
+        assert result is not None and result["status"] == "done", result
+        assert not (attempt.path / "checkpoint.pt").exists()
+        outcomes.append((read_lines(attempt.path / "epochs.jsonl"), read_json(attempt.path / "result.json")))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_methods_with_one_seed_face_the_same_labels_and_another_seed_other_ones(write_suite: Write, tmp_path: Path) -> None:
+    path = write_suite(epochs=1, methods='[[method]]\nname = "a"\n[[method]]\nname = "b"\nloss = "gce"\nbatch_size = 32')
+    digests: dict[tuple[str, int], str] = {}
+    for entry in load_suite(path, ["suite.seeds=[0, 1]"]).entries():
+        digests[entry.method, entry.seed] = prepare(entry.trial, load_host(), torch.device("cpu")).label_digest
+    assert digests["a", 0] == digests["b", 0] != digests["a", 1] == digests["b", 1]
+
+
+def test_a_failing_trial_records_its_traceback(write_suite: Write, tmp_path: Path) -> None:
+    plugin = tmp_path / "broken.py"
+    plugin.write_text(
+        "from harness import hookimpl\n"
+        "class Broken:\n    'Raises.'\n    def after_losses(self, run, step):\n        raise ArithmeticError('on purpose')\n"
+        "@hookimpl\ndef harness_register_algorithms(register):\n    register('broken', Broken)\n"
+    )
+    path = write_suite(methods='[[method]]\nname = "m"\nalgorithms = ["broken"]')
+    suite = load_suite(path, plugins=[plugin])
+    (entry,) = suite.entries()
+    submit_trials(tmp_path / "r", [entry.trial])
+    attempt = claim(tmp_path / "r", entry.trial.id)
+    assert attempt is not None
+    result = run_trial(entry.trial, attempt, suite.host)
+    assert result is not None and result["status"] == "failed"
+    assert result["error"]["type"] == "ArithmeticError" and "on purpose" in result["error"]["traceback"]
+    assert "on purpose" in (attempt.path / "log.txt").read_text()
+    assert claim(tmp_path / "r", entry.trial.id) is None, "an exception is final until it is retried"
+    assert trial_folder(tmp_path / "r", entry.trial.id).is_dir()
+
+
+def test_records_hold_no_times_where_they_must_be_reproducible(write_suite: Write, tmp_path: Path) -> None:
+    trial = one_trial(write_suite())
+    submit_trials(tmp_path, [trial])
+    attempt = claim(tmp_path, trial.id)
+    assert attempt is not None
+    run_trial(trial, attempt, load_host())
+    text = json.dumps([read_lines(attempt.path / "epochs.jsonl"), read_json(attempt.path / "result.json")])
+    assert "seconds" not in text and "memory" not in text
+    assert {"train_seconds", "evaluation_seconds", "peak_memory"} <= set(read_lines(attempt.path / "timing.jsonl")[0])
+    assert {"host", "versions", "device", "threads"} <= set(read_json(attempt.path / "environment.json"))
+
+
+def test_summaries_name_each_metric_for_what_it_is() -> None:
+    curve = [0.5, 0.9, 0.8, 0.6]
+    validation = [0.4, 0.5, 0.7, 0.7]
+    history = [{"test_accuracy": a, "validation_accuracy": v} for a, v in zip(curve, validation, strict=True)]
+    metrics, selected = summarise(history, "classification")
+    assert selected == 3, "the first of equals"
+    assert metrics["accuracy"] == {
+        "last": 0.6, "last10": pytest.approx(np.mean(curve)), "selected": 0.8, "best": 0.9, "best_minus_last": pytest.approx(0.3),
+    }  # fmt: skip
+    assert summarise([{"test_accuracy": 0.5}], "classification")[0]["accuracy"]["selected"] is None
+    regression, selected = summarise([{"mae": m, "rmse": m, "validation_loss": v} for m, v in ((2.0, 1.0), (1.0, 3.0))], "regression")
+    assert selected == 1 and regression["mae"]["best"] == 1.0 and regression["mae"]["selected"] == 2.0
