@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from harness import faults
 from harness.errors import ClaimLost
 from harness.results.records import Attempt, attempts, is_alive, read_json, trial_folder
 
@@ -29,6 +30,7 @@ Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
 STOP_GRACE_S = 120.0
 POLL_BUSY_S = 1.0
+STACK_WAIT_S = 1.0
 
 
 @dataclasses.dataclass
@@ -149,6 +151,7 @@ class Pool:
                 with contextlib.suppress(ValueError):
                     self._events.put((process, json.loads(line)))
             popen.wait()
+            popen.stdout.close()
             self._events.put((process, {"event": "exit", "code": popen.returncode}))
 
         threading.Thread(target=listen, name=f"worker {number}", daemon=True).start()
@@ -199,7 +202,7 @@ class Pool:
         self._processes.pop(process.number, None)
         trial_id, code = process.current, int(event["code"] or 0)
         words = _tail(process.stderr)
-        process.stderr.close()
+        _close(process)
         if trial_id is None:
             if pending and not self._stopping.is_set():
                 self._barren += 1
@@ -225,9 +228,10 @@ class Pool:
             if trial_id is None or process.attempt is None or trial_id not in limits:
                 continue
             if time.monotonic() - process.since > limits[trial_id]:
+                where = _where_it_hangs(process.popen, trial_folder(self.results, trial_id) / process.attempt / "log.txt")
                 process.popen.kill()
                 process.popen.wait()
-                message = f"still running after timeout_s = {limits[trial_id]:g}"
+                message = f"still running after timeout_s = {limits[trial_id]:g}{where}"
                 self._fail(trial_id, process.attempt, "TrialTimeout", message)
                 process.current = None
                 self._on_event({"event": "failed", "id": trial_id, "error": message})
@@ -280,7 +284,33 @@ class Pool:
             except subprocess.TimeoutExpired:
                 process.popen.kill()
                 process.popen.wait()
+            _close(process)
         self._processes.clear()
+
+
+def _where_it_hangs(popen: subprocess.Popen[str], log: Path) -> str:
+    """Ask a worker for its stack, which it writes into the trial's log, and name the hook or function it is in."""
+    if not hasattr(signal, "SIGUSR1"):
+        return ""
+    with contextlib.suppress(OSError):
+        before = log.stat().st_size
+        popen.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + STACK_WAIT_S
+        while log.stat().st_size == before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.05)
+        if (found := faults.blame_stack(log.read_bytes()[before:].decode(errors="replace"))) is not None:
+            file, where = found
+            faults.note(file, where, "still running when its trial's timeout_s was over")
+            return f", in {where} ({file.name})"
+    return ""
+
+
+def _close(process: _Process) -> None:
+    with contextlib.suppress(OSError):  # what is left in the pipe of a dead worker is lost
+        assert process.popen.stdin is not None
+        process.popen.stdin.close()
+    process.stderr.close()
 
 
 def describe_exit(code: int) -> str:

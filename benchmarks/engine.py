@@ -1,0 +1,212 @@
+"""What the engine costs: ``HARNESS_DATA=... python benchmarks/engine.py [--quick]``.
+
+Harness against a bare PyTorch loop and against a ``DataLoader`` with per-image transforms; the algorithms against plain
+cross entropy; the command line, the plan and the collector in seconds. Every ratio is the median of interleaved pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from pairing import HEAD, Ratio, Work, paired
+from torch.nn import functional
+from torch.utils.data import DataLoader, Subset
+from training import bare_epoch, harness_epoch, prepared
+
+PAIRS = 11
+
+
+def loader_epoch(samples: int, batch: int) -> Work:
+    """LeNet fed by torchvision's MNIST through a DataLoader with per-image transforms, as most papers' code does it."""
+    from torchvision import datasets, transforms
+
+    from harness.paths import data_folder
+
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+    data = Subset(datasets.MNIST(data_folder(), transform=transform), range(samples))
+    loader = DataLoader(data, batch_size=batch, shuffle=True)
+    model = prepared(batch=batch, samples=samples).run.model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+
+    def work() -> None:
+        for inputs, targets in loader:
+            optimizer.zero_grad()
+            functional.cross_entropy(model(inputs), targets).backward()
+            optimizer.step()
+
+    return work
+
+
+def loops() -> list[Ratio]:
+    """The loop itself."""
+    found = []
+    for batch in (32, 128):
+        samples = 50 * 128
+        found.append(
+            paired(f"harness / bare loop, LeNet, batch {batch}", harness_epoch(prepared(batch=batch, samples=samples)),
+                   bare_epoch(prepared(batch=batch, samples=samples)), PAIRS, 1.05)
+        )  # fmt: skip
+        found.append(
+            paired(f"harness / DataLoader loop, batch {batch}", harness_epoch(prepared(batch=batch, samples=samples)),
+                   loader_epoch(samples, batch), 9, 1 / 3)
+        )  # fmt: skip
+    return found
+
+
+def algorithms() -> list[Ratio]:
+    """Algorithms of the default suite against plain cross entropy."""
+    stacks = {
+        "CE / CE (control, within 2 %)": ("", 1.02),
+        "CDR / CE": ('algorithms = ["cdr"]', 1.15),
+        "SOP / CE": ('algorithms = ["sop"]', 1.10),
+        "ELR / CE": ('algorithms = ["elr"]', 1.10),
+        "AUX / CE": ('algorithms = ["aux"]', 1.05),
+        "RRM / CE, between re-weightings": ('algorithms = [{ name = "rrm", every = 1000 }]', 1.05),
+    }
+    found = []
+    for name, (method, bound) in stacks.items():
+        found.append(paired(name, harness_epoch(prepared(method)), harness_epoch(prepared()), PAIRS, bound))
+    ready = prepared('algorithms = [{ name = "rrm", every = 1 }]')
+    run = ready.run
+
+    def reweighting() -> None:
+        run.epoch = 1
+        assert run.stack.epoch_end is not None
+        run.stack.epoch_end(run=run)
+
+    def one_forward_pass() -> None:
+        with torch.no_grad(), run.evaluating():
+            for index, inputs in run.source.ordered(512):
+                functional.cross_entropy(run.model(inputs), run.targets[index], reduction="none")
+
+    found.append(paired("RRM re-weighting / one forward pass", reweighting, one_forward_pass, PAIRS))
+    return found
+
+
+def seconds(command: list[str], repeats: int = 5, **options: object) -> float:
+    """Median wall seconds of a whole process, after one uncounted run."""
+    times = []
+    for number in range(repeats + 1):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
+        if number:
+            times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+GRID = """
+[suite]
+name = "grid"
+seeds = {seeds}
+[[setting]]
+dataset = ["digits", "mnist5k"]
+model = ["lenet", "linear"]
+noise = {{ name = "symmetric", rate = {rates} }}
+[[method]]
+name = "CE"
+[[method]]
+name = "GCE"
+loss = "gce"
+[[method]]
+name = "SOP"
+algorithms = ["sop"]
+[[method]]
+name = "CDR+AUX"
+algorithms = ["cdr", "aux"]
+[[method]]
+name = "CE + KPD"
+transforms = ["kpd"]
+"""
+
+
+def command_line(trials: int) -> list[tuple[str, float, float]]:
+    """Whole-process seconds of commands: (what, seconds, bound)."""
+    harness = [sys.executable, "-m", "harness.cli.main"]
+    rows = [
+        ("harness --help", seconds([*harness, "--help"]), 0.3),
+        ("harness components", seconds([*harness, "components"]), 0.3),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        suite = Path(folder) / "small.toml"
+        suite.write_text(GRID.format(seeds="[0]", rates="[0.2]").replace('["digits", "mnist5k"]', '"digits"').replace('["lenet", "linear"]', '"linear"'))
+        small = ["--results", f"{folder}/small", "--set", "training.epochs=1"]
+        subprocess.run([*harness, "run", str(suite), *small], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        rows.append(("harness run with nothing to do", seconds([*harness, "run", str(suite), *small]), 1.5))
+        suite = Path(folder) / "grid.toml"
+        rates = [round(0.01 * (i + 1), 2) for i in range(50)]
+        suite.write_text(GRID.format(seeds=list(range(trials // 1000)), rates=rates))
+        rows.append((f"plan of {trials:,} trials", in_process_plan(suite, Path(folder) / "r", trials), 1.0))
+        rows.append((f"collecting {trials:,} records", in_process_collect(suite, Path(folder) / "r"), 5.0))
+    return rows
+
+
+def in_process_plan(suite: Path, results: Path, trials: int) -> float:
+    """Loading and planning in a warm process, as the second plan of a session."""
+    from harness.suite.load import load_suite
+    from harness.suite.plan import make_plan
+
+    make_plan(load_suite(suite), results)
+    started = time.perf_counter()
+    plan = make_plan(load_suite(suite), results)
+    taken = time.perf_counter() - started
+    assert len(plan.trials) == trials
+    return taken
+
+
+def in_process_collect(suite: Path, results: Path) -> float:
+    """Collecting records of 20 epochs each, copied from one real trial's."""
+    from harness.results.records import open_results, submit_trials, trial_folder
+    from harness.results.store import collect
+    from harness.suite.load import load_suite
+
+    open_results(results)
+    entries = list(load_suite(suite).entries())
+    submit_trials(results, [entry.trial for entry in entries])
+    epoch = {"epoch": 1, "lr": 0.1, "train_loss": 1.0, "test_accuracy": 0.9, "test_loss": 0.5, "validation_accuracy": 0.8,
+             "validation_loss": 0.7, "diagnostics": {"sop.u_squared": 0.1}}  # fmt: skip
+    timing = {"epoch": 1, "train_seconds": 0.1, "evaluation_seconds": 0.1, "peak_memory": 1}
+    lines = "".join(json.dumps({**epoch, "epoch": n + 1}) + "\n" for n in range(20))
+    times = "".join(json.dumps({**timing, "epoch": n + 1}) + "\n" for n in range(20))
+    curve = {"last": 0.9, "last10": 0.9, "selected": 0.9, "best": 0.9, "best_minus_last": 0.0}
+    result = json.dumps({"status": "done", "metrics": {"accuracy": curve, "memorisation": {"last": 0.1}}, "error": None})
+    for entry in entries:
+        attempt = trial_folder(results, entry.trial.id) / "attempt-001"
+        attempt.mkdir()
+        shutil.copyfile(attempt.parent / "trial.json", attempt / "trial.json")
+        (attempt / "epochs.jsonl").write_text(lines)
+        (attempt / "timing.jsonl").write_text(times)
+        (attempt / "environment.json").write_text('{"host": "h", "versions": {}}')
+        (attempt / "result.json").write_text(result)
+        (attempt.parent / "done.json").write_text('{"attempt": "attempt-001", "digests": {}}')
+    started = time.perf_counter()
+    collect(results)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer pairs and records, to see that it runs")
+    arguments = parser.parse_args()
+    global PAIRS
+    PAIRS = 3 if arguments.quick else 11
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, one thread, {os.cpu_count()} cores\n\n{HEAD}")
+    for ratio in (*loops(), *algorithms()):
+        print(ratio.line(), flush=True)
+    print(f"\n{'command':44} {'seconds':>8}  bound")
+    for what, taken, bound in command_line(1000 if arguments.quick else 10_000):
+        print(f"{what:44} {taken:8.2f}  <= {bound} {'ok' if taken <= bound else 'MISSED'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What every method costs against plain cross entropy: ``HARNESS_DATA=... python benchmarks/methods.py [--device cuda]``.
+
+Ratios of epochs in the harness's own loop, interleaved, median of 11 pairs, LeNet on MNIST at batch 128 unless said; then
+re-weighting and noise in milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from pairing import HEAD, paired
+from training import harness_epoch, prepared
+
+import harness
+from harness.plugins import load_host
+
+ALGORITHMS = {
+    "sop": 1.10, "aux": 1.05, "cdr": 1.15, "elr": 1.10, "rdi": None, "forward": None, "backward": None, "mixup": None,
+    "cores2": None, "co_teaching": None, "co_teaching_plus": None, "sop_plus": None,
+}  # fmt: skip
+
+
+def ratios(pairs: int, device: str) -> None:
+    """Every loss, algorithm and transform against cross entropy."""
+    base = harness_epoch(prepared(device=device))
+    print(paired("CE / CE (control)", harness_epoch(prepared(device=device)), base, pairs, 1.02).line(), flush=True)
+    registry = load_host().registry
+    for name in registry.names("loss"):
+        facts = registry.facts(registry.find("loss", name)[0])
+        if "classification" in facts.declares.tasks and name != "ce":
+            work = harness_epoch(prepared(f'loss = "{name}"', device=device))
+            print(paired(f"{name} / CE", work, base, pairs, 1.05).line(), flush=True)
+    for name, bound in ALGORITHMS.items():
+        if name in registry.names("algorithm"):
+            work = harness_epoch(prepared(f'algorithms = ["{name}"]', device=device))
+            print(paired(f"{name} / CE", work, base, pairs, bound).line(), flush=True)
+    every = harness_epoch(prepared('algorithms = [{ name = "rrm", every = 1000 }]', device=device))
+    print(paired("rrm between re-weightings / CE", every, base, pairs, 1.05).line(), flush=True)
+    fgsm = harness_epoch(prepared('algorithms = ["fgsm"]', device=device))
+    print(paired("fgsm / CE, LeNet", fgsm, base, pairs, 2.6).line(), flush=True)
+
+
+def large(pairs: int, device: str, samples: int) -> None:
+    """ResNet-18 on 32 x 32 inputs (Fashion-MNIST's grey images are 28 x 28; CIFAR-10 is taken where it is there)."""
+    from harness.paths import data_folder
+
+    dataset = "cifar10" if (data_folder() / "cifar-10-batches-py").is_dir() else "mnist"
+    options = {"dataset": dataset, "model": "cifar_resnet18", "samples": samples, "device": device}
+    base = harness_epoch(prepared(**options))
+    kpd = harness_epoch(prepared('transforms = [{ name = "kpd", rank = 100 }]', **options))
+    print(paired(f"kpd rank 100 / CE, ResNet-18, {dataset}", kpd, base, pairs, 1.15).line(), flush=True)
+    fgsm = harness_epoch(prepared('algorithms = ["fgsm"]', **options))
+    print(paired(f"fgsm / CE, ResNet-18, {dataset}", fgsm, base, pairs, 1.8).line(), flush=True)
+
+
+def milliseconds(work: Callable[[], object], repeats: int = 9) -> float:
+    work()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        times.append(1e3 * (time.perf_counter() - started))
+    return statistics.median(times)
+
+
+def absolute() -> None:
+    """Re-weighting and noise."""
+    rng = np.random.default_rng(0)
+    losses = torch.from_numpy(rng.exponential(size=1_000_000)).float()
+    rows: list[tuple[str, Callable[[], object], float]] = []
+    for spread in ("lowest", "argmin"):
+        rrm = harness.create("algorithm", "rrm", contamination=0.4, spread=spread)
+        rows.append((f"re-weighting 1,000,000 losses, {spread}", lambda rrm=rrm: rrm.solve(losses), 25))
+    labels = harness.LabelledData(torch.zeros(1_000_000, 1, dtype=torch.uint8), torch.from_numpy(rng.integers(0, 10, 1_000_000)), 10)
+    for name, params in (("symmetric", {"rate": 0.4}), ("pairflip", {"rate": 0.4}), ("asymmetric", {"rate": 0.4, "map": "mnist_cdr"})):
+        noise = harness.create("noise", name, **params)
+        rows.append((f"{name} noise on 1,000,000 labels", lambda n=noise: n(labels, rng=rng), 100))
+    for what, size, width, classes, bound in (("MNIST", 60_000, 784, 10, 500), ("CIFAR-100", 50_000, 3072, 100, 3000)):
+        inputs = torch.from_numpy(rng.integers(0, 256, (size, width), dtype=np.uint8))
+        data = harness.LabelledData(inputs, torch.from_numpy(rng.integers(0, classes, size)), classes)
+        noise = harness.create("noise", "instance", rate=0.4)
+        rows.append((f"instance noise at {what} size", lambda n=noise, d=data: n(d, rng=rng), bound))
+    print(f"\n{'what':44} {'ms':>8}  bound")
+    for name, work, bound in rows:
+        taken = milliseconds(work, 5)
+        print(f"{name:44} {taken:8.1f}  <= {bound} {'ok' if taken <= bound else 'MISSED'}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--quick", action="store_true", help="few pairs, to see that it runs")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    pairs = 3 if arguments.quick else 11
+    print(f"torch {torch.__version__} on {arguments.device}\n\n{HEAD}")
+    ratios(pairs, arguments.device)
+    large(3 if arguments.device == "cpu" else pairs, arguments.device, 512 if arguments.device == "cpu" else 12_800)
+    absolute()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""The command line as a user meets it: one line for bad input, exit codes, JSON for programs, nothing imported in vain."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import entry_points
+
+Write = Callable[..., Path]
+
+
+def call(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness.cli.main", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=cwd, check=False)
+
+
+def imported_by(*arguments: str) -> set[str]:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['harness', {', '.join(map(repr, arguments))}]\n"
+        "from harness.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print('MODULES', *sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
+    return set(done.stdout.rpartition("MODULES")[2].split())
+
+
+def test_help_lists_every_command_with_its_summary() -> None:
+    done = call("--help")
+    assert done.returncode == 0
+    for name in entry_points():
+        line = next(line for line in done.stdout.splitlines() if line.split()[:1] == [name])
+        assert len(line.split()) > 3, f"{name} has no summary"
+
+
+def test_listing_and_planning_import_no_torch(write_suite: Write, tmp_path: Path) -> None:
+    path = str(write_suite())
+    call("components")
+    call("plan", path)
+    assert not imported_by("--help") & {"torch", "numpy", "pydantic", "rich", "duckdb"}
+    assert not imported_by("components") & {"torch", "numpy", "duckdb", "streamlit", "submitit"}
+    assert not imported_by("plan", path, "--results", str(tmp_path / "r")) & {"torch", "duckdb", "scipy", "streamlit"}
+
+
+def test_a_worker_imports_nothing_of_the_user_interface() -> None:
+    code = "import sys, harness.execution.worker, harness.training.trial; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"duckdb", "typer", "rich", "streamlit", "submitit", "pandas", "pyarrow"}
+
+
+def test_run_board_status_export_and_again(write_suite: Write, tmp_path: Path) -> None:
+    path, results = write_suite(methods='[[method]]\nname = "CE"\n[[method]]\nname = "GCE"\nloss = "gce"'), tmp_path / "r"
+    first = call("run", path, "--results", results, "--executor", "inline")
+    assert first.returncode == 0, first.stderr
+    assert "GCE" in first.stdout and "all 2 trials are done" in first.stdout
+    again = call("run", path, "--results", results)
+    assert again.returncode == 0 and "2 done" not in again.stderr
+    board = json.loads(call("board", "--results", results, "--json").stdout)
+    assert {row["method"] for row in board["rows"]} == {"CE", "GCE"}
+    plan = json.loads(call("plan", path, "--results", results, "--json").stdout)
+    assert plan["counts"]["done"] == 2 and plan["remaining_seconds"] == 0
+    status = json.loads(call("status", path, "--results", results, "--json").stdout)
+    assert status["counts"]["done"] == 2
+    markdown = call("export", "--results", results, "--format", "markdown").stdout
+    assert markdown.startswith("| ") and "**" in markdown
+    trial = plan["trials"][0]["id"]
+    assert trial in call("logs", trial[:6], "--results", results).stdout
+    assert call("run", path, "--results", results, "--select", "method=GCE", "--json").returncode == 0
+
+
+def test_plan_estimates_the_rest_from_what_is_recorded(write_suite: Write, tmp_path: Path) -> None:
+    path, results = write_suite(), tmp_path / "r"
+    call("run", path, "--results", results, "--executor", "inline")
+    plan = json.loads(call("plan", path, "--results", results, "--set", "suite.seeds=[0, 1, 2]", "--json").stdout)
+    assert plan["counts"] == {"done": 1, "failed": 0, "running": 0, "missing": 2, "stale": 0}
+    assert plan["remaining_seconds"] > 0
+
+
+def test_failures_exit_with_one_and_retry_lets_them_run(write_suite: Write, tmp_path: Path) -> None:
+    plugin = tmp_path / "sometimes.py"
+    plugin.write_text(
+        "from pathlib import Path\nfrom harness import hookimpl\n"
+        "class Sometimes:\n    'Raises until a file is there.'\n"
+        "    def setup(self, run):\n        if not (Path(__file__).parent / 'ok').exists():\n            raise ValueError('not yet')\n"
+        "@hookimpl\ndef harness_register_algorithms(register):\n    register('sometimes', Sometimes)\n"
+    )
+    path = write_suite(methods='[[method]]\nname = "CE"\n[[method]]\nname = "S"\nalgorithms = ["sometimes"]')
+    common = (path, "--results", tmp_path / "r", "--plugin", plugin)
+    failed = call("run", *common, "--executor", "inline")
+    assert failed.returncode == 1 and "ValueError: not yet" in failed.stdout
+    (tmp_path / "ok").touch()
+    assert call("run", *common, "--executor", "inline").returncode == 1, "an exception is final"
+    assert "1 trials will run again" in call("retry", *common, "--failed").stdout
+    assert call("run", *common, "--executor", "inline").returncode == 0
+
+
+def test_an_edited_plugin_makes_its_results_stale(write_suite: Write, tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    source = (
+        "from harness import hookimpl\nfrom torch.nn import functional\n"
+        "class Mine:\n    'Cross entropy times a factor.'\n"
+        "    def __call__(self, outputs, targets, index=None):\n        return FACTOR * functional.cross_entropy(outputs, targets, reduction='none')\n"
+        "@hookimpl\ndef harness_register_losses(register):\n    register('mine', Mine)\n"
+    )
+    plugin.write_text(source + "FACTOR = 1.0\n")
+    path = write_suite(methods='[[method]]\nname = "M"\nloss = "mine"', suite='plugins = ["./mine.py"]')
+    common = (path, "--results", tmp_path / "r", "--executor", "inline")
+    assert call("run", *common).returncode == 0
+    plugin.write_text(source + "FACTOR = 0.5\n")
+    kept = call("run", *common)
+    assert kept.returncode == 0 and "1 stale" in kept.stdout
+    rerun = call("run", *common, "--stale", "rerun")
+    assert rerun.returncode == 0 and "stale" not in rerun.stdout
+    assert json.loads(call("plan", path, "--results", tmp_path / "r", "--json").stdout)["counts"]["done"] == 1
+
+
+def test_a_search_runs_then_compares_what_it_chose(write_suite: Write, tmp_path: Path) -> None:
+    path = write_suite(
+        suite="tuning_seeds = [100]",
+        methods='[[method]]\nname = "CE"\nsearch = { "optimizer.lr" = [1e-6, 0.1] }',
+        epochs=3,
+    )
+    done = call("run", path, "--results", tmp_path / "r", "--executor", "inline")
+    assert done.returncode == 0 and "CE (2 tries)" in done.stdout, done.stdout
+    plan = json.loads(call("plan", path, "--results", tmp_path / "r", "--json").stdout)
+    assert plan["counts"]["done"] == 3 and plan["waiting"] == 0
+    assert "optimizer.lr = 0.1" in call("plan", path, "--results", tmp_path / "r").stdout
+
+
+BAD = [
+    (("run", "absent.toml"), "no such suite file"),
+    (("run", "{suite}", "--select", "method=Nope"), "selects none"),
+    (("run", "{suite}", "--select", "metod=CE"), "did you mean 'method'"),
+    (("run", "{suite}", "--set", "trainig.epochs=1"), "did you mean 'training'"),
+    (("run", "{suite}", "--executor", "lokal"), "did you mean 'local'"),
+    (("run", "{suite}", "--results", "{suite}/r"), "cannot be written"),
+    (("run", "{suite}", "--plugin", "absent.py"), "no such plugin file"),
+    (("run", "suite:nothing"), "unknown suite"),
+    (("board",), "nothing has been collected"),
+    (("logs", "abc"), "no trial's id begins with"),
+    (("retry", "{suite}"), "add --failed or --lost"),
+    (("components", "lss"), "did you mean 'loss'"),
+    (("components", "loss", "gec"), "did you mean 'gce'"),
+    (("rnu",), "did you mean 'run'"),
+    (("run", "{suite}", "--stale", "x"), "--stale"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD, ids=lambda value: " ".join(value) if isinstance(value, tuple) else None)
+def test_bad_input_is_one_line_and_exit_status_two(write_suite: Write, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    filled = [argument.replace("{suite}", str(write_suite())) for argument in arguments]
+    done = call(*filled, cwd=tmp_path)
+    assert done.returncode == 2, done
+    assert words in done.stderr and len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+
+
+def test_a_data_set_that_is_not_on_disk_names_the_command(write_suite: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "nothing"))
+    path = write_suite()
+    path.write_text(path.read_text().replace('"digits"', '"mnist"'))
+    done = call("run", path, "--results", tmp_path / "r")
+    assert done.returncode == 2 and "harness data fetch mnist" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_cuda_asked_for_and_absent(write_suite: Write, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    done = call("run", write_suite(), "--results", tmp_path / "r", "--device", "cuda")
+    assert done.returncode == 2 and "execution.device" in done.stderr
+
+
+def test_the_schema_knows_every_component() -> None:
+    schema = json.loads(call("schema").stdout)
+    names = [option.get("properties", {}).get("name", {}).get("const") for option in schema["$defs"]["loss"]["anyOf"]]
+    assert {"ce", "gce", "sce", "mae"} <= set(names)
+    assert "validation" in schema["properties"]["training"]["properties"]

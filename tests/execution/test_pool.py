@@ -1,0 +1,233 @@
+"""Executors: identical metrics everywhere; a dead worker costs one trial, which is retried once; hangs are failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness
+from harness.execution.orchestrate import Orchestrator
+from harness.results.records import attempts, final_attempt, open_results, read_json, read_lines, trial_folder
+from harness.suite.load import Suite, load_suite
+
+Write = Callable[..., Path]
+METHODS = """
+[[method]]
+name = "CE"
+[[method]]
+name = "SOP"
+algorithms = ["sop"]
+[[method]]
+name = "A-RRM"
+algorithms = [{ name = "rrm", every = 1 }, "fgsm"]
+"""
+
+FAULTY = '''
+"""Components that misbehave once or always, told by files beside the results."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from harness import hookimpl
+
+HERE = Path(__file__).parent
+
+
+class DiesOnce:
+    """Kills its worker the first time."""
+
+    def epoch_start(self, run):
+        marker = HERE / f"died-{run.seed}"
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DiesAlways:
+    """Kills its worker every time."""
+
+    def epoch_start(self, run):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Hangs:
+    """Sleeps for ever."""
+
+    def epoch_start(self, run):
+        time.sleep(1000)
+
+
+class Raises:
+    """Raises in its second epoch."""
+
+    def epoch_start(self, run):
+        if run.epoch == 2:
+            raise ValueError("second epoch")
+
+
+class Slow:
+    """Takes its time with every batch."""
+
+    def after_step(self, run, step):
+        time.sleep(0.05)
+
+
+@hookimpl
+def harness_register_algorithms(register):
+    for part in (DiesOnce, DiesAlways, Hangs, Raises, Slow):
+        register(part.__name__.lower(), part)
+'''
+
+
+def outcomes(results: Path, suite: Suite) -> dict[tuple[str, int], Any]:
+    found = {}
+    for entry in suite.entries():
+        attempt = final_attempt(trial_folder(results, entry.trial.id))
+        assert attempt is not None
+        found[entry.method, entry.seed] = (read_lines(attempt / "epochs.jsonl"), read_json(attempt / "result.json"))
+    return found
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Path:
+    path = tmp_path / "faulty.py"
+    path.write_text(FAULTY)
+    return path
+
+
+def test_inline_and_local_with_one_and_two_workers_agree_bit_for_bit(write_suite: Write, tmp_path: Path) -> None:
+    suite = load_suite(write_suite(methods=METHODS, evaluation="fgsm = [0.0, 0.1]"), ["suite.seeds=[0, 1]"])
+    found = []
+    for name, executor, options in (("a", "inline", {}), ("b", "local", {"workers": 1}), ("c", "local", {"workers": 2})):
+        plan = harness.run(suite, tmp_path / name, executor, **options)
+        assert plan.counts()["done"] == 6
+        found.append(outcomes(tmp_path / name, suite))
+    assert found[0] == found[1] == found[2]
+
+
+def test_running_again_does_nothing(write_suite: Write, tmp_path: Path) -> None:
+    suite = load_suite(write_suite())
+    harness.run(suite, tmp_path / "r")
+    before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "r" / "trials").rglob("*") if p.is_file())
+    harness.run(suite, tmp_path / "r")
+    assert before == sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "r" / "trials").rglob("*") if p.is_file())
+
+
+def test_a_dead_worker_costs_one_trial_which_is_retried_once(write_suite: Write, tmp_path: Path, faulty: Path) -> None:
+    methods = '[[method]]\nname = "CE"\n' + "".join(
+        f'[[method]]\nname = "{name}"\nalgorithms = ["{name}"]\n' for name in ("diesonce", "diesalways", "raises")
+    )
+    suite = load_suite(write_suite(methods=methods), plugins=[faulty])
+    plan = harness.run(suite, tmp_path / "r", "local", workers=2)
+    found = outcomes(tmp_path / "r", suite)
+    status = {method: result["status"] for (method, _), (_, result) in found.items()}
+    assert status == {"CE": "done", "diesonce": "done", "diesalways": "failed", "raises": "failed"}
+    assert found["diesonce", 0][1]["metrics"]["accuracy"] == found["CE", 0][1]["metrics"]["accuracy"]
+    assert "SIGKILL" in found["diesalways", 0][1]["error"]["message"]
+    assert found["raises", 0][1]["error"]["type"] == "ValueError"
+    assert plan.counts()["failed"] == 2
+    by_method = {p.entry.method: len(attempts(trial_folder(tmp_path / "r", p.id))) for p in plan.trials}
+    assert by_method == {"CE": 1, "diesonce": 2, "diesalways": 2, "raises": 1}
+
+
+@pytest.mark.parametrize("executor", ["inline", "local"])
+def test_a_hang_is_failed_after_its_time_limit(write_suite: Write, tmp_path: Path, faulty: Path, executor: str) -> None:
+    methods = '[[method]]\nname = "hangs"\nalgorithms = ["hangs"]\n[[method]]\nname = "CE"\n'
+    suite = load_suite(write_suite(methods=methods), ["execution.timeout_s=4.0"], [faulty])
+    harness.run(suite, tmp_path / "r", executor)
+    found = outcomes(tmp_path / "r", suite)
+    assert found["hangs", 0][1]["error"]["type"] == "TrialTimeout" and "timeout_s = 4" in found["hangs", 0][1]["error"]["message"]
+    assert found["CE", 0][1]["status"] == "done"
+
+
+def test_an_interrupt_keeps_a_checkpoint_and_the_next_run_goes_on(write_suite: Write, tmp_path: Path, faulty: Path) -> None:
+    methods = '[[method]]\nname = "slow"\nalgorithms = ["slow"]\n'
+    suite = load_suite(write_suite(methods=methods, epochs=2), plugins=[faulty])
+    results = open_results(tmp_path / "r")
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "epoch":
+            orchestrator.interrupt()
+
+    orchestrator = Orchestrator(suite, results, "local", {"workers": 1}, on_event=stop)
+    plan = orchestrator.run()
+    assert plan.counts()["missing"] == 1
+    (trial,) = plan.trials
+    first = attempts(trial_folder(results, trial.id))[0]
+    assert (first / "checkpoint.pt").exists() and read_json(first / "environment.json")["interrupted"]
+    assert harness.run(suite, results, "local").counts()["done"] == 1
+    second = final_attempt(trial_folder(results, trial.id))
+    assert second is not None and read_json(second / "environment.json")["resumed_from"]["attempt"] == "attempt-001"
+    harness.run(suite, tmp_path / "whole", "inline")
+    assert outcomes(results, suite) == outcomes(tmp_path / "whole", suite)
+
+
+def test_what_a_plugin_prints_goes_to_the_trials_log(write_suite: Write, tmp_path: Path) -> None:
+    plugin = tmp_path / "chatty.py"
+    plugin.write_text(
+        textwrap.dedent("""
+        import os
+        from harness import hookimpl
+        class Chatty:
+            "Prints."
+            def setup(self, run):
+                print("hello from the plugin")
+                os.write(2, b"hello from below\\n")
+        @hookimpl
+        def harness_register_algorithms(register):
+            register("chatty", Chatty)
+        """)
+    )
+    suite = load_suite(write_suite(methods='[[method]]\nname = "m"\nalgorithms = ["chatty"]'), plugins=[plugin])
+    plan = harness.run(suite, tmp_path / "r", "local")
+    attempt = final_attempt(trial_folder(tmp_path / "r", plan.trials[0].id))
+    assert attempt is not None
+    log = (attempt / "log.txt").read_text()
+    assert "hello from the plugin" in log and "hello from below" in log
+
+
+@pytest.mark.slow
+def test_killing_the_whole_group_loses_only_what_was_not_checkpointed(write_suite: Write, tmp_path: Path, faulty: Path) -> None:
+    methods = METHODS + '[[method]]\nname = "slow"\nalgorithms = ["slow"]\n'
+    path = write_suite(methods=methods, epochs=4, evaluation="fgsm = [0.1]", tables="[execution]\ncheckpoint_epochs = 1")
+    suite = load_suite(path, plugins=[faulty])
+    harness.run(suite, tmp_path / "whole", "inline")
+    command = [sys.executable, "-m", "harness.cli.main", "run", str(path), "--plugin", str(faulty), "--results", str(tmp_path / "r")]
+    for seconds in (3.0, 4.5, 6.0):
+        process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert outcomes(tmp_path / "r", suite) == outcomes(tmp_path / "whole", suite)
+    done = [p for p in (tmp_path / "r" / "trials").rglob("result.json") if json.loads(p.read_text())["status"] == "done"]
+    assert len(done) == 4
+
+
+def test_a_worker_speaks_json_lines(write_suite: Write, tmp_path: Path) -> None:
+    from harness.results.records import submit_trials
+
+    (entry,) = load_suite(write_suite(epochs=1)).entries()
+    submit_trials(tmp_path / "r", [entry.trial])
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.execution.worker", str(tmp_path / "r")],
+        input=json.dumps({"run": entry.trial.id}) + "\n" + json.dumps({"run": entry.trial.id}) + "\n" + json.dumps({"run": "nonsense"}) + "\n",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    events = [json.loads(line)["event"] for line in done.stdout.splitlines()]
+    assert events in (["ready", "start", "epoch", "done", "busy", "error"], ["ready"], ["ready", "start", "interrupted"])

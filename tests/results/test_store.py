@@ -1,0 +1,172 @@
+"""The store: built from records alone, incremental, idempotent, swapped in one step, readable while it changes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.errors import ResultsError
+from harness.results.board import read_board, shorten
+from harness.results.export import to_csv, to_json, to_markdown
+from harness.results.merge import merge_results
+from harness.results.records import final_attempt, open_results, read_json, trial_folder, write_json
+from harness.results.store import TABLES, collect, connect, current_snapshot
+from harness.suite.load import load_suite
+
+Write = Callable[..., Path]
+TWO = '[[method]]\nname = "CE"\n[[method]]\nname = "CDR <b>|"\nalgorithms = ["cdr"]\n'
+
+
+@pytest.fixture
+def results(write_suite: Write, tmp_path: Path) -> Path:
+    path = write_suite(
+        methods=TWO, epochs=1, evaluation="fgsm = [0.1]",
+        noise='[{ name = "symmetric", rate = 0.4 }, { name = "pairflip", rate = 0.2 }]',
+    )  # fmt: skip
+    harness.run(load_suite(path, ["suite.seeds=[0, 1]"]), tmp_path / "r")
+    return tmp_path / "r"
+
+
+def test_every_number_of_a_record_is_in_the_store(results: Path) -> None:
+    with harness.open_store(results) as connection:
+        assert {row[0] for row in connection.execute("SHOW TABLES").fetchall()} == set(TABLES)
+        trials = connection.execute("SELECT trial, status, seed, rate, noise, label_digest FROM trials").fetchall()
+        assert len(trials) == 8 and {row[1] for row in trials} == {"done"}
+        for trial, *_ in trials:
+            attempt = final_attempt(trial_folder(results, trial))
+            assert attempt is not None
+            recorded = read_json(attempt / "result.json")["metrics"]
+            stored = connection.execute("SELECT metric, m.at, value FROM metrics m WHERE trial = ?", [trial]).fetchall()
+            for metric, at, value in stored:
+                if metric not in ("seconds_per_epoch", "peak_memory"):
+                    assert recorded[metric][at] == value
+            assert {(m, a) for m, values in recorded.items() for a in values} <= {(m, a) for m, a, _ in stored}
+            assert connection.execute("SELECT count(*) FROM epochs WHERE trial = ?", [trial]).fetchone() == (1,)
+        published = connection.execute("SELECT count(*) FROM published").fetchone()
+        assert published is not None and published[0] > 500
+        assert connection.execute("SELECT count(*) FROM suite_trials WHERE newest").fetchone() == (8,)
+
+
+def test_collecting_again_changes_nothing_and_a_new_record_only_adds(results: Path) -> None:
+    first = current_snapshot(results)
+    assert collect(results) == first
+    with harness.open_store(results) as before:
+        rows = before.execute("SELECT * FROM metrics ORDER BY ALL").fetchall()
+        rebuilt = collect(results, rebuild=True)
+        with connect(rebuilt) as after:
+            assert after.execute("SELECT * FROM metrics ORDER BY ALL").fetchall() == rows
+    trial = next((results / "trials").iterdir())
+    write_json(trial / "evaluations.json", {"fgsm_accuracy@0.5": {"last": 0.25}})
+    second = collect(results)
+    assert second != first and current_snapshot(results) == second
+    with connect(second) as connection:
+        added = connection.execute("SELECT value FROM metrics WHERE metric = 'fgsm_accuracy@0.5'").fetchall()
+        total = connection.execute("SELECT count(*) FROM metrics").fetchone()
+    assert added == [(0.25,)] and total == (len(rows) + 1,)
+
+
+def test_a_reader_keeps_its_snapshot_while_a_new_one_is_made(results: Path) -> None:
+    with harness.open_store(results) as reader:
+        trial = next((results / "trials").iterdir())
+        write_json(trial / "evaluations.json", {"fgsm_accuracy@0.5": {"last": 0.25}})
+        collect(results)
+        assert reader.execute("SELECT count(*) FROM metrics WHERE metric = 'fgsm_accuracy@0.5'").fetchone() == (0,)
+    with harness.open_store(results) as reader:
+        assert reader.execute("SELECT count(*) FROM metrics WHERE metric = 'fgsm_accuracy@0.5'").fetchone() == (1,)
+
+
+def test_a_removed_trial_leaves_the_store(results: Path) -> None:
+    import shutil
+
+    shutil.rmtree(next((results / "trials").iterdir()))
+    with connect(collect(results)) as connection:
+        assert connection.execute("SELECT count(*) FROM trials").fetchone() == (7,)
+
+
+def test_a_damaged_record_is_left_out_and_the_rest_stands(results: Path) -> None:
+    trial = next((results / "trials").iterdir())
+    attempt = final_attempt(trial)
+    assert attempt is not None
+    (attempt / "trial.json").write_text("{")
+    (trial / "trial.json").write_text("{")
+    with connect(collect(results, rebuild=True)) as connection:
+        assert connection.execute("SELECT count(*) FROM trials").fetchone() == (7,)
+
+
+def test_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="run a suite"):
+        harness.open_store(tmp_path)
+    with connect(collect(open_results(tmp_path))) as connection:
+        assert connection.execute("SELECT count(*) FROM trials").fetchone() == (0,)
+
+
+def test_the_board_by_hand(results: Path) -> None:
+    with harness.open_store(results) as connection:
+        board = read_board(connection)
+        values = connection.execute(
+            "SELECT s.method, s.setting, m.value FROM suite_trials s JOIN metrics m USING (trial) WHERE m.metric = 'accuracy' AND m.at = 'last'"
+        ).fetchall()
+        assert read_board(connection, metric="memorisation").metric.higher_is_better is False
+        with pytest.raises(ResultsError, match="did you mean 'memorisation'"):
+            read_board(connection, metric="memorization")
+        with pytest.raises(ResultsError, match="unknown suite"):
+            read_board(connection, suite="nope")
+    for row in board.rows:
+        for setting, cell in row.cells.items():
+            mine = [value for method, s, value in values if (method, s) == (row.method, setting)]
+            assert cell.n == 2 and cell.mean == pytest.approx(sum(mine) / 2)
+            assert cell.std == pytest.approx(abs(mine[0] - mine[1]) / 2**0.5)
+    assert [row.rank for row in board.rows][0] == 1
+    assert {row.method: row.oracle for row in board.rows} == {"CE": False, "CDR <b>|": True}
+
+
+def test_a_method_that_lacks_a_setting_is_not_ranked(results: Path) -> None:
+    with harness.open_store(results) as connection:
+        trial = connection.execute(
+            "SELECT trial FROM suite_trials WHERE method = 'CE' AND setting LIKE '%pairflip%'"
+        ).fetchall()
+    import shutil
+
+    for (name,) in trial:
+        shutil.rmtree(results / "trials" / name)
+    with connect(collect(results)) as connection:
+        board = read_board(connection)
+    ce = next(row for row in board.rows if row.method == "CE")
+    assert ce.rank is None and ce.mean is None and ce.covered == 1 and board.rows[-1] is ce
+
+
+def test_exports_escape_what_users_name(results: Path) -> None:
+    with harness.open_store(results) as connection:
+        board = read_board(connection)
+    assert "CDR &lt;b>\\|" in to_markdown(board)
+    assert len(to_csv(board).splitlines()) == 5
+    assert {row["method"] for row in json.loads(to_json(board))} == {"CE", "CDR <b>|"}
+
+
+def test_heads_drop_what_all_settings_share() -> None:
+    assert shorten(("a / m / x 0.2", "a / m / x 0.4")) == {"a / m / x 0.2": "x 0.2", "a / m / x 0.4": "x 0.4"}
+    assert shorten(("only / one",)) == {"only / one": "only / one"}
+
+
+def test_merging_machines_is_copying_trials(results: Path, tmp_path: Path) -> None:
+    target = open_results(tmp_path / "other")
+    assert merge_results(results, target) == (8, 0)
+    assert merge_results(results, target) == (0, 8)
+    with connect(collect(target)) as connection, harness.open_store(results) as original:
+        query = "SELECT trial, metric, \"at\", value FROM metrics ORDER BY ALL"
+        assert connection.execute(query).fetchall() == original.execute(query).fetchall()
+        assert read_board(connection).suite == "small"
+
+
+def test_old_snapshots_are_tidied_and_the_link_is_relative(results: Path) -> None:
+    for number in range(5):
+        trial = next((results / "trials").iterdir())
+        write_json(trial / "evaluations.json", {"fgsm_accuracy@0.5": {"last": number / 10}})
+        collect(results)
+    assert len(list((results / "store").glob("*.duckdb"))) <= 3
+    assert not os.path.isabs(os.readlink(results / "store" / "current"))
