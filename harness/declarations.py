@@ -29,6 +29,8 @@ class Declares:
         views: the named augmented views it asks for through ``run.view``.
         files: (dataset) what must lie under ``HARNESS_DATA``; ``harness data fetch`` knows how to get it.
         classes: (dataset) the number of classes, where it does not depend on a parameter.
+        ignored_with: a parameter that means nothing once another is given: ``{"contamination": "gamma"}``; it is then
+            no reference to the noise, so the method is no oracle.
         fixed_rate: (noise) what ``"noise.rate"`` means where the noise has no parameter ``rate`` (``none``: 0).
         classes_for: (noise) how many classes a choice needs: ``{"map=mnist_cdr": 10}``.
         refuses: names of components that it cannot stand beside, with the reason.
@@ -47,6 +49,7 @@ class Declares:
     views: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     classes: int | None = None
+    ignored_with: Mapping[str, str] = dataclasses.field(default_factory=dict)
     fixed_rate: float | None = None
     classes_for: Mapping[str, int] = dataclasses.field(default_factory=dict)
     refuses: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -64,4 +67,5 @@ class Declares:
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Declares:
         """The inverse of :meth:`to_json`."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+        fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+        return cls(**fields)

@@ -105,7 +105,7 @@ def setup(run: Run) -> None:
 
 
 @hookspec
-def diagnostics(run: Run) -> Mapping[str, float]:
+def diagnostics(run: Run) -> Mapping[str, float] | None:
     """At the end of an epoch, after ``epoch_end``: numbers to record, by name. Results of all are merged."""
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -57,6 +59,11 @@ class Facts:
     hooks: list[str]
     declares: Declares
     problems: list[str]
+
+    @functools.cached_property
+    def validator(self) -> Any:
+        """The parameters' types, made once."""
+        return params.validator(self.parameters)
 
     def to_json(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "declares": self.declares.to_json()}
@@ -120,16 +127,25 @@ class Component:
         if module is not None:
             path = getattr(module, "__file__", None)
             return Path(path) if path else None
-        try:
-            spec = importlib.util.find_spec(module_name)
-        except (ImportError, ValueError):
-            return None
-        return Path(spec.origin) if spec is not None and spec.origin else None
+        return _module_file(module_name)
 
     def digest(self) -> str:
-        """First 16 hex digits of the sha256 of the file that defines it; a change makes recorded trials stale."""
+        """First 16 hex digits of the sha256 of the files that define it; a change makes recorded trials stale.
+
+        These are its module and what that imports, directly or not, from the same top-level package.
+        """
         path = self.source()
-        return _file_digest(path) if path is not None and path.is_file() else ""
+        return _source_digest(self.reference.partition(":")[0], path) if path is not None and path.is_file() else ""
+
+
+@functools.cache
+def _module_file(module_name: str) -> Path | None:
+    """The file of a module that is not imported."""
+    try:
+        spec = importlib.util.find_spec(module_name)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 class Registry:
@@ -204,7 +220,7 @@ class Registry:
             if "variant" in values:
                 raise ComponentError("'variant' is given by the name", component.label)
             values = {**values, "variant": variant}
-        filled = params.validate(facts.parameters, values, component.label)
+        filled = params.validate_with(facts.validator, values, component.label)
         if component.is_family:
             filled.pop("variant", None)
         return filled
@@ -300,6 +316,34 @@ def inspect_hooks(owner: type) -> tuple[list[str], list[str]]:
 
 
 _digests: dict[tuple[str, int, int], str] = {}
+
+
+_siblings: dict[tuple[str, str], list[str]] = {}
+
+
+def _source_digest(module_name: str, path: Path) -> str:
+    """The digest of a module and of what it imports from its own top-level package."""
+    package = module_name.partition(".")[0]
+    files = {module_name: path}
+    queue = [module_name]
+    while queue:
+        for sibling in _imports(package, files[queue.pop()]):
+            found = _module_file(sibling) if sibling not in files else None
+            if found is not None and found.is_file():
+                files[sibling] = found
+                queue.append(sibling)
+    if len(files) == 1:
+        return _file_digest(path)
+    return hashlib.sha256("".join(_file_digest(files[name]) for name in sorted(files)).encode()).hexdigest()[:16]
+
+
+def _imports(package: str, path: Path) -> list[str]:
+    """Modules of ``package`` that a file's import statements name."""
+    key = (package, _file_digest(path))
+    if key not in _siblings:
+        pattern = rf"^[ \t]*(?:from|import)[ \t]+({re.escape(package)}(?:\.\w+)+)"
+        _siblings[key] = re.findall(pattern, path.read_text(errors="replace"), re.MULTILINE)
+    return _siblings[key]
 
 
 def _file_digest(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,7 +24,7 @@ def components(
     registry = load_host(plugin).registry
     kind = singular.get(kind, kind) if kind is not None else None
     found = [registry.find(kind, name)[0]] if kind and name else registry.components(kind)
-    lines = []
+    lines: list[dict[str, Any]] = []
     for component in found:
         facts = registry.facts(component)
         lines.append(

@@ -86,7 +86,7 @@ def _check_algorithm(part: Part, loss: Part, algorithms: tuple[Part, ...]) -> No
                 f"algorithm {part.name!r} makes soft targets, which {judge.name!r} does not take", remedy="choose another loss"
             )
     if declares.own_step:
-        for other in algorithms:
+        for other in (*algorithms, loss):
             idle = [hook for hook in other.hooks if hook in BETWEEN]
             if other is not part and idle:
                 raise StackError(

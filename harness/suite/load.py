@@ -8,7 +8,7 @@ import functools
 import itertools
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from harness.suite.schema import (
     parse,
 )
 from harness.suite.select import Clause, assign, flatten, matches, parse_assignment, parse_selection
-from harness.suite.trial import SCHEMA, Trial, digest
+from harness.suite.trial import SCHEMA, Trial, digest, seeded
 from harness.training.optim import OPTIMIZERS, SCHEDULES
 from harness.training.optim import validate as validate_optim
 
@@ -127,8 +127,12 @@ class Template:
     oracle: bool
     candidate: Mapping[str, Any] | None
 
+    @functools.cached_property
+    def _trials(self) -> Callable[[int], Trial]:
+        return seeded(self.identity, self.options)
+
     def entry(self, seed: int, *, tuning: bool = False) -> Entry:
-        trial = Trial({**self.identity, "seed": seed}, self.options)
+        trial = self._trials(seed)
         return Entry(trial, self.method.name, self.setting.name, seed, self.oracle, self.candidate, tuning)
 
 
@@ -561,7 +565,11 @@ def _template(
                 component, _ = registry.find(kind, name)
                 facts = registry.facts(component)
                 resolved, used = _resolve(written, setting, registry)
-                filled, used_default = _resolve(registry.validate(kind, name, resolved), setting, registry)
+                validated = registry.validate(kind, name, resolved)
+                for ignored, given in facts.declares.ignored_with.items():
+                    if validated.get(given) is not None and ignored not in written:
+                        validated[ignored] = 0.0
+                filled, used_default = _resolve(validated, setting, registry)
             except HarnessError as error:
                 raise SuiteError(f"{error.where}: {error.what}" if error.where else error.what, place, error.remedy) from None
             oracle = oracle or used or used_default

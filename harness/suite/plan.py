@@ -139,8 +139,19 @@ def make_plan(suite: Suite, results: Path, selections: Sequence[str] = ()) -> Pl
     if len(set(searching.values())) > 1:
         tries = ", ".join(f"{name} {count}" for name, count in searching.items())
         plan.notes.append(f"the searching methods have unequal numbers of tries ({tries}), which favours the larger")
-    suite.host.hook.harness_plan_modify(plan=plan)
+    _let_plugins_modify(plan)
     return plan
+
+
+def _let_plugins_modify(plan: Plan) -> None:
+    """Every plugin's ``harness_plan_modify`` in turn; one that raises is left out with what it had changed."""
+    before = list(plan.trials)
+
+    def undo(words: str) -> None:
+        plan.trials[:] = before
+        plan.notes.append(f"{words}; what plugins changed in the plan is left out")
+
+    plan.suite.host.call("harness_plan_modify", on_error=undo, plan=plan)
 
 
 def _keys(entry: Entry) -> tuple[str, ...]:
@@ -234,6 +245,6 @@ def write_manifest(plan: Plan) -> Path:
     path = plan.results / "suites" / plan.suite.slug / f"{digest(manifest)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        write_json(path, manifest)
+        write_json(path, manifest, indent=None)
     path.touch()
     return path

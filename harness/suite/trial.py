@@ -6,16 +6,35 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 SCHEMA = 1
 """Version of a trial's meaning; a change of what the harness computes from the same words raises it."""
+_PLACEHOLDER = 8094521738260943157261
+"""A number that no identity contains."""
 
 
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def seeded(identity: Mapping[str, Any], options: Mapping[str, Any]) -> Callable[[int], Trial]:
+    """Trials that differ in their seed only. The canonical text around the seed is written once, so that the ids of a
+    hundred thousand trials take a second and not ten."""
+    before, after = canonical({**identity, "seed": _PLACEHOLDER}).split(str(_PLACEHOLDER))
+    start = hashlib.sha256(before.encode())
+    end = after.encode()
+
+    def make(seed: int) -> Trial:
+        trial = Trial({**identity, "seed": seed}, options)
+        content = start.copy()
+        content.update(str(seed).encode() + end)
+        trial.__dict__["id"] = content.hexdigest()[:16]
+        return trial
+
+    return make
 
 
 def digest(value: Any) -> str:

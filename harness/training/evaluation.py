@@ -15,6 +15,8 @@ from harness.training.run import Run
 CPU_BATCH = 512
 """Larger evaluation batches are slower on CPU: they leave the caches."""
 GPU_BATCH = 2048
+MOST_TRANSITION_CLASSES = 100
+"""Beyond, the counts of class pairs are not recorded: nobody reads a million of them."""
 LAST_EPOCHS = 10
 HISTOGRAM_BINS = 20
 
@@ -142,9 +144,19 @@ class Evaluator:
         """Histograms of every per-sample score, for clean and corrupted samples, over common bins."""
         return {name: histogram(scores, self.corrupted) for name, (scores, _) in run.sample_scores.items()}
 
+    def transitions(self, run: Run) -> list[list[int]] | None:
+        """(K, K) training samples by clean class (rows) and given class; ``None`` for regression and many classes."""
+        classes = run.num_classes
+        if classes is None or classes > MOST_TRANSITION_CLASSES or self.train_noisy.ndim != 1:
+            return None
+        pairs = (self.train_clean * classes + self.train_noisy).cpu()
+        counted: list[list[int]] = torch.bincount(pairs, minlength=classes**2).reshape(classes, classes).tolist()
+        return counted
+
 
 def _share(hits: Tensor, among: Tensor) -> Tensor:
-    return (hits & among).sum().double() / among.sum()
+    share: Tensor = (hits & among).sum().double() / among.sum()
+    return share
 
 
 def _numbers(measured: dict[str, Tensor]) -> dict[str, float | None]:
@@ -170,7 +182,8 @@ def auroc(scores: Tensor, positive: Tensor) -> Tensor:
     ranks = (upper - (counts.double() - 1) / 2)[inverse]
     positives = positive.sum().double()
     negatives = len(positive) - positives
-    return (ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives)
+    area: Tensor = (ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives)
+    return area
 
 
 def histogram(scores: Tensor, corrupted: Tensor) -> dict[str, Any]:

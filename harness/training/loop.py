@@ -54,6 +54,7 @@ class Loop:
     keep_selected: bool = False
 
     def __post_init__(self) -> None:
+        self.run.clip = self.clip
         self.history: list[dict[str, Any]] = []
         self.selected: dict[str, Any] | None = None
         self._best_validation: float | None = None

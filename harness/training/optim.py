@@ -6,6 +6,7 @@ refer to the mean loss over a nominal batch. This module imports torch only when
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -76,7 +77,7 @@ def adamw(
 
 def timm_optimizer(variant: str, lr: Positive, no_decay: Excluded = [], **options: Any) -> Callable[[Groups], Optimizer]:  # noqa: B006
     """Any optimizer of timm: ``{ name = "timm:lamb", lr = 0.005, weight_decay = 0.02 }``."""
-    from timm.optim import create_optimizer_v2
+    from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 
     return lambda groups: create_optimizer_v2(groups, opt=variant, lr=lr, **options)
 
@@ -143,11 +144,15 @@ def validate(table: Mapping[str, Callable[..., Any]], value: Any, what: str) -> 
     factory = table.get(prefix + colon if variant else name)
     if factory is None or (name.endswith(":")):
         raise ComponentError(unknown(what, name, table), what)
-    described, _ = params.describe(factory)
     values = {key: item for key, item in value.items() if key != "name"}
-    filled = params.validate(described, {**values, "variant": variant} if variant else values, what)
+    filled = params.validate_with(_validator(factory), {**values, "variant": variant} if variant else values, what)
     filled.pop("variant", None)
     return {"name": name, **filled}
+
+
+@functools.cache
+def _validator(factory: Callable[..., Any]) -> Any:
+    return params.validator(params.describe(factory)[0])
 
 
 def make_optimizer(spec: Mapping[str, Any], model: nn.Module) -> Optimizer:

@@ -111,7 +111,7 @@ def build_model(trial: Trial, host: Host, input_shape: tuple[int, ...], num_outp
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(trial.seed, "init", stream) if stream else seeds.derive(trial.seed, "init"))
         spec = identity["model"]
-        model = host.registry.create("model", spec["name"], spec["params"], input_shape=input_shape, num_outputs=num_outputs)
+        model: nn.Module = host.registry.create("model", spec["name"], spec["params"], input_shape=input_shape, num_outputs=num_outputs)
         if not isinstance(model, nn.Module):
             raise ComponentError(f"made {type(model).__name__}, not a torch module", f"models.{spec['name']}")
         for spec in identity["transforms"]:

@@ -132,6 +132,7 @@ class Run:
         epoch, epochs: the current epoch, from 1, and their number.
         batch_size: the nominal mini-batch size, by which losses are reduced.
         phase: what kind of pass is under way.
+        clip: largest gradient norm, which an algorithm with its own ``train_step`` applies itself; ``None`` is off.
     """
 
     def __init__(
@@ -168,6 +169,7 @@ class Run:
         self.seed = seed
         self.device = device
         self.phase: Phase = "train"
+        self.clip: float | None = None
         self.networks: dict[str, Network] = {}
         self.sample_states: dict[str, SampleState] = {}
         self.sample_scores: dict[str, tuple[Tensor, bool]] = {}
@@ -225,8 +227,8 @@ class Run:
         return self.networks[name].model
 
     def generator(self, stream: str) -> torch.Generator:
-        """The trial's generator of a stream, checkpointed with the trial: on CPU (algorithms use ``algorithm``), but for
-        ``view``, the stream of further views, on the trial's device."""
+        """The trial's generator of a stream, checkpointed with the trial: on CPU (algorithms use ``algorithm``), only that
+        of ``view``, the stream of further views, on the trial's device."""
         if stream not in self._generators:
             device = self.device if stream == "view" else "cpu"
             self._generators[stream] = seeds.torch_stream(self.seed, stream, device=device)
@@ -319,7 +321,7 @@ class Run:
     def _passing(self, phase: Phase) -> Iterator[None]:
         before = self.phase
         was_training = self.model.training
-        frozen: list[nn.Module] = []
+        frozen: list[nn.modules.batchnorm._NormBase] = []
         self.phase = phase
         if phase == "score" and was_training:
             self._set_training(False)

@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 
+from harness import faults
 from harness.errors import ClaimLost, HarnessError, TrialInterrupted
 from harness.plugins import Host, merge_environment
+from harness.registry import Component
 from harness.results.records import (
     Attempt,
     append_line,
@@ -93,8 +95,10 @@ def run_trial(
     attempt.start_heartbeat()
     started = time.time()
     result: dict[str, Any] | None = None
-    environment: dict[str, Any] = {**environment_facts(), **(facts or {}), "started": started}
+    environment: dict[str, Any] = {**environment_facts(), "attempt": attempt.number, **(facts or {}), "started": started}
     with _logging_to(attempt.path / "log.txt"):
+        for warning in environment.get("warnings", ()):
+            log.warning("%s", warning)
         try:
             write_json(attempt.path / "trial.json", trial.to_json())
             write_json(attempt.path / "environment.json", environment)
@@ -108,6 +112,7 @@ def run_trial(
             environment["yielded"] = True
         except Exception as error:
             result = failure(error, traceback.format_exc())
+            result["error"].update(_blame(error, trial, host))
             log.error("%s", result["error"]["traceback"])
             try:
                 attempt.finish(result, trial.options.get("digests", {}))
@@ -121,7 +126,7 @@ def run_trial(
     if result is not None:
         with contextlib.suppress(OSError):
             (attempt.path / "checkpoint.pt").unlink(missing_ok=True)
-        _announce(host, trial, result)
+        host.call("harness_trial_finish", trial=trial, record=result)
     return result
 
 
@@ -135,11 +140,26 @@ def failure(error: BaseException, text: str = "") -> dict[str, Any]:
     }
 
 
-def _announce(host: Host, trial: Trial, result: Mapping[str, Any]) -> None:
-    try:
-        host.hook.harness_trial_finish(trial=trial, record=result)
-    except Exception:
-        log.exception("a plugin's harness_trial_finish raised; the record is already written")
+def _blame(error: Exception, trial: Trial, host: Host) -> dict[str, str]:
+    """Which component of the trial raised, whose it is and in which hook; noted for ``harness plugins``."""
+    identity = trial.identity
+    parts = [("loss", identity["loss"]), *(("algorithm", spec) for spec in identity["algorithms"])]
+    parts += [("transform", spec) for spec in identity["transforms"]]
+    parts += [(kind, identity[kind]) for kind in ("dataset", "noise", "model")]
+    owners: dict[Path, Component] = {}
+    for kind, spec in parts:
+        with contextlib.suppress(HarnessError):
+            component, _ = host.registry.find(kind, spec["name"])
+            if (source := component.source()) is not None:
+                owners.setdefault(source.resolve(), component)
+    found = faults.blame(error, owners)
+    if found is None:
+        return {}
+    file, where = found
+    component = owners[file.resolve()]
+    if not isinstance(error, HarnessError):
+        faults.note(file, where, f"{type(error).__name__}: {error}")
+    return {"component": component.label, "owner": component.owner, "hook": where}
 
 
 def _train(
@@ -151,7 +171,7 @@ def _train(
     on_epoch: OnEpoch | None,
     environment: dict[str, Any],
 ) -> dict[str, Any]:
-    host.hook.harness_trial_start(trial=trial)
+    host.call("harness_trial_start", trial=trial)
     execution = trial.options.get("execution", {})
     device = choose_device(str(execution.get("device", "auto")))
     environment.update(device=device.type, device_name=_device_name(device))
@@ -191,6 +211,7 @@ def _train(
         "selected_epoch": selected,
         "diagnostics": history[-1]["diagnostics"],
         "histograms": histograms,
+        "transitions": prepared.evaluator.transitions(prepared.run),
         "error": None,
     }
     attempt.finish(result, trial.options.get("digests", {}))

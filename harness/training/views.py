@@ -35,14 +35,14 @@ def strong_view(
 ) -> Tensor:
     """A strong view of each image: UDA's RandAugment, then cutout.
 
-    Each of ``rounds`` times an image draws an operation of :data:`OPERATIONS`, a level in {0.1, ..., 0.9} and whether it is
-    applied (1/2); then a square of half the side is cut out. Operations and levels are those of UDA's image code
-    (Xie et al., 2020; RandAugment: Cubuk et al., 2020): brightness, contrast, colour and sharpness by ``1.8 level + 0.1``,
-    posterize to ``4 - int(4 level)`` bits, solarize above ``1 - level``, shear by ``0.3 level``, rotation by
+    Each of ``rounds`` times an image draws an operation of :data:`OPERATIONS`, a level in {0.1, ..., 0.9} and whether
+    it is applied (1/2); then a square of half the side is cut out. Operations and levels are those of UDA's image code
+    (Xie et al., 2020; RandAugment: Cubuk et al., 2020): brightness, contrast, colour and sharpness by ``1.8 level +
+    0.1``, posterize to ``4 - int(4 level)`` bits, solarize from ``1 - level`` up, shear by ``0.3 level``, rotation by
     ``30 level`` degrees, translation by ``10/32 level`` of the side; what comes from outside an image, and the final
-    cutout, is 0 after standardisation. Deviations: no ``equalize``; the geometric operations of all rounds are composed and
-    sampled once, bilinearly; levels of geometry are not rounded to integers; the cutout operation is a square of
-    ``20/32 level`` of the side.
+    cutout, is 0 after standardisation. Deviations: no ``equalize``; the geometric operations of all rounds are
+    composed and sampled once, bilinearly; levels of geometry are not rounded to integers; the cutout operation is a
+    square of ``20/32 level`` of the side.
 
     Args:
         images: (B, C, H, W) standardised images.
@@ -114,10 +114,12 @@ def photometric(pixels: Tensor, operation: Tensor, level: Tensor, centre: Tensor
     changed = torch.where(chosen("autocontrast"), stretched, changed)
     steps = 2.0 ** (4 - (4 * strength + 1e-4).floor())
     changed = torch.where(chosen("posterize"), (pixels * 255 / 256 * steps).floor() / steps, changed)
-    inverted = chosen("invert") | (chosen("solarize") & (pixels >= 1 - strength))
+    inverted = chosen("invert") | (chosen("solarize") & ((pixels * 255).round() >= 256 - (256 * strength).floor()))
     changed = torch.where(inverted, 1 - pixels, changed)
     hidden = chosen("cutout") & square(pixels, centre, 20 / 32 * level)
-    filling = pixels.new_tensor(CUTOUT_GREY).view(1, 3, 1, 1) if pixels.shape[1] == 3 else pixels.new_tensor(0.5)
+    if pixels.shape[1] != 3:
+        return changed.masked_fill(hidden, 0.5)
+    filling = torch.cat([pixels.new_full((1, 1, 1, 1), value) for value in CUTOUT_GREY], 1)
     return torch.where(hidden, filling, changed)
 
 
@@ -171,7 +173,8 @@ def _grey(pixels: Tensor) -> Tensor:
     """(B, 1, H, W) luma of three channels, else their mean."""
     if pixels.shape[1] != 3:
         return pixels.mean(1, keepdim=True)
-    return (pixels * pixels.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    red, green, blue = torch.split(pixels, 1, dim=1)  # a tensor of weights would be copied from the host at every batch
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 def _smooth(pixels: Tensor) -> Tensor:

@@ -21,6 +21,13 @@ def harness_register_datasets(register: Register) -> None:
     register("fashion_mnist", f"{HERE}.datasets.torchvision_images:fashion_mnist")
     register("cifar10", f"{HERE}.datasets.torchvision_images:cifar10")
     register("cifar100", f"{HERE}.datasets.torchvision_images:cifar100")
+    register("mnist3", f"{HERE}.datasets.torchvision_images:mnist3")
+    register("cifar10n", f"{HERE}.datasets.cifar_n:cifar10n")
+    register("cifar100n", f"{HERE}.datasets.cifar_n:cifar100n")
+    register("california_housing", f"{HERE}.datasets.california_housing:california_housing")
+    register("linear_regression", f"{HERE}.datasets.linear_regression:linear_regression")
+    register("sparse_linear", f"{HERE}.datasets.sparse_linear:sparse_linear")
+    register("image_folder", f"{HERE}.datasets.image_folder:image_folder")
 
 
 @hookimpl
@@ -31,6 +38,10 @@ def harness_register_noise(register: Register) -> None:
     register("asymmetric", f"{HERE}.noise.asymmetric:Asymmetric")
     register("pairflip", f"{HERE}.noise.pairflip:Pairflip")
     register("instance", f"{HERE}.noise.instance:Instance")
+    register("superclass", f"{HERE}.noise.superclass:Superclass")
+    register("kernel", f"{HERE}.noise.kernel:Kernel")
+    register("human", f"{HERE}.noise.human:Human")
+    register("gaussian", f"{HERE}.noise.gaussian:Gaussian")
 
 
 @hookimpl
@@ -43,6 +54,8 @@ def harness_register_models(register: Register) -> None:
     register("cifar_resnet34", f"{HERE}.models.resnet:cifar_resnet34")
     register("cifar_resnet50", f"{HERE}.models.resnet:cifar_resnet50")
     register("preact_resnet18", f"{HERE}.models.preact_resnet:preact_resnet18")
+    register("rrm_mlp", f"{HERE}.models.rrm:rrm_mlp")
+    register("rrm_cnn", f"{HERE}.models.rrm:rrm_cnn")
     register("timm:", f"{HERE}.models.timm_models:timm_model")
 
 
@@ -58,16 +71,46 @@ def harness_register_losses(register: Register) -> None:
     """Losses."""
     register("ce", f"{HERE}.losses.ce:CrossEntropy")
     register("mae", f"{HERE}.losses.mae:MeanAbsoluteError")
-    register("gce", f"{HERE}.losses.gce:GeneralizedCrossEntropy")
+    register("mse", f"{HERE}.losses.mse:MeanSquaredError")
+    register("rce", f"{HERE}.losses.rce:ReverseCrossEntropy")
     register("sce", f"{HERE}.losses.sce:SymmetricCrossEntropy")
+    register("gce", f"{HERE}.losses.gce:GeneralizedCrossEntropy")
+    register("truncated_gce", f"{HERE}.losses.truncated_gce:TruncatedGeneralizedCrossEntropy")
+    register("dmi", f"{HERE}.losses.dmi:DeterminantMutualInformation")
+    register("nce", f"{HERE}.losses.nce:NormalizedCrossEntropy")
+    register("nce_rce", f"{HERE}.losses.active_passive:NormalizedCrossEntropyAndReverse")
+    register("nce_mae", f"{HERE}.losses.active_passive:NormalizedCrossEntropyAndMeanAbsolute")
+    register("nce_agce", f"{HERE}.losses.active_passive:NormalizedCrossEntropyAndAsymmetric")
+    register("focal", f"{HERE}.losses.focal:FocalLoss")
+    register("nfl", f"{HERE}.losses.focal:NormalizedFocalLoss")
+    register("nfl_rce", f"{HERE}.losses.active_passive:NormalizedFocalAndReverse")
+    register("agce", f"{HERE}.losses.asymmetric:AsymmetricGeneralizedCrossEntropy")
+    register("aue", f"{HERE}.losses.asymmetric:AsymmetricUnhinged")
+    register("ael", f"{HERE}.losses.asymmetric:AsymmetricExponential")
+    register("ldr_kl", f"{HERE}.losses.ldr_kl:LDRKL")
+    register("aldr_kl", f"{HERE}.losses.aldr_kl:ALDRKL")
+    register("eps_softmax", f"{HERE}.losses.eps_softmax:EpsSoftmaxCrossEntropy")
+    register("eps_softmax_mae", f"{HERE}.losses.eps_softmax:EpsSoftmaxCrossEntropyAndMeanAbsolute")
+    register("l1", f"{HERE}.losses.l1:L1")
+    register("l2", f"{HERE}.losses.l2:L2")
+    register("huber", f"{HERE}.losses.huber:Huber")
+    register("tukey", f"{HERE}.losses.tukey:Tukey")
 
 
 @hookimpl
 def harness_register_algorithms(register: Register) -> None:
     """Algorithms."""
     register("sop", f"{HERE}.algorithms.sop:SOP")
+    register("sop_plus", f"{HERE}.algorithms.sop_plus:SOPPlus")
     register("cdr", f"{HERE}.algorithms.cdr:CDR")
     register("aux", f"{HERE}.algorithms.aux:AUX")
+    register("rdi", f"{HERE}.algorithms.rdi:RDI")
     register("rrm", f"{HERE}.algorithms.rrm:RRM")
     register("fgsm", f"{HERE}.algorithms.fgsm:FGSM")
     register("elr", f"{HERE}.algorithms.elr:ELR")
+    register("forward", f"{HERE}.algorithms.forward:ForwardCorrection")
+    register("backward", f"{HERE}.algorithms.backward:BackwardCorrection")
+    register("mixup", f"{HERE}.algorithms.mixup:Mixup")
+    register("cores2", f"{HERE}.algorithms.cores2:CORES2")
+    register("co_teaching", f"{HERE}.algorithms.co_teaching:CoTeaching")
+    register("co_teaching_plus", f"{HERE}.algorithms.co_teaching_plus:CoTeachingPlus")

@@ -88,12 +88,14 @@ def reachable(start: object) -> list[object]:
     queue = [start]
     while queue:
         found = queue.pop()
-        if id(found) in seen or isinstance(found, (types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType)):
+        if id(found) in seen or isinstance(found, (types.ModuleType, type)):
             continue
         seen[id(found)] = found
-        queue += gc.get_referents(found)
-        if isinstance(found, types.MethodType):
-            queue.append(found.__self__)
+        if isinstance(found, types.FunctionType):  # what it closes over and defaults to, not the globals of its module
+            queue += [cell.cell_contents for cell in found.__closure__ or ()]
+            queue += [found.__defaults__, found.__kwdefaults__]
+        else:
+            queue += gc.get_referents(found)
     return list(seen.values())
 
 

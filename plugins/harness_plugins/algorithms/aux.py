@@ -20,8 +20,8 @@ class AUX:
     """Auxiliary variables: logits `z_i + lam b_i` in training, `z_i` at test (Hu et al., 2020).
 
     `b` starts at 0 and is trained by plain SGD on the summed loss, by rows: no momentum, which would move samples that
-    are not in the batch, and no weight decay. With the squared loss and `lr_b` = the network's learning rate this is RDI
-    on a linear model, to rounding. No official code is reachable; `lam` is to be chosen on noisy validation from
+    are not in the batch, and no weight decay. With the squared loss and `lr_b` = the network's learning rate this is
+    RDI on a linear model, to rounding. No official code is reachable; `lam` is to be chosen on noisy validation from
     {1, 2, 4, 8, 16}: the effective strength is `lam^2 lr_b`.
 
     Args:
@@ -37,7 +37,9 @@ class AUX:
 
     def setup(self, run: Run) -> None:
         """``b`` (N, K) zeros."""
-        lr = self.lr_b if self.lr_b is not None else float(run.optimizer.param_groups[0]["lr"])
+        group = run.optimizer.param_groups[0]
+        # a warm-up schedule has already lowered "lr" when setup runs
+        lr = self.lr_b if self.lr_b is not None else float(group.get("initial_lr", group["lr"]))
         self.b: SampleState = run.sample_state("aux.b", run.num_outputs, 0.0, lr, reduction="sum")
 
     def after_forward(self, run: Run, step: Step) -> None:
@@ -46,10 +48,11 @@ class AUX:
         step.outputs = shift_logits(step.outputs, self.b[step.index], self.lam)
 
     def epoch_end(self, run: Run) -> None:
-        """Scores samples by how far the shift moves towards the given label."""
+        """Scores samples by how far the shift moves towards the given label; in regression by its size."""
         if run.task == "classification":
-            given = self.b.data.gather(1, run.targets[:, None]).squeeze(1)
-            run.score_samples("aux.shift", self.lam * given)
+            run.score_samples("aux.shift", self.lam * self.b.data.gather(1, run.targets[:, None]).squeeze(1))
+        else:
+            run.score_samples("aux.shift", self.lam * self.b.data.abs().sum(1))
 
     def diagnostics(self, run: Run) -> Mapping[str, float]:
         """Mean absolute shift of a logit: the noise absorbed."""

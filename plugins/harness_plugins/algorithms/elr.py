@@ -21,8 +21,8 @@ def elr_penalty(probabilities: Tensor, averages: Tensor) -> Tensor:
 class ELR:
     """Early-learning regularisation: `loss + lam log(1 - <t_i, p_i>)` with a running average `t_i` (Liu et al., 2020).
 
-    As in the official code, predictions are clamped to [1e-4, 1 - 1e-4], the average takes the normalised prediction, and
-    it is updated before the loss uses it, once per training step; other passes only read it.
+    As in the official code, predictions are clamped to [1e-4, 1 - 1e-4], the average takes the normalised prediction,
+    and it is updated before the loss uses it, once per training step; other passes only read it.
 
     Args:
         lam: CIFAR-10 3 (asymmetric 1), CIFAR-100 7.

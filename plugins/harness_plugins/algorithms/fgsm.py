@@ -15,7 +15,7 @@ def fgsm_perturbation(gradient: Tensor, epsilon: float) -> Tensor:
 
 
 class FGSM:
-    """Train on `x + epsilon sign(grad_x J)`, recomputed for the current network in every batch (Goodfellow et al., 2015).
+    """Train on `x + epsilon sign(grad_x J)`, recomputed for every batch (Goodfellow et al., 2015).
 
     As in the RRM paper's A-RRM: `epsilon` is in standardised units, the result is not clipped, `J` is the stack's
     unweighted loss. The perturbation also applies in the passes by which RRM ranks samples.
@@ -32,7 +32,9 @@ class FGSM:
     def before_forward(self, run: Run, step: Step) -> None:
         """Moves the inputs."""
         if not step.inputs.is_floating_point():
-            raise HarnessError("perturbs real-valued inputs, these are tokens", "algorithms.fgsm", "remove it from the stack")
+            raise HarnessError(
+                "perturbs real-valued inputs, these are tokens", "algorithms.fgsm", "remove it from the stack"
+            )
         if self.epsilon == 0:
             return
         with torch.enable_grad():

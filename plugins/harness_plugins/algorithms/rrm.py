@@ -9,10 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from harness import Declares, Run, Step
-from harness.parameters import Count, NoiseRate, PositiveRate
+from harness import Declares, Run, Step, hookimpl
+from harness.parameters import Count, NoiseRate, NonNegative, PositiveRate
+from harness_plugins.algorithms.selection import kth_smallest
 
 Spread = Literal["lowest", "argmin"]
+CLIP = 1e-7
+LEAST_CE, LARGEST_CE = -math.log1p(-CLIP), -math.log(CLIP)
+"""Cross entropy of a probability clipped to [1e-7, 1 - 1e-7], as Keras does."""
 
 
 def reweight(losses: Tensor, threshold: float | Tensor, spread: Spread = "lowest", tolerance: float = 0.0) -> Tensor:
@@ -24,8 +28,8 @@ def reweight(losses: Tensor, threshold: float | Tensor, spread: Spread = "lowest
         losses: (N,) losses ``c``.
         threshold: ``c_min + gamma``; removed are losses strictly above it.
         spread: ``argmin`` gives the mass in equal parts to the samples with the least loss (an optimal solution);
-            ``lowest`` gives 1/N each to as many samples as were removed, those with the smallest losses, so that no weight
-            exceeds 2/N.
+            ``lowest`` gives 1/N each to as many samples as were removed, those with the smallest losses, so that no
+            weight exceeds 2/N (where more than half were removed, all that remain share alike).
         tolerance: losses within this of the least count as least.
 
     Returns:
@@ -33,21 +37,20 @@ def reweight(losses: Tensor, threshold: float | Tensor, spread: Spread = "lowest
     """
     size = losses.numel()
     removed = losses > threshold
-    u = torch.where(removed, -1.0 / size, 0.0).to(losses.dtype)
-    count = removed.sum()
+    count = int(removed.count_nonzero())
     if spread == "argmin":
-        least = losses <= losses.min() + tolerance
-        share = count.to(losses.dtype) / (size * least.sum())
-        return torch.where(least & ~removed, share, u)
-    keep = int(min(int(count), size - int(count)))
-    if keep == 0:
-        return u
-    bound = torch.kthvalue(losses, keep).values
-    below = losses < bound
-    ties = (losses == bound) & ~removed
-    share_of_ties = (keep - below.sum()).to(losses.dtype) / ties.sum().clamp(min=1)
-    mass = count.to(losses.dtype) / (size * keep)
-    return u + torch.where(below & ~removed, mass, 0.0) + torch.where(ties, mass * share_of_ties, 0.0)
+        least = (losses <= losses.min() + tolerance) & ~removed
+        u = least.to(losses.dtype).mul_(count / (size * int(least.count_nonzero())))
+        return u.sub_(removed.to(losses.dtype), alpha=1 / size)
+    keep = min(count, size - count)
+    u = torch.zeros_like(losses)
+    if keep > 0:
+        mass = count / (size * keep)
+        bound = kth_smallest(losses, keep)
+        below, ties = losses < bound, losses == bound
+        share_of_ties = (keep - int(below.count_nonzero())) / int(ties.count_nonzero())
+        u.add_(below.to(u.dtype), alpha=mass).add_(ties.to(u.dtype), alpha=mass * share_of_ties)
+    return u.sub_(removed.to(u.dtype), alpha=1 / size)
 
 
 def contamination_threshold(losses: Tensor, contamination: float) -> Tensor:
@@ -67,23 +70,22 @@ def contamination_threshold(losses: Tensor, contamination: float) -> Tensor:
     if above >= size:
         return losses.min()
     # the largest value with at least `above` strictly larger ones: the next distinct value below the `above`-th largest
-    bound = torch.kthvalue(losses, size - above + 1).values
-    candidates = losses[losses < bound]
-    return candidates.max() if candidates.numel() else losses.min()
+    bound = kth_smallest(losses, size - above + 1)
+    return torch.where(losses < bound, losses, losses.min()).max()
 
 
 class RRM:
     """Rockafellian relaxation: every `every` epochs weights become `1/N + u`, `u <- mu u* + (1 - mu) u`.
 
     `u*` is the closed form of Corollary 3.1.1 on the losses of the whole training set (with `fgsm` in the stack, at the
-    perturbed inputs: A-RRM). The losses are multiplied by `1 + N u`. Deviations: Algorithm 1's update misses `u` in its second
-    term and is read as above; probabilities are clipped at 1e-7 for ranking cross entropy, as TensorFlow does, so that the
-    least losses form a group; `spread="lowest"` (the default) bounds weights by 2/N, since the paper's `argmin` gives a
-    single sample up to a thousand times its weight and A-RRM then collapses on real digits.
+    perturbed inputs: A-RRM). The losses are multiplied by `1 + N u`. Deviations: Algorithm 1's update misses `u` in
+    its second term and is read as above; probabilities are clipped at 1e-7 for ranking cross entropy, as TensorFlow
+    does, so that the least losses form a group; `spread="lowest"` (the default) bounds weights by 2/N, since the
+    paper's `argmin` gives a single sample up to a thousand times its weight and A-RRM then collapses on real digits.
 
     Args:
-        contamination: `C'`: the share to remove at each re-weighting, which sets the threshold; the noise rate (an oracle)
-            unless a number is written. Not used when `gamma` is given.
+        contamination: `C'`: the share to remove at each re-weighting, which sets the threshold; the noise rate (an
+            oracle) unless a number is written. Not used when `gamma` is given.
         gamma: the penalty's coefficient, in units of the loss: removed is what exceeds `c_min + gamma` (`half`) or
             `c_min + 2 gamma` (`full`).
         mu: how far `u` moves at a re-weighting, in (0, 1]; with `contamination` the paper takes 1, with `gamma` 0.5.
@@ -93,19 +95,17 @@ class RRM:
         spread: `lowest` or `argmin`, see :func:`reweight`.
     """
 
-    declares = Declares(tasks=("classification", "regression"), needs_per_sample=True, sample_state=True)
+    declares = Declares(tasks=("classification", "regression"), needs_per_sample=True, sample_state=True, ignored_with={"contamination": "gamma"})
 
     def __init__(
         self,
         contamination: NoiseRate = "noise.rate",
-        gamma: float | None = None,
+        gamma: NonNegative | None = None,
         mu: PositiveRate | None = None,
         every: Count = 10,
         penalty: Literal["half", "full"] = "full",
         spread: Spread = "lowest",
     ) -> None:
-        if gamma is not None and gamma < 0:
-            raise ValueError("gamma should be at least 0")
         self.contamination = contamination
         self.gamma = gamma
         self.mu = mu if mu is not None else (1.0 if gamma is None else 0.5)
@@ -118,24 +118,21 @@ class RRM:
         """``u`` (N,) zeros."""
         self.u = torch.zeros(run.num_samples, device=run.device)
 
+    @hookimpl(tryfirst=True)
     def after_losses(self, run: Run, step: Step) -> None:
-        """Weights of the batch times ``1 + N u``."""
+        """Weights of the batch times ``1 + N u``. In a pass that ranks samples cross entropy is clipped, before other
+        parts of the stack add to it."""
+        assert step.losses is not None
         if step.phase == "train":
             step.weights = step.weights * (1 + run.num_samples * self.u.index_select(0, step.index))
+        elif step.phase == "score" and run.stack.loss_name == "ce" and run.stack.compute_losses is None:
+            step.losses = step.losses.clamp(LEAST_CE, LARGEST_CE)
 
     def epoch_end(self, run: Run) -> None:
         """Re-weights every ``every`` epochs, not after the last."""
         if run.epoch % self.every == 0 and run.epoch < run.epochs:
-            losses = self.ranked_losses(run)
-            self.u = self.mu * self.solve(losses) + (1 - self.mu) * self.u
+            self.u = self.mu * self.solve(run.score_losses()) + (1 - self.mu) * self.u
         run.score_samples("rrm.u", -run.num_samples * self.u)
-
-    def ranked_losses(self, run: Run) -> Tensor:
-        """(N,) the losses that are ranked; cross entropy of probabilities clipped to [1e-7, 1 - 1e-7]."""
-        losses = run.score_losses()
-        if run.stack.loss_name == "ce" and run.stack.compute_losses is None:
-            losses = losses.clamp(-math.log1p(-1e-7), -math.log(1e-7))
-        return losses
 
     def solve(self, losses: Tensor) -> Tensor:
         """(N,) ``u*`` for the losses; ones that are not finite count as the largest."""
@@ -148,7 +145,8 @@ class RRM:
     def diagnostics(self, run: Run) -> Mapping[str, float]:
         """Share of samples with at most half their weight, and the largest weight in units of 1/N."""
         weights = 1 + run.num_samples * self.u
-        return {"rrm.pruned_share": float((weights <= 0.5).float().mean()), "rrm.max_weight": float(weights.max())}
+        pruned = (weights < 0.5 + 1e-3).float().mean()
+        return {"rrm.pruned_share": float(pruned), "rrm.max_weight": float(weights.max())}
 
     def state_dict(self) -> dict[str, Any]:
         """The shifts."""

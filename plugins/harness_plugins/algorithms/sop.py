@@ -54,9 +54,9 @@ class SOP:
     """Sparse over-parameterisation: noise `u^2 Y - v^2 (1 - Y)` per sample, learnt with the network (Liu et al., 2022).
 
     Follows the official code where it departs from the paper's Algorithm 1: `u` is (N, 1); `u` gets gradients of both
-    terms, `v` of the squared error only, the network of cross entropy only; `u^2` and `v^2` are clamped inside the loss;
-    `u` and `v` step with every batch at absolute learning rates on the batch-mean loss (no momentum, decay or schedule).
-    Scale `lr_u`, `lr_v` with B / 128 for another batch size.
+    terms, `v` of the squared error only, the network of cross entropy only; `u^2` and `v^2` are clamped inside the
+    loss; `u` and `v` step with every batch at absolute learning rates on the batch-mean loss (no momentum, decay or
+    schedule). Scale `lr_u`, `lr_v` with B / 128 for another batch size.
 
     Args:
         lr_u: learning rate of u; CIFAR-10 10, CIFAR-100 1.

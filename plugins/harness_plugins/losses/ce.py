@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness import Declares
+from harness_plugins.losses.labels import classes, distribution
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -18,7 +19,9 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     Returns:
         (B,) losses in [0, inf).
     """
-    return functional.cross_entropy(outputs, targets, reduction="none")
+    soft = targets.is_floating_point()
+    judged = distribution(outputs, targets, "ce") if soft else classes(targets, "ce")
+    return functional.cross_entropy(outputs, judged, reduction="none")
 
 
 class CrossEntropy:

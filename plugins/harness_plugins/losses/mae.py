@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from harness import Declares
 from harness.parameters import Positive
+from harness_plugins.losses.labels import distribution, of_target
 
 
 def mean_absolute_error(outputs: Tensor, targets: Tensor, scale: float = 2.0) -> Tensor:
@@ -18,12 +18,12 @@ def mean_absolute_error(outputs: Tensor, targets: Tensor, scale: float = 2.0) ->
         scale: 2 is the literal l1 distance ``||p - onehot||_1 = 2 (1 - p_y)``.
 
     Returns:
-        (B,) losses in [0, scale].
+        (B,) losses in [0, scale]; over all K labels they sum to ``scale * (K - 1)``.
     """
     probabilities = outputs.softmax(1)
     if targets.is_floating_point():
-        return scale / 2 * (probabilities - targets).abs().sum(1)
-    return scale * (1 - torch.gather(probabilities, 1, targets[:, None]).squeeze(1))
+        return scale / 2 * (probabilities - distribution(outputs, targets, "mae")).abs().sum(1)
+    return scale * (1 - of_target(probabilities, targets, "mae"))
 
 
 class MeanAbsoluteError:

@@ -1,0 +1,53 @@
+"""Forward loss correction (Patrini et al., CVPR 2017, Theorem 2): predictions are passed through the noise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness import Declares, Run, Step
+from harness.parameters import Count
+from harness_plugins.algorithms.transition import Matrix, TransitionCorrection
+
+
+def forward_corrected(outputs: Tensor, matrix: Tensor) -> Tensor:
+    """``log(T' softmax(z))``: log-probabilities (B, K) of noisy labels, which serve as logits to any loss.
+
+    Args:
+        outputs: (B, K) logits of clean classes.
+        matrix: (K, K) ``T``, rows are clean classes.
+    """
+    noisy = outputs.softmax(1) @ matrix
+    return noisy.clamp_min(torch.finfo(noisy.dtype).tiny).log()
+
+
+class ForwardCorrection(TransitionCorrection):
+    """Loss of `T' p` in place of `p`: the network predicts clean labels, the loss sees noisy ones (Patrini, 2017).
+
+    Prediction is by the network itself. The official code clips p to [1e-7, 1 - 1e-7], where its gradient is then zero;
+    here only a logarithm of 0 is guarded. Works with every loss on logits, since log-probabilities are logits.
+
+    Args:
+        matrix: `noise.matrix`: the true one (an oracle); `estimated`: by Patrini's anchor points, after a warm-up
+            without correction, from whose weights training goes on as in the official code; or the matrix itself, rows
+            are clean classes.
+        warmup: epochs before the estimate, at most half of all. The paper trains a full schedule first.
+    """
+
+    declares = Declares(uses_matrix=True)
+    name = "forward"
+
+    def __init__(self, matrix: Matrix = "noise.matrix", warmup: Count = 10) -> None:
+        super().__init__(matrix, warmup)
+        self._matrix: Tensor | None = None
+
+    def use(self, matrix: Tensor) -> None:
+        """Takes a matrix into use."""
+        super().use(matrix)
+        self._matrix = matrix.to(self.device, torch.float32)
+
+    def after_forward(self, run: Run, step: Step) -> None:
+        """Logits of noisy labels, in every pass of training."""
+        if self._matrix is not None:
+            assert step.outputs is not None
+            step.outputs = forward_corrected(step.outputs, self._matrix)

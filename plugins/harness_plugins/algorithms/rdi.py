@@ -1,0 +1,66 @@
+"""RDI: regularisation by the distance to the initialisation (Hu, Li and Yu, 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness import Declares, Run, Step, hookimpl
+from harness.parameters import NonNegative
+
+
+@torch.no_grad()
+def add_pull(parameters: Sequence[Tensor], initial: Sequence[Tensor], strength: float) -> None:
+    """Add ``strength * (w - w0)`` to the gradients of ``parameters``, in place; a missing gradient counts as 0."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    distances = torch._foreach_sub(list(parameters), list(initial))
+    torch._foreach_add_(gradients, list(distances), alpha=strength)
+
+
+class RDI:
+    """Distance to initialisation: `sum_i loss_i + lam^2/2 ||w - w0||^2` (Hu et al., 2020, eq. 3).
+
+    On the mean loss of a batch of nominal size B the gradient is `lam^2 (B / N) (w - w0)`, on all parameters of the
+    network. With the squared loss and AUX's rows at the network's learning rate, a linear model trained by full-batch
+    gradient descent takes the same path under AUX and under RDI. In CDR + RDI the pull stands outside CDR's mask, like
+    weight decay, which it replaces: set `weight_decay = 0`. No official code is reachable.
+
+    Args:
+        lam: strength; to be chosen on noisy validation from {1, 2, 4, 8, 16}.
+    """
+
+    declares = Declares(tasks=("classification", "regression"))
+
+    def __init__(self, lam: NonNegative = 1.0) -> None:
+        self.lam = lam
+        self.initial: list[Tensor] = []
+
+    def setup(self, run: Run) -> None:
+        """``w0``: a copy of the parameters."""
+        self.parameters = run.model_parameters
+        self.initial = [parameter.detach().clone() for parameter in self.parameters]
+
+    @hookimpl(trylast=True)
+    def after_backward(self, run: Run, step: Step) -> None:
+        """Pulls to the initialisation, after every mask on the gradients."""
+        add_pull(self.parameters, self.initial, self.lam**2 * run.batch_size / run.num_samples)
+
+    @torch.no_grad()
+    def diagnostics(self, run: Run) -> Mapping[str, float]:
+        """Euclidean distance of the parameters from their initial values."""
+        squares = [(w - w0).square().sum() for w, w0 in zip(self.parameters, self.initial, strict=True)]
+        return {"rdi.distance": float(torch.stack(squares).sum().sqrt())}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The initial parameters."""
+        return {"initial": self.initial}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.initial = [saved.to(own.device) for saved, own in zip(state["initial"], self.initial, strict=True)]

@@ -1,0 +1,136 @@
+"""Every algorithm through the whole pipeline: it trains, records what it says, and goes on bit for bit after a stop."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.results.records import (
+    claim,
+    final_attempt,
+    open_results,
+    read_json,
+    read_lines,
+    submit_trials,
+    trial_folder,
+)
+from harness.suite.load import load_suite
+from harness.suite.plan import make_plan
+from harness.training.trial import run_trial
+
+METHODS = {
+    "sop": 'algorithms = ["sop"]',
+    "sop_plus": 'algorithms = ["sop_plus"]',
+    "cdr": 'algorithms = ["cdr"]',
+    "cdr gradual, kpd": 'algorithms = [{ name = "cdr", schedule = "gradual", num_gradual = 3 }]\n'
+    'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
+    "aux": 'algorithms = [{ name = "aux", lam = 2.0, lr_b = 0.01 }]',
+    "rdi": 'algorithms = [{ name = "rdi", lam = 0.5 }]',
+    "cdr and rdi": 'algorithms = [{ name = "rdi", lam = 0.5 }, "cdr"]',
+    "rrm": 'algorithms = [{ name = "rrm", every = 1 }]',
+    "a-rrm": 'algorithms = [{ name = "rrm", gamma = 0.4, every = 1 }, { name = "fgsm", epsilon = 0.1 }]',
+    "fgsm": 'algorithms = ["fgsm"]',
+    "elr": 'algorithms = ["elr"]',
+    "forward": 'algorithms = ["forward"]',
+    "forward estimated": 'algorithms = [{ name = "forward", matrix = "estimated", warmup = 1 }]',
+    "backward": 'algorithms = ["backward"]\noptimizer = { lr = 0.02 }',
+    "backward estimated": 'algorithms = [{ name = "backward", matrix = "estimated", warmup = 1 }]\n'
+    "optimizer = { lr = 0.05 }",
+    "mixup": 'algorithms = ["mixup"]',
+    "cores2": 'algorithms = [{ name = "cores2", warmup = 0, ramp = 2, sieve_after = 1 }]',
+    "co_teaching": 'algorithms = [{ name = "co_teaching", warmup = 2 }]',
+    "co_teaching both": 'algorithms = [{ name = "co_teaching", warmup = 2, ensemble = true }]',
+    "co_teaching_plus": 'algorithms = [{ name = "co_teaching_plus", warmup = 2, init_epoch = 2 }]',
+    "all of a stack": 'algorithms = ["cdr", "aux", "elr", { name = "rrm", every = 1 }, "fgsm"]',
+}
+DETECTS = {
+    "sop": "sop.noise",
+    "sop_plus": "sop.noise",
+    "aux": "aux.shift",
+    "rrm": "rrm.u",
+    "a-rrm": "rrm.u",
+    "elr": "elr.disagreement",
+    "cores2": "cores2.sieve",
+    "co_teaching": "co_teaching.loss",
+    "co_teaching_plus": "co_teaching_plus.loss",
+}
+DIAGNOSES = {
+    "sop": "sop.recovered_share",
+    "sop_plus": "sop.recovered_share",
+    "cdr": "cdr.critical_share",
+    "aux": "aux.absorbed",
+    "rdi": "rdi.distance",
+    "rrm": "rrm.pruned_share",
+    "elr": "elr.confidence",
+    "forward": "forward.diagonal",
+    "backward estimated": "backward.diagonal",
+    "cores2": "cores2.kept_share",
+    "co_teaching": "co_teaching.selected_share",
+    "co_teaching_plus": "co_teaching_plus.disagreement",
+}
+BATCHES = 23
+"""Of an epoch: 1,438 samples by 64."""
+
+
+@pytest.fixture
+def run_method(write_suite: Callable[..., Path], tmp_path: Path) -> Callable[..., tuple[dict[str, Any], list[Any]]]:
+    """Run one method on digits, stopping after given numbers of questions whether to stop; its result and epochs."""
+
+    def run(method: str, folder: str, stops: tuple[int, ...] = (), epochs: int = 3) -> tuple[dict[str, Any], list[Any]]:
+        path = write_suite(
+            epochs=epochs,
+            training="validation = 0.0",
+            noise='{ name = "symmetric", rate = 0.3 }',
+            methods=f'[[method]]\nname = "tried"\n{METHODS[method]}',
+        )
+        suite = load_suite(path)
+        results = open_results(tmp_path / folder)
+        (planned,) = make_plan(suite, results).trials
+        submit_trials(results, [planned.trial])
+        for stop in (*stops, None):
+            attempt = claim(results, planned.id)
+            assert attempt is not None
+            asked = iter(range(10**6))
+            stopping = (lambda: False) if stop is None else (lambda asked=asked, stop=stop: next(asked) + 1 >= stop)
+            result = run_trial(planned.trial, attempt, suite.host, should_stop=stopping)
+            assert (result is None) == (stop is not None)
+        assert result is not None
+        final = final_attempt(trial_folder(results, planned.id))
+        assert final is not None and read_json(final / "result.json") == result
+        return result, read_lines(final / "epochs.jsonl")
+
+    return run
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_trains_and_goes_on_after_stops_as_if_there_had_been_none(
+    run_method: Callable[..., tuple[dict[str, Any], list[Any]]], method: str
+) -> None:
+    result, epochs = run_method(method, "whole")
+    assert result["status"] == "done", result["error"]
+    assert all(epoch["train_loss"] is not None for epoch in epochs)
+    assert result["metrics"]["accuracy"]["last"] > 0.4
+    if method in DETECTS:
+        assert epochs[-1][f"detection_auroc@{DETECTS[method]}"] is not None
+        assert set(result["histograms"][DETECTS[method]]) >= {"clean", "corrupted"}
+    if method in DIAGNOSES:
+        assert result["diagnostics"][DIAGNOSES[method]] is not None
+    draw = random.Random(method)
+    # one stop anywhere, one at the very end of an epoch, when every batch is trained and nothing is evaluated
+    first = draw.randint(1, 2 * BATCHES)
+    for number, stops in enumerate([(first, draw.randint(1, 10)), (BATCHES,), (2 * BATCHES + 1,)]):
+        again, repeated = run_method(method, f"stopped-{number}", stops)
+        assert repeated == epochs
+        assert again == result
+
+
+@pytest.mark.parametrize("method", ["sop_plus", "rrm", "elr", "cores2", "co_teaching", "co_teaching_plus"])
+def test_scores_find_corrupted_samples(
+    run_method: Callable[..., tuple[dict[str, Any], list[Any]]], method: str
+) -> None:
+    _, epochs = run_method(method, "whole", epochs=10)
+    assert epochs[-1]["detection_auroc"] > 0.8
