@@ -159,11 +159,15 @@ def spell(tree: Mapping[str, Any]) -> str:
     return str(kind)
 
 
-def accepts_list(tree: Mapping[str, Any]) -> bool:
-    """Whether a value of this type may itself be a list, so that a list in a suite is a value and no grid axis."""
+def list_depth(tree: Mapping[str, Any]) -> int:
+    """How deep lists may nest in a value of this type: 0 for a number, 1 for a list of numbers, 2 for a matrix. A list in
+    a suite that nests deeper than its parameter is a grid axis."""
     if tree["t"] == "union":
-        return any(accepts_list(part) for part in tree["of"])
-    return tree["t"] in ("list", "tuple")
+        return max(list_depth(part) for part in tree["of"])
+    if tree["t"] in ("list", "tuple"):
+        items = [tree["item"]] if tree["t"] == "list" else tree["items"]
+        return 1 + max((list_depth(item) for item in items), default=0)
+    return 0
 
 
 def validate(parameters: Iterable[Mapping[str, Any]], values: Mapping[str, Any], owner: str) -> dict[str, Any]:
@@ -177,13 +181,20 @@ def validate(parameters: Iterable[Mapping[str, Any]], values: Mapping[str, Any],
     Raises:
         ComponentError: for an unknown, missing, mistyped or out-of-range parameter.
     """
-    described = tuple(parameters)
-    by_name = {parameter["name"]: parameter for parameter in described}
-    if "**" not in by_name:
+    return validate_with(validator(parameters), values, owner)
+
+
+def validator(parameters: Iterable[Mapping[str, Any]]) -> Any:
+    """What :func:`validate_with` needs of described parameters; kept by whoever validates often."""
+    return _model(_freeze(tuple(parameters)))
+
+
+def validate_with(model: Any, values: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """:func:`validate`, with the parameters' :func:`validator`."""
+    if model.model_config["extra"] == "forbid":
         for name in values:
-            if name not in by_name:
-                raise ComponentError(unknown("parameter", name, by_name), owner)
-    model = _model(_freeze(described), owner)
+            if name not in model.model_fields:
+                raise ComponentError(unknown("parameter", name, model.model_fields), owner)
     import pydantic
 
     try:
@@ -243,7 +254,7 @@ def _thaw(value: Any) -> Any:
 
 
 @lru_cache(maxsize=1024)
-def _model(frozen: Any, owner: str) -> Any:
+def _model(frozen: Any) -> Any:
     import pydantic
 
     parameters = _thaw(frozen)
@@ -260,6 +271,6 @@ def _model(frozen: Any, owner: str) -> Any:
 
 def json_schema(parameters: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The JSON schema of a component's parameters."""
-    schema: dict[str, Any] = _model(_freeze(tuple(parameters)), "schema").model_json_schema()
+    schema: dict[str, Any] = validator(parameters).model_json_schema()
     schema.pop("title", None)
     return schema

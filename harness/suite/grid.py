@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.errors import HarnessError, SuiteError
-from harness.parameters import accepts_list
+from harness.parameters import list_depth
 from harness.registry import Registry, as_component
 
 
@@ -33,7 +33,10 @@ class Choice:
 def _label(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return key if value else f"not {key}"
-    text = "-".join(map(str, value)) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, list):
+        text = "given" if _depth(value) > 1 else "-".join(map(str, value))
+    else:
+        text = f"{value:g}" if isinstance(value, float) else str(value)
     return text if key in ("rate", "map", "labels", "hidden") else f"{key}={text}"
 
 
@@ -49,8 +52,8 @@ def component_axis(registry: Registry, kind: str, value: Any, where: str) -> lis
         try:
             name, written = as_component(item, "")
             component, _ = registry.find(kind, name)
-            trees = {parameter["name"]: parameter["type"] for parameter in registry.facts(component).parameters}
-            for combination in product(written, {key for key, tree in trees.items() if accepts_list(tree)}):
+            depths = {p["name"]: list_depth(p["type"]) for p in registry.facts(component).parameters}
+            for combination in product(written, depths):
                 filled = registry.validate(kind, name, combination)
                 choices.append(Choice(name, component.version, combination, filled))
         except HarnessError as error:
@@ -60,14 +63,19 @@ def component_axis(registry: Registry, kind: str, value: Any, where: str) -> lis
     return choices
 
 
-def product(table: Mapping[str, Any], takes_list: set[str] | frozenset[str] = frozenset()) -> Iterator[dict[str, Any]]:
+def product(table: Mapping[str, Any], depths: Mapping[str, int] | None = None) -> Iterator[dict[str, Any]]:
     """Every combination of a table whose list values are axes.
 
-    A key in ``takes_list`` is an axis only when its value is a list of lists. An empty list is no axis and gives nothing.
+    A list is an axis where it nests deeper than ``depths`` says its key's values do (0 for keys that are not there). An
+    empty list is no axis and gives nothing.
     """
     axes = []
     for key, value in table.items():
-        is_axis = isinstance(value, list) and (key not in takes_list or all(isinstance(item, list) for item in value))
+        is_axis = isinstance(value, list) and (not value or _depth(value) > (depths or {}).get(key, 0))
         axes.append([(key, item) for item in value] if is_axis else [(key, value)])
     for combination in itertools.product(*axes):
         yield dict(combination)
+
+
+def _depth(value: Any) -> int:
+    return 1 + (_depth(value[0]) if value else 0) if isinstance(value, list) else 0

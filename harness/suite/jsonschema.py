@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness import parameters as params
-from harness.parameters import NOISE_RATE, accepts_list
+from harness.parameters import NOISE_RATE, list_depth
 from harness.registry import KINDS, Registry
 from harness.suite.schema import TABLES, WhenTable
 from harness.training.optim import OPTIMIZERS, SCHEDULES
@@ -80,7 +80,7 @@ def _component(registry: Registry, kind: str, name: str) -> dict[str, Any]:
         choices = [dict(value)]
         if kind in ("loss", "transform", "algorithm"):
             choices.append({"const": NOISE_RATE})
-        elif kind in ("dataset", "noise", "model") and not accepts_list(trees[key]):
+        elif kind in ("dataset", "noise", "model") and not list_depth(trees[key]):
             choices.append({"type": "array", "items": dict(value)})
         body["properties"][key] = {"anyOf": choices}
     named = {"type": "string", "pattern": f"^{name}"} if component.is_family else {"const": name}

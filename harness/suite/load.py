@@ -394,7 +394,7 @@ def _settings(
             "augment": table.augment if isinstance(table.augment, list) else [table.augment],
             "normalize": table.normalize if isinstance(table.normalize, list) else [table.normalize],
             "subset": table.subset if isinstance(table.subset, list) else [table.subset],
-            "training": list(product(table.training, {"milestones", "betas", "optimizer", "schedule"})),
+            "training": list(product(table.training)),
         }
         kept = 0
         for point in itertools.product(*axes.values()):
@@ -578,7 +578,8 @@ def _template(
             digests[f"{kind}:{name}"] = component.digest()
     tasks = registry.facts(registry.find("dataset", setting.dataset.name)[0]).declares.tasks
     try:
-        check_stack(parts["loss"][0], parts["algorithms"], tasks[0] if len(tasks) == 1 else None)
+        task = tasks[0] if len(tasks) == 1 else None
+        check_stack(parts["loss"][0], parts["algorithms"], task, parts["transforms"])
     except StackError as error:
         raise SuiteError(error.what, where, error.remedy) from None
     for kind, choice in (("dataset", setting.dataset), ("noise", setting.noise), ("model", setting.model)):

@@ -29,7 +29,7 @@ class AUX:
         lr_b: learning rate of b; the network's initial learning rate when absent.
     """
 
-    declares = Declares(tasks=("classification", "regression"), sample_state=True)
+    declares = Declares(tasks=("classification", "regression"), needs_per_sample=True, sample_state=True)
 
     def __init__(self, lam: NonNegative = 1.0, lr_b: Positive | None = None) -> None:
         self.lam = lam

@@ -12,6 +12,7 @@ from harness_plugins.algorithms.transition import Matrix, TransitionCorrection
 
 CLIP = 1e-7
 WORST_CONDITION = 1e6
+MEAN = "a corrected loss, below 0 without bound, stands for a sample in the mean over its labels and not by itself"
 
 
 def backward_corrected(outputs: Tensor, targets: Tensor, inverse: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ class BackwardCorrection(TransitionCorrection):
         warmup: epochs before the estimate, at most half of all. The paper trains a full schedule first.
     """
 
-    declares = Declares(uses_matrix=True, replaces="ce", soft_targets=True)
+    declares = Declares(uses_matrix=True, replaces="ce", soft_targets=True, refuses=dict.fromkeys(("rrm", "aux"), MEAN))
     name = "backward"
 
     def __init__(self, matrix: Matrix = "noise.matrix", warmup: Count = 10) -> None:

@@ -9,6 +9,14 @@ from harness import Declares, Run, Step
 from harness.parameters import Count
 from harness_plugins.algorithms.transition import Matrix, TransitionCorrection
 
+TWICE = "each corrects for all of the label noise, which would be taken away twice"
+LOGITS = "it changes with a constant added to the logits, and log-probabilities fix that constant at will"
+REFUSES = {
+    **dict.fromkeys(("backward", "sop", "sop_plus", "cores2"), TWICE),
+    **dict.fromkeys(("ldr_kl", "aldr_kl"), LOGITS),
+    "dmi": "det(M T) = det(M) det(T), so that a matrix adds a constant to it and no gradient",
+}
+
 
 def forward_corrected(outputs: Tensor, matrix: Tensor) -> Tensor:
     """``log(T' softmax(z))``: log-probabilities (B, K) of noisy labels, which serve as logits to any loss.
@@ -25,7 +33,8 @@ class ForwardCorrection(TransitionCorrection):
     """Loss of `T' p` in place of `p`: the network predicts clean labels, the loss sees noisy ones (Patrini, 2017).
 
     Prediction is by the network itself. The official code clips p to [1e-7, 1 - 1e-7], where its gradient is then zero;
-    here only a logarithm of 0 is guarded. Works with every loss on logits, since log-probabilities are logits.
+    here only a logarithm of 0 is guarded. Works with every loss that a constant added to the logits does not change,
+    since log-probabilities are logits.
 
     Args:
         matrix: `noise.matrix`: the true one (an oracle); `estimated`: by Patrini's anchor points, after a warm-up
@@ -34,7 +43,7 @@ class ForwardCorrection(TransitionCorrection):
         warmup: epochs before the estimate, at most half of all. The paper trains a full schedule first.
     """
 
-    declares = Declares(uses_matrix=True)
+    declares = Declares(uses_matrix=True, refuses=REFUSES)
     name = "forward"
 
     def __init__(self, matrix: Matrix = "noise.matrix", warmup: Count = 10) -> None:

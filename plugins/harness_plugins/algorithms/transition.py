@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from harness import Declares, HarnessError, Run
+from harness import Declares, HarnessError, Run, hookimpl
 from harness.parameters import NOISE_MATRIX
 
 Matrix = Literal["noise.matrix", "estimated"] | list[list[float]]
@@ -84,9 +84,10 @@ class TransitionCorrection:
         if isinstance(self.source, list):
             self.use(checked_matrix(self.source, run.num_outputs, self.name))
 
+    @hookimpl(tryfirst=True)
     @torch.no_grad()
     def epoch_end(self, run: Run) -> None:
-        """Estimates the matrix once, when the warm-up is over."""
+        """Estimates the matrix once, when the warm-up is over, before other parts rank samples by the losses."""
         if self.matrix is not None or run.epoch < max(1, min(self.warmup, run.epochs // 2)):
             return
         with run.evaluating():

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 
 from harness import DataSplits, Declares, LabelledData
+from harness_plugins.datasets.files import describe
 from harness_plugins.datasets.split import stratified_holdout
 
 
+@describe(Declares(classes=10))
 def digits() -> DataSplits:
     """UCI digits (8 x 8, 16 grey levels scaled to 0-255), stratified into 1,438 training and 359 test images.
 
@@ -22,6 +24,3 @@ def digits() -> DataSplits:
     data = LabelledData(images, targets, 10, tuple("0123456789"))
     train, test = stratified_holdout(targets, 359)
     return DataSplits(data.subset(train), data.subset(test))
-
-
-digits.declares = Declares(classes=10)  # type: ignore[attr-defined]

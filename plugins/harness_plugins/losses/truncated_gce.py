@@ -62,7 +62,8 @@ class TruncatedGeneralizedCrossEntropy:
     """Truncated generalized cross entropy: `w_i (L_q(p_y) - L_q(k))`, `w_i = 1[p_y > k]` (Zhang and Sabuncu, 2018).
 
     In mode `prune` all weights are 1 until epoch `start_epoch`; from there on, before every epoch that `every` divides,
-    one pass over the unaugmented training set in eval mode sets them anew. In mode `clamp` every batch takes
+    one pass over the unaugmented training set in eval mode sets them anew, by the outputs that the stack gives to the
+    loss (under forward correction those of noisy labels, as in training). In mode `clamp` every batch takes
     `min(L_q(p_y), L_q(k))`, eq. 18 of the KPD paper to the letter: from scratch with many classes each `p_y` lies below
     `k` and nothing trains, which is why pruning starts late.
 
@@ -95,11 +96,16 @@ class TruncatedGeneralizedCrossEntropy:
         self.every = every
         self.mode = mode
         self.weights = SampleMemory(1.0)
+        self._pruning = False
 
     def __call__(self, outputs: Tensor, targets: Tensor, index: Tensor | None = None) -> Tensor:
         """(B,) losses of (B, K) logits; samples without an index have weight 1."""
         if self.mode == "clamp":
             return truncated_generalized_cross_entropy(outputs, targets, self.q, self.k)
+        if self._pruning and index is not None:
+            if not torch.is_grad_enabled():  # a pass for the gradient of the inputs comes before the one that counts
+                self.prune(outputs, targets, index)
+            index = None
         return pruned_generalized_cross_entropy(outputs, targets, self.weights.read(index, outputs), self.q, self.k)
 
     def prune(self, outputs: Tensor, targets: Tensor, index: Tensor) -> None:
@@ -113,9 +119,10 @@ class TruncatedGeneralizedCrossEntropy:
     def epoch_start(self, run: Run) -> None:
         """Prunes when the schedule says so."""
         if self.mode == "prune" and run.epoch >= self.start_epoch and run.epoch % self.every == 0:
-            with run.evaluating(), torch.no_grad():
-                for index, inputs in run.source.ordered(PASS_BATCH):
-                    self.prune(run.forward(inputs), run.targets.index_select(0, index), index)
+            self._pruning = True
+            for index, inputs in run.source.ordered(PASS_BATCH):
+                run.losses(inputs, run.targets.index_select(0, index), index, "score")
+            self._pruning = False
 
     def epoch_end(self, run: Run) -> None:
         """Scores pruned samples as corrupted."""

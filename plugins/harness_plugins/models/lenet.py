@@ -14,10 +14,12 @@ class LeNet(nn.Module):
     def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
         super().__init__()
         if len(input_shape) != 3 or min(input_shape[1:]) < 8:
-            raise HarnessError(f"needs images of at least 8 x 8, got shape {tuple(input_shape)}", "models.lenet", "choose mlp")
+            raise HarnessError(
+                f"needs images of at least 8 x 8, got shape {tuple(input_shape)}", "models.lenet", "choose mlp"
+            )
         channels, height, width = input_shape
-        side = [((size // 2) - 4) // 2 if size >= 12 else size // 2 // 2 for size in (height, width)]
         padding = 0 if min(height, width) >= 12 else 2  # 8 x 8 digits leave no room for a valid 5 x 5 after the pool
+        side = [(size // 2 - 4 + 2 * padding) // 2 for size in (height, width)]
         self.features = nn.Sequential(
             nn.Conv2d(channels, 6, 5, padding=2),
             nn.ReLU(),

@@ -22,7 +22,8 @@ class _Block(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         active = functional.relu(self.bn1(inputs))
         skipped = inputs if self.shortcut is None else self.shortcut(active)
-        return self.conv2(functional.relu(self.bn2(self.conv1(active)))) + skipped
+        outputs: Tensor = self.conv2(functional.relu(self.bn2(self.conv1(active)))) + skipped
+        return outputs
 
 
 class _PreActResNet(nn.Module):
@@ -48,5 +49,7 @@ class _PreActResNet(nn.Module):
 def preact_resnet18(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
     """Pre-activation ResNet-18 with a 3x3 stem: 11.17 million parameters on CIFAR-10."""
     if len(input_shape) != 3:
-        raise HarnessError(f"needs images, got inputs of shape {tuple(input_shape)}", "models.preact_resnet18", "choose mlp")
+        raise HarnessError(
+            f"needs images, got inputs of shape {tuple(input_shape)}", "models.preact_resnet18", "choose mlp"
+        )
     return _PreActResNet([2, 2, 2, 2], input_shape[0], num_outputs)

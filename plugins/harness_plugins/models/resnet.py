@@ -12,8 +12,10 @@ def _resnet(
     block: type[BasicBlock | Bottleneck], layers: list[int], input_shape: tuple[int, ...], num_outputs: int
 ) -> nn.Module:
     if len(input_shape) != 3:
-        raise HarnessError(f"needs images, got inputs of shape {tuple(input_shape)}", "models.cifar_resnet", "choose mlp")
-    model = ResNet(block, layers, num_classes=num_outputs)
+        raise HarnessError(
+            f"needs images, got inputs of shape {tuple(input_shape)}", "models.cifar_resnet", "choose mlp"
+        )
+    model: nn.Module = ResNet(block, layers, num_classes=num_outputs)
     model.conv1 = nn.Conv2d(input_shape[0], 64, kernel_size=3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()

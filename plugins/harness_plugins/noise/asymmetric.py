@@ -10,21 +10,33 @@ from torch import Tensor
 
 from harness import Declares, HarnessError, LabelledData
 from harness.parameters import Rate
-from harness_plugins.noise.matrix import Count, classes_of, corrupt_by_matrix
+from harness_plugins.noise.matrix import Count, classes_of, corrupt_by_map, mapped_matrix
 
 MAPS: dict[str, dict[int, int]] = {
     "mnist_patrini": {7: 1, 2: 7, 5: 6, 6: 5, 3: 8},
     "mnist_cdr": {2: 7, 5: 6, 6: 5, 3: 8},
     "fashion_mnist_cdr": {0: 6, 2: 4, 5: 7, 7: 5},
+    "fashion_mnist_eps_softmax": {7: 1, 2: 7, 5: 6, 6: 5, 3: 8},
     "fashion_mnist_gce": {9: 7, 7: 5, 2: 6, 4: 3, 3: 4},
     "cifar10_patrini": {9: 1, 2: 0, 3: 5, 5: 3, 4: 7},
     "cifar10_dmi": {9: 1, 2: 0, 4: 7, 3: 5},
 }
-"""Source class -> target class, by torchvision's class indices. ``fashion_mnist_gce`` is from memory of the GCE paper
-and unverified; the eps-softmax repository uses ``mnist_patrini`` on Fashion-MNIST."""
+"""Source class -> target class, by torchvision's class indices.
+
+`mnist_patrini` is also that of SCE, APL and ALFs, `mnist_cdr` (without 7 to 1) also that of the CDR+AUX report.
+`fashion_mnist_eps_softmax` is the digits' index map put on clothes, as the eps-softmax repository does;
+`fashion_mnist_gce` is from memory of the GCE paper and unverified. `cifar10_dmi` is Patrini's without dog to cat.
+"""
 CLASSES = 10
 Map = Literal[
-    "auto", "mnist_patrini", "mnist_cdr", "fashion_mnist_cdr", "fashion_mnist_gce", "cifar10_patrini", "cifar10_dmi"
+    "auto",
+    "mnist_patrini",
+    "mnist_cdr",
+    "fashion_mnist_cdr",
+    "fashion_mnist_eps_softmax",
+    "fashion_mnist_gce",
+    "cifar10_patrini",
+    "cifar10_dmi",
 ]
 _BY_CLASSES: dict[tuple[str, ...], str] = {
     ("0", "1", "2"): "mnist_patrini",
@@ -35,24 +47,24 @@ _BY_CLASSES: dict[tuple[str, ...], str] = {
 
 def asymmetric_matrix(rate: float, mapping: dict[int, int], num_classes: int) -> np.ndarray:
     """(K, K): a source class keeps its label with ``1 - rate`` and becomes its target with ``rate``."""
-    matrix = np.eye(num_classes)
-    for source, target in mapping.items():
-        matrix[source, source] = 1 - rate
-        matrix[source, target] = rate
-    return matrix
+    return mapped_matrix(rate, mapping, num_classes)
 
 
 class Asymmetric:
     """Source classes become their look-alike with probability `rate`, drawn from the clean labels.
 
-    Deviation: the code of CDR, SOP, ELR and APL flips CIFAR-10 in place, cat to dog first, and then treats those as dogs,
-    so that its real rate of cat to dog is `rate (1 - rate)`; here every draw is from the clean label (as in Patrini, SCE).
+    Deviation: the code of CDR, SOP, ELR and APL flips CIFAR-10 in place, cat to dog first, and then treats those as
+    dogs, so that its real rate of cat to dog is `rate (1 - rate)`; here every draw is from the clean label (as in
+    Patrini, SCE).
+
+    `rate` is that of the source classes; the share of corrupted labels in the whole set is lower (`rate / 2` for five
+    sources of ten). For CIFAR-100 see `superclass`.
 
     Args:
         rate: probability in [0, 1] for each sample of a source class.
         map: a named map; `auto` chooses by the data's class names: digits `mnist_patrini`, Fashion-MNIST
             `fashion_mnist_cdr`, CIFAR-10 `cifar10_patrini`.
-        count: `binomial` or `exact` (per source class).
+        count: `binomial` or `exact` (`int(rate * members)` of each source class).
     """
 
     declares = Declares(classes_for={f"map={name}": CLASSES for name in MAPS})
@@ -73,22 +85,22 @@ class Asymmetric:
             name = _BY_CLASSES.get(tuple(data.class_names[:3]))
         classes = classes_of(data, "asymmetric")
         if name is None or (self.map == "auto" and classes != CLASSES):
-            raise HarnessError("no map is known for these classes", "noise.asymmetric.map", f"choose one of {', '.join(MAPS)}")
+            raise HarnessError(
+                "no map is known for these classes",
+                "noise.asymmetric.map",
+                f"choose one of {', '.join(MAPS)}, or the noise superclass or pairflip",
+            )
         if classes != CLASSES:
-            raise HarnessError(f"map {name!r} is for {CLASSES} classes, the data have {classes}", "noise.asymmetric.map")
+            raise HarnessError(
+                f"map {name!r} is for {CLASSES} classes, the data have {classes}",
+                "noise.asymmetric.map",
+                "choose the noise superclass or pairflip",
+            )
         return MAPS[name]
 
     def __call__(self, data: LabelledData, *, rng: np.random.Generator) -> Tensor:
         """(N,) noisy classes."""
-        mapping = self.mapping(data)
-        if self.count == "binomial":
-            return corrupt_by_matrix(data.targets, asymmetric_matrix(self.rate, mapping, CLASSES), rng)
-        clean = data.targets.numpy()
-        noisy = clean.copy()
-        for source, target in mapping.items():
-            members = np.flatnonzero(clean == source)
-            noisy[rng.choice(members, int(self.rate * len(members)), replace=False)] = target
-        return torch.from_numpy(noisy)
+        return corrupt_by_map(data.targets, self.mapping(data), CLASSES, self.rate, rng, count=self.count)
 
     def transition_matrix(self, data: LabelledData) -> Tensor:
         """(K, K), rows are the clean class."""

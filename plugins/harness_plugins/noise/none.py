@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from harness import Declares, LabelledData
+from harness_plugins.noise.matrix import classes_of
 
 
 class NoNoise:
@@ -20,4 +21,4 @@ class NoNoise:
 
     def transition_matrix(self, data: LabelledData) -> Tensor:
         """(K, K) identity."""
-        return torch.eye(data.num_classes or 0, dtype=torch.float64)
+        return torch.eye(classes_of(data, "none"), dtype=torch.float64)

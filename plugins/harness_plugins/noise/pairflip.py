@@ -22,7 +22,7 @@ class Pairflip:
 
     Args:
         rate: probability in [0, 1].
-        count: `binomial` or `exact`.
+        count: `binomial` (each sample by itself) or `exact` (`int(rate * N)` samples over the whole set).
     """
 
     def __init__(self, rate: Rate, count: Count = "binomial") -> None:

@@ -18,8 +18,9 @@ def symmetric_matrix(rate: float, num_classes: int, inclusive: bool = False) -> 
         return np.eye(num_classes)
     if inclusive:
         return (1 - rate) * np.eye(num_classes) + rate / num_classes
-    off = rate / (num_classes - 1)
-    return (1 - rate - off) * np.eye(num_classes) + off
+    matrix = np.full((num_classes, num_classes), rate / (num_classes - 1))
+    np.fill_diagonal(matrix, 1 - rate)
+    return matrix
 
 
 class Symmetric:

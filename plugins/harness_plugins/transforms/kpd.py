@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from harness import Declares
 from harness.parameters import Count
-from harness_plugins.transforms.layers import kaiming_variance, matrix_shape, parametrize_layers, to_matrix, to_weight
+from harness_plugins.transforms.layers import (
+    ONCE,
+    kaiming_variance,
+    matrix_shape,
+    parametrize_layers,
+    to_matrix,
+    to_weight,
+)
 
 
 def nearest_divisor(size: int) -> int:
     """The divisor of ``size`` nearest its square root: the largest one not above it."""
-    return next(d for d in range(int(size**0.5 + 1e-9), 0, -1) if size % d == 0)
+    return largest_divisor(size, math.isqrt(size))
 
 
 def largest_divisor(size: int, bound: int) -> int:
@@ -24,8 +33,8 @@ def largest_divisor(size: int, bound: int) -> int:
 def factor_shapes(m: int, n: int, patch: int | None = None) -> tuple[tuple[int, int], tuple[int, int]]:
     """Shapes of A (m1, n1) and B (m2, n2) with ``m = m1 m2``, ``n = n1 n2``.
 
-    A takes the divisor nearest the square root, the smaller factor (so 8 x 1 gives A 2 x 1 and B 4 x 1); with ``patch`` B is
-    (patch, patch), or the largest divisor not above it where a dimension is not divisible.
+    A takes the divisor nearest the square root, the smaller factor (so 8 x 1 gives A 2 x 1 and B 4 x 1); with
+    ``patch`` B is (patch, patch), or the largest divisor not above it where a dimension is not divisible.
     """
     if patch is not None:
         m2, n2 = largest_divisor(m, patch), largest_divisor(n, patch)
@@ -50,11 +59,13 @@ def kronecker_sum(a: Tensor, b: Tensor) -> Tensor:
     return product.view(m1, n1, m2, n2).permute(0, 2, 1, 3).reshape(m1 * m2, n1 * n2)
 
 
-def nearest_kronecker_sum(matrix: Tensor, a_shape: tuple[int, int], b_shape: tuple[int, int], rank: int) -> tuple[Tensor, Tensor]:
+def nearest_kronecker_sum(
+    matrix: Tensor, a_shape: tuple[int, int], b_shape: tuple[int, int], rank: int
+) -> tuple[Tensor, Tensor]:
     """Factors of the nearest sum of ``rank`` Kronecker products in Frobenius norm (Van Loan and Pitsianis, 1993).
 
-    The rearranged matrix, one row per block of ``matrix``, is cut to ``rank`` singular triplets; factors beyond the useful
-    rank ``min(m1 n1, m2 n2)`` are zero in B and small in A.
+    The rearranged matrix, one row per block of ``matrix``, is cut to ``rank`` singular triplets; factors beyond the
+    useful rank ``min(m1 n1, m2 n2)`` are zero in B and small in A.
     """
     (m1, n1), (m2, n2) = a_shape, b_shape
     rearranged = matrix.reshape(m1, m2, n1, n2).permute(0, 2, 1, 3).reshape(m1 * n1, m2 * n2)
@@ -81,8 +92,8 @@ class KroneckerSum(nn.Module):
         self._init = init
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """The dense weight."""
-        return to_weight(kronecker_sum(a, b), self.shape)
+        """The dense weight, by way of the transposed matrix, from which `to_weight` copies least."""
+        return to_weight(kronecker_sum(a.mT, b.mT).t(), self.shape)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Initial factors: random, or nearest to the given weight."""
@@ -95,10 +106,10 @@ class KroneckerSum(nn.Module):
 class KroneckerProductDecomposition:
     """Every linear and convolution weight a sum of `rank` Kronecker products `kron(A_r, B_r)`.
 
-    A linear weight is laid out as (in, out), a kernel as (kh c_in, kw c_out); A takes the divisor nearest the square root
-    of each side and B the rest (3x3x256->512: A 24 x 32, B 32 x 48). Biases and batch normalisation stay dense. The rank
-    is kept even where it exceeds the useful rank. Random factors are `N(0, (v / rank)^(1/2))` so that the weight has the
-    dense layer's Kaiming variance `v`; the paper only says "random".
+    A linear weight is laid out as (in, out), a kernel as (kh c_in, kw c_out); A takes the divisor nearest the square
+    root of each side and B the rest (3x3x256->512: A 24 x 32, B 32 x 48). Biases and batch normalisation stay dense.
+    The rank is kept even where it exceeds the useful rank. Random factors are `N(0, (v / rank)^(1/2))` so that the
+    weight has the dense layer's Kaiming variance `v`; the paper only says "random".
 
     Args:
         rank: number of Kronecker products; 100 in the paper, for every layer.
@@ -106,7 +117,11 @@ class KroneckerProductDecomposition:
         init: `random`, or `svd`: the sum nearest to the model's dense weights.
     """
 
-    def __init__(self, rank: Count = 100, patch: Count | None = None, init: Literal["random", "svd"] = "random") -> None:
+    declares = Declares(refuses=dict.fromkeys(("kpd", "rank_factorization"), ONCE))
+
+    def __init__(
+        self, rank: Count = 100, patch: Count | None = None, init: Literal["random", "svd"] = "random"
+    ) -> None:
         self.rank = rank
         self.patch = patch
         self.init = init

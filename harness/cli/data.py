@@ -1,0 +1,187 @@
+"""List data sets, fetch them into HARNESS_DATA, verify what lies there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import AsJson, PluginFile, print_json
+
+if TYPE_CHECKING:
+    from harness.registry import Component, Registry
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set, as `harness data list` names it.")]
+Parameter = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A parameter, such as root=photos.")]
+
+app = typer.Typer(
+    name="data",
+    help="List data sets, fetch them into HARNESS_DATA, verify what lies there.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command("list")
+def list_(
+    plugin: PluginFile = [],  # noqa: B006 -- typer reads the default, nobody changes it
+    json: AsJson = False,
+) -> None:
+    """Every data set: its task, and whether its files lie under HARNESS_DATA."""
+    from harness.paths import data_folder
+
+    registry = _registry(plugin)
+    folder = data_folder()
+    lines: list[dict[str, Any]] = []
+    for component in registry.components("dataset"):
+        facts = registry.facts(component)
+        files = facts.declares.files
+        absent = missing(folder, files)
+        needed = [parameter["name"] for parameter in facts.parameters if parameter["required"]]
+        state = f"needs {needed[0]}" if needed else "built in" if not files else "missing" if absent else "present"
+        lines.append(
+            {
+                "name": component.name,
+                "tasks": list(facts.declares.tasks),
+                "classes": facts.declares.classes,
+                "state": state,
+                "missing": absent,
+                "summary": facts.summary,
+            }
+        )
+    registry.save_cache()
+    if json:
+        print_json({"folder": str(folder.absolute()), "datasets": lines})
+        return
+    typer.echo(f"HARNESS_DATA is {folder.absolute()}\n")
+    width = max((len(str(line["name"])) for line in lines), default=0)
+    for line in lines:
+        typer.echo(f"{line['name']:{width}}  {line['state']:10}  {' '.join(line['tasks']):14}  {line['summary']}")
+
+
+@app.command()
+def fetch(
+    name: Name,
+    plugin: PluginFile = [],  # noqa: B006 -- as above
+) -> None:
+    """Download a data set into HARNESS_DATA."""
+    from harness.errors import DataError
+    from harness.paths import data_folder
+
+    registry = _registry(plugin)
+    component = _find(registry, name)
+    files = registry.facts(component).declares.files
+    folder = data_folder()
+    if not files:
+        typer.echo(f"{name} needs no download")
+        return
+    download = getattr(component.load(), "fetch", None)
+    if download is None:
+        raise DataError(
+            "does not know how to fetch itself", component.label, f"copy {', '.join(files)} into {folder.absolute()}"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot make {folder.absolute()}: {error.strerror}", "HARNESS_DATA", "set it to another folder"
+        ) from None
+    download(folder)
+    if absent := missing(folder, files):
+        raise DataError(f"{absent[0]} is still not there", component.label, f"look into {folder.absolute()}")
+    typer.echo(f"{name} is in {folder.absolute()}")
+
+
+@app.command()
+def verify(
+    name: Name,
+    parameter: Parameter = [],  # noqa: B006 -- as above
+    plugin: PluginFile = [],  # noqa: B006 -- as above
+    json: AsJson = False,
+) -> None:
+    """Check a data set's files against their md5, load it, and say what is in it."""
+    from harness.errors import DataError
+    from harness.paths import data_folder
+
+    registry = _registry(plugin)
+    component = _find(registry, name)
+    folder = data_folder()
+    if absent := missing(folder, registry.facts(component).declares.files):
+        raise DataError(
+            f"{absent[0]} is not under HARNESS_DATA ({folder.absolute()})",
+            component.label,
+            f"harness data fetch {name}",
+        )
+    sums = getattr(component.load(), "md5", {})
+    for file, expected in sums.items():
+        found = md5_of(folder / file)
+        if found != expected:
+            raise DataError(
+                f"{file} has md5 {found}, not {expected}", component.label, f"delete it, then harness data fetch {name}"
+            )
+    splits = registry.create("dataset", name, _parameters(parameter))
+    parts = {part: _describe(getattr(splits, part)) for part in ("train", "test")}
+    if json:
+        print_json({"name": name, "files_checked": len(sums), **parts})
+        return
+    if sums:
+        typer.echo(f"{len(sums)} files have the right md5")
+    for part, facts in parts.items():
+        typer.echo(f"{part}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
+
+
+def missing(folder: Path, files: Sequence[str]) -> list[str]:
+    """Those of `files` that are not in `folder`."""
+    return [file for file in files if not (folder / file).exists()]
+
+
+def md5_of(path: Path) -> str:
+    """The md5 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _registry(plugins: Sequence[Path]) -> Registry:
+    from harness.plugins import load_host
+
+    return load_host(plugins).registry
+
+
+def _find(registry: Registry, name: str) -> Component:
+    return registry.find("dataset", name)[0]
+
+
+def _parameters(given: Sequence[str]) -> dict[str, Any]:
+    import tomllib
+
+    from harness.errors import HarnessError
+
+    values: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise HarnessError(f"{text!r} is no KEY=VALUE", "--set", "write --set root=photos")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = value
+    return values
+
+
+def _describe(data: Any) -> dict[str, Any]:
+    first = data.inputs[0]
+    facts: dict[str, Any] = {
+        "samples": len(data),
+        "inputs": f"{'x'.join(map(str, first.shape))} {str(first.dtype).removeprefix('torch.')}",
+        "task": data.task,
+    }
+    if data.num_classes is not None:
+        facts["classes"] = data.num_classes
+    if data.human:
+        facts["human"] = "/".join(data.human)
+    return facts

@@ -1,0 +1,130 @@
+"""Models have the parameters that their papers count, and adapt to images of any size and number of channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import harness
+from harness import HarnessError
+
+
+def make(name: str, shape: tuple[int, ...], outputs: int, **params: Any) -> nn.Module:
+    model: nn.Module = harness.create("model", name, input_shape=shape, num_outputs=outputs, **params)
+    return model
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+COUNTS = [
+    ("lenet", (1, 28, 28), 10, 61_706),
+    ("rrm_mlp", (1, 28, 28), 3, 417_880),
+    ("rrm_cnn", (1, 28, 28), 10, 320 + 18_496 + 36_928 + 102_500 + 1010),
+    ("linear", (8,), 1, 9),
+    ("linear", (36,), 36, 36 * 37),
+    ("mlp", (1, 8, 8), 10, 64 * 256 + 256 + 256 * 256 + 256 + 2570),
+    ("cifar_resnet18", (3, 32, 32), 10, 11_173_962),
+    ("cifar_resnet34", (3, 32, 32), 10, 21_282_122),
+    ("cifar_resnet50", (3, 32, 32), 10, 23_520_842),
+    ("preact_resnet18", (3, 32, 32), 10, 11_172_170),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "outputs", "count"), COUNTS, ids=[f"{c[0]}-{c[2]}" for c in COUNTS])
+def test_parameter_counts_are_those_of_the_papers(name: str, shape: tuple[int, ...], outputs: int, count: int) -> None:
+    assert parameters(make(name, shape, outputs)) == count
+
+
+@pytest.mark.parametrize("blocks", [(2, 2, 2, 2), (3, 4, 6, 3)])
+def test_a_resnet_s_count_follows_from_its_layers(blocks: tuple[int, ...]) -> None:
+    total, fan_in = 3 * 64 * 9 + 2 * 64, 64
+    for width, count in zip((64, 128, 256, 512), blocks, strict=True):
+        for _ in range(count):
+            total += 9 * fan_in * width + 9 * width * width + 4 * width
+            total += (fan_in * width + 2 * width) if fan_in != width else 0
+            fan_in = width
+    name = {2: "cifar_resnet18", 3: "cifar_resnet34"}[blocks[0]]
+    assert parameters(make(name, (3, 32, 32), 10)) == total + 512 * 10 + 10
+
+
+@pytest.mark.parametrize("name", ["lenet", "rrm_cnn", "rrm_mlp", "mlp", "linear", "cifar_resnet18", "preact_resnet18"])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 20, 24)])
+def test_models_take_images_of_any_size_and_channels(name: str, shape: tuple[int, ...]) -> None:
+    model = make(name, shape, 7)
+    inputs = torch.randn(2, *shape, requires_grad=True)
+    outputs = model(inputs)
+    assert outputs.shape == (2, 7)
+    outputs.sum().backward()
+    assert torch.isfinite(inputs.grad).all()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 8, 30), (1, 12, 12), (3, 11, 64)])
+def test_lenet_fits_small_and_oblong_images(shape: tuple[int, ...]) -> None:
+    assert make("lenet", shape, 3)(torch.randn(2, *shape)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["lenet", "rrm_cnn", "cifar_resnet18", "preact_resnet18", "timm:resnet18"])
+def test_convolutional_models_refuse_features_in_one_line(name: str) -> None:
+    with pytest.raises(HarnessError, match="needs images"):
+        make(name, (8,), 3)
+
+
+def test_the_rrm_networks_start_as_keras_starts_them() -> None:
+    torch.manual_seed(0)
+    cnn = make("rrm_cnn", (1, 28, 28), 10)
+    layers = [layer for layer in cnn.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    for layer in layers:
+        fan_in, fan_out = layer.weight[0].numel(), layer.weight.shape[0]
+        limit = (6 / (fan_in + fan_out)) ** 0.5 if layer is layers[-1] else (6 / fan_in) ** 0.5
+        weight = layer.weight.detach()
+        assert 0.95 * limit < float(weight.abs().max()) <= limit
+        assert float(weight.std()) == pytest.approx(limit / 3**0.5, rel=0.1)
+        assert not layer.bias.any()
+    for layer in make("rrm_mlp", (1, 28, 28), 3).modules():
+        if isinstance(layer, nn.Linear):
+            assert layer.bias is None
+            assert float(layer.weight.detach().abs().max()) <= (6 / sum(layer.weight.shape)) ** 0.5
+
+
+def test_the_rrm_mlp_is_320_320_200() -> None:
+    shapes = [tuple(parameter.shape) for parameter in make("rrm_mlp", (1, 28, 28), 3).parameters()]
+    assert shapes == [(320, 784), (320, 320), (200, 320), (3, 200)]
+
+
+@pytest.mark.parametrize(
+    ("variant", "shape"),
+    [("resnet10t", (3, 32, 32)), ("resnet10t", (1, 28, 28)), ("vit_tiny_patch16_224", (3, 32, 32))],
+)
+def test_timm_models_take_the_data_s_channels_and_pixels(variant: str, shape: tuple[int, ...]) -> None:
+    model = make(f"timm:{variant}", shape, 7)
+    assert model.training
+    assert model(torch.randn(2, *shape)).shape == (2, 7)
+
+
+def test_a_patch_size_lets_a_transformer_see_small_images() -> None:
+    model = make("timm:vit_tiny_patch16_224", (1, 28, 28), 5, patch_size=7)
+    assert model(torch.randn(2, 1, 28, 28)).shape == (2, 5)
+    assert model.pos_embed.shape[1] == 1 + 16
+    with pytest.raises(HarnessError, match="would leave out part of 28 x 28 pixels"):
+        make("timm:vit_tiny_patch16_224", (1, 28, 28), 5)
+
+
+@pytest.mark.parametrize(
+    ("variant", "params", "words"),
+    [
+        ("resnet81", {}, "did you mean"),
+        ("inception_v4", {}, "does not take images of 32 x 32 pixels"),
+        ("resnet10t", {"patch_size": 4}, "timm refuses it"),
+    ],
+)
+def test_timm_models_that_cannot_be_are_told_in_one_line(variant: str, params: dict[str, Any], words: str) -> None:
+    with pytest.raises(HarnessError) as caught:
+        make(f"timm:{variant}", (3, 32, 32), 7, **params)
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 400
