@@ -138,9 +138,15 @@ def command_line(trials: int) -> list[tuple[str, float, float]]:
     ]
     with tempfile.TemporaryDirectory() as folder:
         suite = Path(folder) / "small.toml"
-        suite.write_text(GRID.format(seeds="[0]", rates="[0.2]").replace('["digits", "mnist5k"]', '"digits"').replace('["lenet", "linear"]', '"linear"'))
+        suite.write_text(
+            GRID.format(seeds="[0]", rates="[0.2]")
+            .replace('["digits", "mnist5k"]', '"digits"')
+            .replace('["lenet", "linear"]', '"linear"')
+        )
         small = ["--results", f"{folder}/small", "--set", "training.epochs=1"]
-        subprocess.run([*harness, "run", str(suite), *small], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [*harness, "run", str(suite), *small], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         rows.append(("harness run with nothing to do", seconds([*harness, "run", str(suite), *small]), 1.5))
         suite = Path(folder) / "grid.toml"
         rates = [round(0.01 * (i + 1), 2) for i in range(50)]
@@ -178,7 +184,9 @@ def in_process_collect(suite: Path, results: Path) -> float:
     lines = "".join(json.dumps({**epoch, "epoch": n + 1}) + "\n" for n in range(20))
     times = "".join(json.dumps({**timing, "epoch": n + 1}) + "\n" for n in range(20))
     curve = {"last": 0.9, "last10": 0.9, "selected": 0.9, "best": 0.9, "best_minus_last": 0.0}
-    result = json.dumps({"status": "done", "metrics": {"accuracy": curve, "memorisation": {"last": 0.1}}, "error": None})
+    result = json.dumps(
+        {"status": "done", "metrics": {"accuracy": curve, "memorisation": {"last": 0.1}}, "error": None}
+    )
     for entry in entries:
         attempt = trial_folder(results, entry.trial.id) / "attempt-001"
         attempt.mkdir()

@@ -76,8 +76,14 @@ def absolute() -> None:
     for spread in ("lowest", "argmin"):
         rrm = harness.create("algorithm", "rrm", contamination=0.4, spread=spread)
         rows.append((f"re-weighting 1,000,000 losses, {spread}", lambda rrm=rrm: rrm.solve(losses), 25))
-    labels = harness.LabelledData(torch.zeros(1_000_000, 1, dtype=torch.uint8), torch.from_numpy(rng.integers(0, 10, 1_000_000)), 10)
-    for name, params in (("symmetric", {"rate": 0.4}), ("pairflip", {"rate": 0.4}), ("asymmetric", {"rate": 0.4, "map": "mnist_cdr"})):
+    labels = harness.LabelledData(
+        torch.zeros(1_000_000, 1, dtype=torch.uint8), torch.from_numpy(rng.integers(0, 10, 1_000_000)), 10
+    )
+    for name, params in (
+        ("symmetric", {"rate": 0.4}),
+        ("pairflip", {"rate": 0.4}),
+        ("asymmetric", {"rate": 0.4, "map": "mnist_cdr"}),
+    ):
         noise = harness.create("noise", name, **params)
         rows.append((f"{name} noise on 1,000,000 labels", lambda n=noise: n(labels, rng=rng), 100))
     for what, size, width, classes, bound in (("MNIST", 60_000, 784, 10, 500), ("CIFAR-100", 50_000, 3072, 100, 3000)):

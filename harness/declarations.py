@@ -19,7 +19,8 @@ class Declares:
         tasks: the tasks it fits, of ``classification`` and ``regression``.
         per_batch: (loss) it exists per batch only and returns a scalar, so samples cannot be weighted (DMI).
         soft_targets: (loss) it accepts (B, K) class probabilities as targets, as mixup makes them.
-        replaces: (algorithm) the loss whose computation it replaces by its own ``compute_losses`` (SOP: ``ce``).
+        replaces: (algorithm) the loss that it computes by itself, in ``compute_losses`` (SOP: ``ce``) or in its own
+            ``train_step``; it stands on that loss only.
         needs_per_sample: it reads or weights the losses of single samples, so the loss must have them.
         sample_state: it keeps a state row for each sample, so samples must keep their identity (no mixup).
         mixes_samples: it blends samples, so that a target is soft and an index names no single sample.
@@ -67,5 +68,7 @@ class Declares:
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Declares:
         """The inverse of :meth:`to_json`."""
-        fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()
+        }
         return cls(**fields)

@@ -1,16 +1,19 @@
 """Finding plugins: entry points of installed distributions, single files; what is broken is reported, the rest works.
 
-The entry-point group is ``harness``. First-party components come in through it like anyone's.
+The entry-point group is ``harness``. First-party components come in through it like anyone's. A plugin that fails while
+it is read or registered leaves nothing behind; one whose host hook raises is reported, and the other plugins go on.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
 import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
+import logging
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,12 +22,13 @@ from typing import Any
 
 import pluggy
 
-from harness import hookspecs
+from harness import faults, hookspecs
 from harness.errors import HarnessError, did_you_mean
 from harness.registry import PLURALS, Component, Registry
 
 GROUP = "harness"
 DISTRIBUTION = "noisy-label-harness"
+log = logging.getLogger("harness.plugins")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +58,30 @@ class Host:
             self._admit_file(path)
         self.registry.unavailable = {plugin.name: plugin.error for plugin in self.plugins if plugin.error}
 
-    @property
-    def hook(self) -> Any:
-        """The host hooks: ``host.hook.harness_trial_start(trial=trial)``."""
-        return self.manager.hook
+    def call(self, hook: str, *, on_error: Callable[[str], None] | None = None, **arguments: Any) -> list[Any]:
+        """Call a host hook of every plugin that has it, in pluggy's order; results that are ``None`` are left out.
+
+        A plugin that raises is logged and noted for ``harness plugins``, and the next one is called.
+
+        Args:
+            hook: such as ``harness_trial_start``.
+            on_error: told of every failure in one line, before the next plugin is called.
+            arguments: the hook's arguments.
+        """
+        results: list[Any] = []
+        for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
+            plugin = implementation.plugin
+            others = [other for other in self.manager.get_plugins() if other is not plugin]
+            try:
+                results += self.manager.subset_hook_caller(hook, others)(**arguments)
+            except Exception as error:
+                words = f"{self.manager.get_name(plugin)}: {hook} raised {type(error).__name__}: {error}"
+                log.warning("%s; mend or remove the plugin", words)
+                log.info("where it was raised:", exc_info=error)
+                faults.note(Path(inspect.unwrap(implementation.function).__code__.co_filename), hook, _said(error))
+                if on_error is not None:
+                    on_error(words)
+        return results
 
     def _admit_entry_point(self, entry_point: importlib.metadata.EntryPoint) -> None:
         distribution = entry_point.dist
@@ -67,20 +91,23 @@ class Host:
             return
         try:
             plugin = entry_point.load()
-        except Exception as error:
-            self._report(
-                entry_point.name, owner, entry_point.value, f"{type(error).__name__}: {error}", "mend or uninstall it"
-            )
+        except (Exception, SystemExit) as error:
+            self._report(entry_point.name, owner, entry_point.value, _said(error), "mend or uninstall it")
             return
         self._admit(entry_point.name, owner, entry_point.value, plugin)
 
     def _admit_file(self, path: Path) -> None:
         if not path.is_file():
             raise HarnessError("no such plugin file", str(path), "check --plugin or the suite's `plugins`")
+        needed = _stated_requirement(path)
+        if needed and not _satisfies(needed):
+            reason = f"it needs harness {needed}, this is {harness_version()}"
+            self._report(path.stem, str(path), str(path), reason, f"upgrade {DISTRIBUTION}")
+            return
         try:
             plugin = load_file(path)
-        except Exception as error:
-            self._report(path.stem, str(path), str(path), f"{type(error).__name__}: {error}", "mend the file")
+        except (Exception, SystemExit) as error:
+            self._report(path.stem, str(path), str(path), _said(error), "mend the file")
             return
         self._admit(path.stem, str(path), str(path), plugin)
 
@@ -103,9 +130,9 @@ class Host:
         try:
             for kind, plural in PLURALS.items():
                 self._call_registration(plugin, kind, plural, owner, added)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.manager.unregister(plugin)
-            self._report(name, owner, place, f"{type(error).__name__}: {error}", "mend its registration hook")
+            self._report(name, owner, place, _said(error), "mend its registration hook")
             return
         for component in added:
             self.registry.add(component)
@@ -115,7 +142,7 @@ class Host:
         def register(name: str, target: str | Callable[..., Any], *, version: str = "1") -> None:
             if not isinstance(name, str) or not name or any(c.isspace() for c in name):
                 raise ValueError(f"a component's name is a word, got {name!r}")
-            if not isinstance(target, str) and not callable(target):
+            if not isinstance(target, str) and not (callable(target) and hasattr(target, "__qualname__")):
                 raise TypeError(f"{plural}.{name}: register a class, a function or 'module:name', got {target!r}")
             if isinstance(target, str) and ":" not in target:
                 raise ValueError(f"{plural}.{name}: a lazy target reads 'module:name', got {target!r}")
@@ -152,15 +179,40 @@ def _too_new(distribution: importlib.metadata.Distribution | None) -> str | None
     if not requirements:
         return None
     from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
 
     for text in requirements:
         try:
             requirement = Requirement(text)
         except InvalidRequirement:
             return f"its requirement {text!r} cannot be read"
+        if canonicalize_name(requirement.name) != DISTRIBUTION:
+            continue  # another distribution whose name starts like ours
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
         if not requirement.specifier.contains(harness_version(), prereleases=True):
             return f"it needs {requirement}, this is {harness_version()}"
     return None
+
+
+def _stated_requirement(path: Path) -> str:
+    """``HARNESS_REQUIRES`` of a file, read without running it: what is too new may not even import."""
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    for line in body:
+        if not isinstance(line, (ast.Assign, ast.AnnAssign)):
+            continue
+        targets = line.targets if isinstance(line, ast.Assign) else [line.target]
+        named = any(isinstance(target, ast.Name) and target.id == "HARNESS_REQUIRES" for target in targets)
+        if named and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str):
+            return line.value.value
+    return ""
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _satisfies(specifier: str) -> bool:
@@ -217,10 +269,48 @@ def load_host(files: Iterable[str | Path] = ()) -> Host:
     return _host(tuple((path, path.stat().st_mtime_ns) for path in dict.fromkeys(paths)))
 
 
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What is wrong with one component or hook of a plugin that did load."""
+
+    component: str
+    owner: str
+    problem: str
+    remedy: str
+
+
+def problems(host: Host) -> list[Problem]:
+    """Everything that is wrong with the components of loaded plugins, as ``harness plugins`` lists it: clashing names,
+    factories that cannot be imported, parameters without types, wrong hooks, and what was raised when they last ran."""
+    found: list[Problem] = []
+    for clash in host.registry.clashes.values():
+        owners = " and ".join(dict.fromkeys(component.owner for component in clash))
+        remedy = "rename one of them; until then suites cannot use the name"
+        found += [Problem(c.label, c.owner, f"registered twice: by {owners}", remedy) for c in clash[1:]]
+    files: dict[Path, tuple[str, str]] = {}
+    for implementations in (getattr(host.manager.hook, name).get_hookimpls() for name in hookspecs.HOST_HOOKS):
+        for one in implementations:
+            path = Path(inspect.unwrap(one.function).__code__.co_filename)
+            files[path] = tuple(str(host.manager.get_name(one.plugin)).rstrip(")").split(" (", 1))  # type: ignore[assignment]
+    for component in host.registry.components():
+        if (source := component.source()) is not None:
+            files[source] = (component.label, component.owner)
+        try:
+            wrong = host.registry.facts(component).problems
+        except Exception as error:  # importing a stranger's module may raise anything
+            wrong = [error.what if isinstance(error, HarnessError) else _said(error)]
+        found += [Problem(component.label, component.owner, words, "mend its source") for words in wrong]
+    for fault in faults.noted():
+        if fault.file in files:
+            name, owner = files[fault.file]
+            found.append(Problem(name, owner, fault.words, f"mend {fault.file.name}; editing it clears this line"))
+    return found
+
+
 def merge_environment(host: Host) -> dict[str, Any]:
     """What plugins add to ``environment.json``."""
     merged: dict[str, Any] = {}
-    for facts in reversed(host.hook.harness_collect_environment()):
+    for facts in reversed(host.call("harness_collect_environment")):
         if isinstance(facts, Mapping):
             merged.update(facts)
     return merged

@@ -20,7 +20,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -252,7 +252,9 @@ class Registry:
             missing = [key for key in ("input_shape", "num_outputs") if key in accepted and key not in context]
             if missing:
                 raise ComponentError(
-                    f"a model needs {' and '.join(missing)}", component.label, "pass input_shape=(1, 28, 28), num_outputs=10"
+                    f"a model needs {' and '.join(missing)}",
+                    component.label,
+                    "pass input_shape=(1, 28, 28), num_outputs=10",
                 )
             filled.update({key: value for key, value in context.items() if key in accepted})
         try:
@@ -428,5 +430,3 @@ def as_component(value: Any, where: str) -> tuple[str, dict[str, Any]]:
     if isinstance(value, Mapping) and isinstance(value.get("name"), str):
         return value["name"], {key: item for key, item in value.items() if key != "name"}
     raise ComponentError(f"a component is a name or a table with a name, got {value!r}", where)
-
-

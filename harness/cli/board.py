@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,30 +12,78 @@ import typer
 from harness.cli.options import DEFAULT_RESULTS, AsJson, Results, console, print_json
 
 if TYPE_CHECKING:
+    import duckdb
     from rich.console import Console
 
     from harness.results.board import Board
+    from harness.results.reproduction import Reproduced
+    from harness.results.statistics import OrderingAgreement
+
+COLUMN_WIDTH = 21
+"""Characters that a column of `97.31 ± 0.12 (3)` takes with its frame and marks."""
 
 
 def board(
+    file: Annotated[
+        str | None, typer.Argument(metavar="[SUITE]", help="A suite's TOML file, suite:NAME, or its name, as --suite.")
+    ] = None,
     results: Results = DEFAULT_RESULTS,
     suite: Annotated[str | None, typer.Option("--suite", help="Name of the suite; may be left out when there is one.")] = None,
     metric: Annotated[
         str, typer.Option("--metric", help="last, last10, selected, best, memorisation, fgsm_accuracy@0.1 ...")
     ] = "last",
+    ties: Annotated[bool, typer.Option("--ties", help="Mark what cannot be told from the best of its setting.")] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="The paper's numbers beside the suite's, with differences and verdicts.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """The ranking table of a suite in the terminal."""
     from harness.api import open_store
-    from harness.results.board import read_board
+    from harness.results.board import read_board, with_ties
     from harness.results.records import open_results
 
+    suite = suite if file is None else _name_of(file)
     with open_store(open_results(results, create=False)) as connection:
+        if published:
+            _published(connection, suite, json)
+            return
         found = read_board(connection, suite, metric)
+    if ties:
+        found = with_ties(found)
     if json:
         print_json(board_json(found))
     else:
         print_board(found, console())
+
+
+def _name_of(file: str) -> str:
+    """The name of a suite that is given by its file, by ``suite:NAME``, or by name."""
+    from harness.suite.load import find_suite, read_document
+
+    if not file.endswith(".toml") and not file.startswith("suite:"):
+        return file
+    return str(read_document(find_suite(file)).get("suite", {}).get("name", file))
+
+
+def _published(connection: duckdb.DuckDBPyConnection, suite: str | None, json: bool) -> None:
+    """Printed against reproduced, for one suite or for all that reproduce a table."""
+    from harness.errors import ResultsError, unknown
+    from harness.results.board import suites_in
+    from harness.results.reproduction import orderings, published_rows, reproduce
+
+    known = sorted({f"{row['paper']}/{row['table']}" for row in published_rows(connection)})
+    if suite is not None and suite not in known:
+        raise ResultsError(unknown("published table", suite, known), "--suite")
+    wanted = [suite] if suite is not None else [name for name in suites_in(connection) if name in known]
+    if not wanted:
+        raise ResultsError("no suite here reproduces a paper's table", "--published", "`harness suites` lists those that do")
+    found = [item for name in wanted for item in reproduce(connection, name)]
+    agreements = orderings(connection, found)
+    if json:
+        print_json(published_json(found, agreements))
+    else:
+        print_published(found, agreements, console())
 
 
 def board_json(found: Board) -> dict[str, Any]:
@@ -43,12 +94,16 @@ def board_json(found: Board) -> dict[str, Any]:
         "at": found.at,
         "comparable": found.comparable,
         "settings": list(found.settings),
+        "snapshot": found.snapshot,
+        "ties": {setting: sorted(methods) for setting, methods in found.ties.items()},
+        "conclusion": found.conclusion,
         "rows": [
             {
                 "rank": row.rank,
                 "method": row.method,
                 "oracle": row.oracle,
                 "tries": row.tries,
+                "owners": list(found.owners.get(row.method, ())),
                 "mean": row.mean,
                 "covered": row.covered,
                 "cells": {
@@ -62,7 +117,10 @@ def board_json(found: Board) -> dict[str, Any]:
 
 
 def print_board(found: Board, out: Console) -> None:
-    """A board for people: the best of every setting in bold and marked with a star."""
+    """A board for people: the best of every setting in bold with a star, what is not separable from it with a tilde.
+
+    As many settings as the console has room for; the rest is counted, not squeezed.
+    """
     from rich.markup import escape
     from rich.table import Table
 
@@ -74,21 +132,29 @@ def print_board(found: Board, out: Console) -> None:
     table = Table(title=escape(title), title_justify="left")
     table.add_column("", justify="right")
     table.add_column("method", overflow="fold")
-    for setting in found.settings:
+    room = (out.width - 4 - max((len(row.method) for row in found.rows), default=0)) // COLUMN_WIDTH
+    shown = found.settings[: max(1, room)]
+    for setting in shown:
         table.add_column(escape(heads[setting]), justify="right", overflow="fold")
     if len(found.settings) > 1:
         table.add_column("mean", justify="right")
     total = len(found.settings)
     for row in found.rows:
         cells = []
-        for setting in found.settings:
+        for setting in shown:
             text = escape(cell_text(row.cells.get(setting), found.metric))
-            cells.append(f"[bold]{text} *[/bold]" if row.method in found.best.get(setting, set()) else f"{text}  ")
+            best = row.method in found.best.get(setting, set())
+            mark = "~" if row.method in found.ties.get(setting, ()) else " "
+            cells.append(f"[bold]{text} *[/bold]" if best else f"{text} {mark}")
         name = escape(row.method) + (" °" if row.oracle else "") + (f" ({row.tries} tries)" if row.tries > 1 else "")
         mean = found.metric.show(row.mean) if row.mean is not None else f"{row.covered}/{total}"
         table.add_row(str(row.rank or ""), name, *cells, *([mean] if total > 1 else []))
     out.print(table)
     legend = ["* best of its setting"]
+    if found.ties:
+        legend.append("~ not separable from it")
+    if len(shown) < total:
+        legend.append(f"{total - len(shown)} more settings do not fit: a wider terminal, --json or `harness leaderboard`")
     if any(row.oracle for row in found.rows):
         legend.append("° is given the noise rate or matrix (an oracle)")
     if found.at == "best":
@@ -96,3 +162,61 @@ def print_board(found: Board, out: Console) -> None:
     if not found.comparable:
         legend.append("run at --scale quick: not comparable with published numbers")
     out.print("; ".join(legend), markup=False)
+    for method, owners in found.owners.items():
+        out.print(f"{method}: by {' and '.join(Path(owner).name for owner in owners)}", markup=False)
+    if found.conclusion:
+        out.print(f"Over all settings: {found.conclusion}.", markup=False)
+
+
+def published_json(found: Sequence[Reproduced], agreements: Mapping[str, OrderingAgreement]) -> dict[str, Any]:
+    """Printed against reproduced as JSON."""
+    from harness.results.statistics import summarise_published
+
+    summary = summarise_published(item.check for item in found)
+    return {
+        "summary": dataclasses.asdict(summary),
+        "cells": [
+            {
+                "suite": item.suite,
+                **{key: item.printed[key] for key in ("label", "method", "column", "metric", "at", "unit")},
+                "printed": {key: item.printed[key] for key in ("mean", "std", "n", "flag")},
+                "setting": item.setting,
+                "values": item.values,
+                "mean": item.mean,
+                **dataclasses.asdict(item.check),
+            }
+            for item in found
+        ],
+        "ordering": {label: dataclasses.asdict(agreement) for label, agreement in agreements.items()},
+    }
+
+
+def print_published(
+    found: Sequence[Reproduced], agreements: Mapping[str, OrderingAgreement], out: Console
+) -> None:
+    """Printed against reproduced for people: every reproduced cell, verdict counts, and what becomes of the ordering."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from harness.results.reproduction import ordering_sentence, summary_sentence, value_text
+
+    table = Table(title="printed against reproduced", title_justify="left")
+    for head, side in (("suite", "left"), ("method", "left"), ("column", "left"), ("printed", "right"), ("here", "right")):
+        table.add_column(head, justify=side, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("difference", justify="right")
+    table.add_column("verdict", overflow="fold")
+    for item in found:
+        if not item.values and item.check.reason == "not reproduced":
+            continue
+        check, printed = item.check, item.printed
+        interval = f" [{check.interval.low:+.2f}, {check.interval.high:+.2f}]" if check.interval is not None else ""
+        difference = f"{check.difference:+.2f}{interval}" if check.difference is not None else "-"
+        reason = f" ({check.reason})" if check.reason else ""
+        where = f"{printed['column']}, {printed['block']}" if printed.get("block") else str(printed["column"])
+        cells = [item.suite, printed["method"] or printed["label"], where]
+        cells += [value_text(printed["mean"], printed["std"], printed["n"]), item.text, difference, check.verdict + reason]
+        table.add_row(*(escape(str(cell)) for cell in cells))
+    out.print(table)
+    out.print(summary_sentence(found), markup=False)
+    for label, agreement in agreements.items():
+        out.print(f"{label}: {ordering_sentence(agreement)}", markup=False)

@@ -10,7 +10,9 @@ from harness.cli.options import AsJson, PluginFile, print_json
 
 
 def components(
-    kind: Annotated[str | None, typer.Argument(help="dataset, noise, model, transform, loss, algorithm or executor.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="dataset, noise, model, transform, loss, algorithm or executor.")
+    ] = None,
     name: Annotated[str | None, typer.Argument(help="One component, with its parameters.")] = None,
     plugin: PluginFile = [],  # noqa: B006 -- typer reads the default, nobody changes it
     json: AsJson = False,

@@ -12,7 +12,9 @@ from harness.errors import HarnessError
 
 def evaluate(
     suite: SuiteFile,
-    fgsm: Annotated[list[float], typer.Option("--fgsm", min=0.0, help="An epsilon in standardised units; may be repeated.")],
+    fgsm: Annotated[
+        list[float], typer.Option("--fgsm", min=0.0, help="An epsilon in standardised units; may be repeated.")
+    ],
     results: Results = DEFAULT_RESULTS,
     set_: Set = [],  # noqa: B006 -- typer reads the default, nobody changes it
     select: Select = [],  # noqa: B006
@@ -30,7 +32,9 @@ def evaluate(
     kept = [planned for planned in done if has_kept_state(folder, planned.id)]
     if not kept:
         raise HarnessError(
-            f"none of the {len(done)} finished trials has kept its states", "evaluate", "run with --set execution.keep=true"
+            f"none of the {len(done)} finished trials has kept its states",
+            "evaluate",
+            "run with --set execution.keep=true",
         )
     with typer.progressbar(kept, label="trials") as bar:
         for planned in bar:

@@ -19,12 +19,14 @@ def export(
 ) -> None:
     """Write a suite's board as csv, json, markdown, latex or parquet."""
     from harness.api import open_store
-    from harness.results.board import read_board
+    from harness.results.board import read_board, with_ties
     from harness.results.export import export as write
     from harness.results.records import open_results
 
     with open_store(open_results(results, create=False)) as connection:
         board = read_board(connection, suite, metric)
+    if form in ("latex", "markdown"):
+        board = with_ties(board)
     text = write(board, form, output)
     if text is not None:
         typer.echo(text, nl=False)

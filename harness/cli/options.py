@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
     from harness.suite.load import Suite
 
-SuiteFile = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's TOML file, or suite:NAME for a packaged one.")]
+SuiteFile = Annotated[
+    str, typer.Argument(metavar="SUITE", help="A suite's TOML file, or suite:NAME for a packaged one.")
+]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Results folder.", envvar="HARNESS_RESULTS")]
-Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as training.epochs=1.")]
+Set = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as training.epochs=1.")
+]
 Select = Annotated[
-    list[str], typer.Option("--select", metavar="KEY=VALUE,...", help='Only some trials, such as "method=CDR*,noise.rate=0.4".')
+    list[str],
+    typer.Option("--select", metavar="KEY=VALUE,...", help='Only some trials, such as "method=CDR*,noise.rate=0.4".'),
 ]
 PluginFile = Annotated[list[Path], typer.Option("--plugin", metavar="FILE", help="A single-file plugin.")]
 Scale = Annotated[str, typer.Option("--scale", metavar="full|quick", help="quick: fewer epochs, a subset, one seed.")]

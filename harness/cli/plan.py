@@ -52,7 +52,13 @@ def plan(
             for p in made.trials
         ]
         print_json(
-            {"suite": loaded.name, "counts": counts, "waiting": made.waiting, "remaining_seconds": remaining, "trials": trials}
+            {
+                "suite": loaded.name,
+                "counts": counts,
+                "waiting": made.waiting,
+                "remaining_seconds": remaining,
+                "trials": trials,
+            }
         )
         return
     from rich.table import Table
@@ -69,7 +75,9 @@ def plan(
     if len(made.trials) > SHOWN:
         out.print(f"... and {len(made.trials) - SHOWN} more", markup=False)
     words = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    left = f"; about {duration(remaining)} of single-process time remain" if counts["missing"] + counts["running"] else ""
+    left = (
+        f"; about {duration(remaining)} of single-process time remain" if counts["missing"] + counts["running"] else ""
+    )
     out.print(f"{len(made.trials)} trials: {words}{left}", markup=False)
     if made.waiting:
         out.print(f"{made.waiting} more wait for a search to choose their parameters", markup=False)

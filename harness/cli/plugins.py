@@ -14,28 +14,18 @@ def plugins(
     """List plugins with their owner, and what is wrong with those that do not load."""
     import dataclasses
 
-    from harness.plugins import load_host
+    from harness.plugins import load_host, problems
 
     host = load_host(plugin)
-    problems = [
-        (component.label, component.owner, f"registered twice: by {' and '.join(c.owner for c in clash)}")
-        for clash in host.registry.clashes.values()
-        for component in clash[1:]
-    ]
-    for component in host.registry.components():
-        try:
-            problems += [(component.label, component.owner, p) for p in host.registry.facts(component).problems]
-        except Exception as error:
-            problems.append((component.label, component.owner, str(error)))
+    found = problems(host)
     host.registry.save_cache()
     if json:
-        found = [{"component": label, "owner": owner, "problem": words} for label, owner, words in problems]
-        print_json({"plugins": [dataclasses.asdict(p) for p in host.plugins], "problems": found})
+        print_json({"plugins": [dataclasses.asdict(p) for p in host.plugins], "problems": [dataclasses.asdict(p) for p in found]})
         return
-    for found_plugin in host.plugins:
-        if found_plugin.error:
-            typer.echo(f"{found_plugin.name} ({found_plugin.owner}): BROKEN: {found_plugin.error}; {found_plugin.remedy}")
+    for known in host.plugins:
+        if known.error:
+            typer.echo(f"{known.name} ({known.owner}): BROKEN: {known.error}; {known.remedy}")
         else:
-            typer.echo(f"{found_plugin.name} ({found_plugin.owner}): {found_plugin.components} components from {found_plugin.place}")
-    for label, owner, words in problems:
-        typer.echo(f"{label} ({owner}): {words}")
+            typer.echo(f"{known.name} ({known.owner}): {known.components} components from {known.place}")
+    for problem in found:
+        typer.echo(f"{problem.component} ({problem.owner}): {problem.problem}; {problem.remedy}")

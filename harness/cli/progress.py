@@ -73,6 +73,10 @@ class Progress:
             self._say(f"{event['error']}; {self._names.get(event['id'], event['id'])} is tried once more")
         elif kind in ("warning", "error"):
             self._say(str(event.get("message")))
+        elif kind == "queued":
+            self._say(f"queued {len(event['ids'])} trials as {event['jobs']} jobs")
+        elif kind == "interrupting" and event.get("remote"):
+            self._say("leaving; queued and running jobs go on")
         elif kind == "interrupting":
             self._say("stopping at the next batch boundary, with checkpoints; once more stops at once")
         self._show(kind)

@@ -21,21 +21,23 @@ def retry(
     scale: Scale = "full",
 ) -> None:
     """Let failed or lost trials of a suite run again at the next run."""
-    from harness.results.records import attempts, forgive, is_alive, open_results, trial_folder
+    from harness.execution.queues import read_queues, standing
+    from harness.results.records import attempts, forgive, open_results, trial_folder
     from harness.suite.plan import make_plan
 
     if not failed and not lost:
         raise HarnessError("says not what to retry", "retry", "add --failed or --lost")
     folder = open_results(results)
-    made = make_plan(load(suite, set_, plugin, scale), folder, select)
+    loaded = load(suite, set_, plugin, scale)
+    made = make_plan(loaded, folder, select)
+    queues = read_queues(loaded, folder)
     count = 0
     for planned in made.trials:
-        past = attempts(trial_folder(folder, planned.id))
         if failed and planned.status == "failed":
             forgive(folder, planned.id)
             count += 1
-        elif lost and past and planned.status == "missing" and not (past[-1] / "result.json").exists():
-            if not is_alive(past[-1]):
-                (past[-1] / "released").touch()
-                count += 1
+        elif lost and standing(planned, made, queues) == "lost":
+            for attempt in attempts(trial_folder(folder, planned.id))[-1:]:
+                (attempt / "released").touch()
+            count += 1
     typer.echo(f"{count} trials will run again at the next `harness run`")

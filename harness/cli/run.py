@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,10 +17,16 @@ from harness.cli.options import (
     Set,
     SuiteFile,
     console,
+    duration,
     load,
     print_json,
 )
 from harness.errors import HarnessError, unknown
+
+if TYPE_CHECKING:
+    from harness.execution.orchestrate import Orchestrator
+    from harness.suite.load import Suite
+    from harness.suite.plan import Plan
 
 
 def run(
@@ -37,6 +44,14 @@ def run(
     executor_option: Annotated[
         list[str], typer.Option("--option", metavar="KEY=VALUE", help="A parameter of the executor.")
     ] = [],  # noqa: B006
+    slurm: Annotated[
+        list[str], typer.Option("--slurm", metavar="KEY=VALUE", help="A key of [slurm], such as timeout_min=60.")
+    ] = [],  # noqa: B006
+    cluster_profile: Annotated[
+        Path | None, typer.Option("--cluster-profile", metavar="FILE", help="TOML file with the cluster's own [slurm].")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until queued trials are done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run and as which jobs.")] = False,
     json: AsJson = False,
 ) -> None:
     """Run what is missing of a suite, record, collect and rank."""
@@ -51,35 +66,110 @@ def run(
     overrides += [f"execution.threads={threads}"] if threads else []
     loaded = load(suite, overrides, plugin, scale)
     options = _options(executor_option)
+    if slurm and executor != "slurm":
+        raise HarnessError(f"the executor {executor!r} reads no [slurm]", "--slurm", "use --executor slurm")
+    options.update(_options(slurm, "--slurm"))
+    if wait and _takes(loaded, executor, "wait"):  # the others always do
+        options["wait"] = True
     if workers is not None:
         if executor != "local":
             raise HarnessError(f"the executor {executor!r} takes no workers", "--workers", "use --executor local")
         options["workers"] = workers
-    folder = open_results(results)
+    folder = open_results(results, create=not dry_run)
     with Progress(quiet=json) as progress:
         orchestrator = Orchestrator(
-            loaded, folder, executor, options, select, rerun_stale=stale == "rerun", on_event=progress.on_event
+            loaded,
+            folder,
+            executor,
+            options,
+            select,
+            rerun_stale=stale == "rerun",
+            defaults=_profile(cluster_profile, executor),
+            on_event=progress.on_event,
         )
+        if dry_run:
+            _show_preview(orchestrator, json)
+            return
         plan = orchestrator.run()
     counts = plan.counts()
     if json:
         print_json({"suite": loaded.name, "results": str(folder), "counts": counts, "interrupted": orchestrator.interrupted})
     else:
-        _report(plan, orchestrator.interrupted, "waits" in orchestrator.executor.capabilities)
+        _report(plan, orchestrator)
     raise typer.Exit(130 if orchestrator.interrupted else 1 if counts["failed"] else 0)
 
 
-def _options(texts: list[str]) -> dict[str, Any]:
+def _options(texts: list[str], option: str = "--option") -> dict[str, Any]:
     from harness.suite.select import assign, parse_assignment
 
     options: dict[str, Any] = {}
     for text in texts:
-        path, value = parse_assignment(text, "--option")
+        path, value = parse_assignment(text, option)
         assign(options, path, value)
     return options
 
 
-def _report(plan: Any, interrupted: bool, waits: bool) -> None:
+def _takes(suite: Suite, executor: str, parameter: str) -> bool:
+    registry = suite.host.registry
+    component, _ = registry.find("executor", executor)
+    return any(described["name"] == parameter for described in registry.facts(component).parameters)
+
+
+def _profile(file: Path | None, executor: str) -> dict[str, Any]:
+    """The executor's table in a profile: what holds on a cluster for every suite."""
+    from harness.suite.load import read_document
+
+    if file is None:
+        return {}
+    document = read_document(file.expanduser())
+    found = document.get(executor)
+    if not isinstance(found, dict):
+        raise HarnessError(f"the table [{executor}] is missing", str(file), f"write the keys under [{executor}]")
+    return found
+
+
+def _show_preview(orchestrator: Orchestrator, as_json: bool) -> None:
+    """The jobs with their trials, resources, time limit and expected GPU-hours; the trials where there are no jobs."""
+    plan, todo, arrays = orchestrator.preview()
+    names = {p.id: f"{p.entry.method} | {p.entry.setting} | seed {p.entry.seed}" for p in plan.trials}
+    if as_json:
+        print_json({
+            "suite": plan.suite.name,
+            "trials": [p.id for p in todo],
+            "arrays": None if arrays is None else [
+                {
+                    "resources": array.resources.words(),
+                    "minutes": array.minutes,
+                    "parallel": array.parallel,
+                    "gpu_hours": array.gpu_hours,
+                    "jobs": [{"trials": list(job.trials), "seconds": job.seconds} for job in array.jobs],
+                }
+                for array in arrays
+            ],
+        })
+        return
+    out = console()
+    if arrays is None:
+        out.print(f"{len(todo)} trials would run:", markup=False)
+        for planned in todo:
+            out.print(f"  {planned.id}  {names[planned.id]}", markup=False)
+        return
+    jobs = sum(len(array.jobs) for array in arrays)
+    out.print(f"{len(todo)} trials would be submitted as {jobs} jobs:", markup=False)
+    number = 0
+    for array in arrays:
+        hours = "GPU-hours unknown" if array.gpu_hours is None else f"about {array.gpu_hours:.2g} GPU-hours"
+        abreast = f", at most {array.parallel} at once" if array.parallel else ""
+        asked = f"{array.resources.words()}, {array.minutes} min{abreast}"
+        out.print(f"{len(array.jobs)} jobs, {array.trials} trials: {asked}, {hours}", markup=False)
+        for job in array.jobs:
+            number += 1
+            out.print(f"  job {number}: {len(job.trials)} trials, about {duration(job.seconds)}", markup=False)
+            for trial_id in job.trials:
+                out.print(f"    {trial_id}  {names.get(trial_id, '')}", markup=False)
+
+
+def _report(plan: Plan, orchestrator: Orchestrator) -> None:
     """The board, what failed, and how to go on."""
     from harness.cli.board import print_board
     from harness.results.board import read_board
@@ -104,10 +194,14 @@ def _report(plan: Any, interrupted: bool, waits: bool) -> None:
         out.print(f"{counts['stale']} stale (a component's source has changed); --stale rerun runs them again", markup=False)
     for note in plan.notes:
         out.print(f"note: {note}", markup=False)
-    if interrupted:
+    remote = "remote" in orchestrator.executor.capabilities
+    if orchestrator.interrupted and not remote:
         left = counts["missing"] + counts["running"]
         out.print(f"interrupted: {left} trials are left; the same command goes on from their checkpoints", markup=False)
-    elif not waits:
+    elif plan.waiting and remote and "waits" not in orchestrator.executor.capabilities:
+        again = f"run the same command again when the tuning trials are done: {plan.waiting} trials wait for their choice"
+        out.print(again, markup=False)
+    elif remote and (orchestrator.interrupted or "waits" not in orchestrator.executor.capabilities):
         out.print(f"submitted; `harness status {plan.suite.path} --results {plan.results}` tells how it goes", markup=False)
     elif not counts["missing"] and not counts["running"] and not counts["failed"]:
         out.print(f"all {counts['done'] + counts['stale']} trials are done; `harness leaderboard` opens the pages", markup=False)

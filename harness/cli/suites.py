@@ -17,7 +17,12 @@ def suites(json: AsJson = False) -> None:
     for name, path in packaged_suites().items():
         table = tomllib.loads(path.read_text()).get("suite", {})
         lines.append(
-            {"name": name, "description": table.get("description", ""), "unavailable": table.get("unavailable", ""), "file": str(path)}
+            {
+                "name": name,
+                "description": table.get("description", ""),
+                "unavailable": table.get("unavailable", ""),
+                "file": str(path),
+            }
         )
     if json:
         print_json(lines)

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.execution.queues import with_method
 from harness.results.records import attempts, is_alive, read_json, trial_folder
 from harness.suite.load import Suite
 
@@ -31,9 +32,6 @@ def cancel_trials(suite: Suite, results: Path, ids: Sequence[str]) -> int:
             with contextlib.suppress(OSError):
                 os.kill(int(claim["pid"]), signal.SIGTERM)
                 told += 1
-    for name in suite.host.registry.names("executor"):
-        executor = suite.host.registry.create("executor", name, suite.executors.get(name, {}))
-        remote = getattr(executor, "cancel_queued", None)
-        if remote is not None:
-            told += int(remote(list(ids), results))
+    for executor in with_method(suite, "cancel_queued"):
+        told += int(executor.cancel_queued(list(ids), results))
     return told

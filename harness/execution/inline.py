@@ -28,7 +28,9 @@ class Inline:
         self._stop = threading.Event()
         self.on_event: OnEvent = lambda event: None
 
-    def submit(self, trial_ids: Sequence[str], results: Path, plan: Plan | None = None, rerun: frozenset[str] = frozenset()) -> set[str]:
+    def submit(
+        self, trial_ids: Sequence[str], results: Path, plan: Plan | None = None, rerun: frozenset[str] = frozenset()
+    ) -> set[str]:
         """Run the trials and return the ids that did not reach a result."""
         from harness.plugins import load_host
         from harness.training.trial import run_trial
@@ -54,7 +56,13 @@ class Inline:
 
             with _limit(trial.options.get("execution", {}).get("timeout_s")):
                 result = run_trial(
-                    trial, attempt, host, cache=cache, should_stop=self._stop.is_set, on_epoch=told, facts={"executor": "inline"}
+                    trial,
+                    attempt,
+                    host,
+                    cache=cache,
+                    should_stop=self._stop.is_set,
+                    on_epoch=told,
+                    facts={"executor": "inline"},
                 )
             self._states[trial_id] = "interrupted" if result is None else result["status"]
             if result is None:

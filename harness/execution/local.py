@@ -30,7 +30,9 @@ class Local:
         self._states: dict[str, str] = {}
         self._interrupted = False
 
-    def submit(self, trial_ids: Sequence[str], results: Path, plan: Plan | None = None, rerun: frozenset[str] = frozenset()) -> set[str]:
+    def submit(
+        self, trial_ids: Sequence[str], results: Path, plan: Plan | None = None, rerun: frozenset[str] = frozenset()
+    ) -> set[str]:
         """Run the trials and return the ids that did not reach a result."""
         del plan
         trials = [read_trial(results, trial_id) for trial_id in trial_ids]

@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.paths import data_folder
 from harness.results.records import submit_trials
 from harness.suite.load import Suite
-from harness.suite.plan import Plan, make_plan, write_manifest
+from harness.suite.plan import Plan, PlannedTrial, make_plan, write_manifest
 
 COLLECT_EVERY_S = 20.0
 Event = dict[str, Any]
@@ -22,10 +22,20 @@ Event = dict[str, Any]
 
 class Executor(Protocol):
     """Where trials run. ``capabilities`` says what an executor can do: ``waits`` when ``submit`` returns only after
-    the trials ended."""
+    the trials ended, ``remote`` when they run on other machines and go on when this process ends, ``carries`` when it
+    brings what ``trial.json`` says to where a trial runs, so that no folder is made before.
+
+    An executor with a queue of its own may have more: ``preview(ids, results, plan)``, the jobs that it would submit;
+    ``queue(results)``, what it has in hand by trial; ``notes(results)``, what a reader of a status should know;
+    ``ended(job_ids)``, how jobs that are gone ended; ``cancel_queued(ids, results)``; ``diagnose(results)``.
+    """
 
     capabilities: frozenset[str]
     on_event: Callable[[Event], None]
+    table: Mapping[str, Any]
+    """The suite's table of the executor's name, over the defaults."""
+    options: Mapping[str, Any]
+    """What the command line gave: it holds against the tables of settings and methods too."""
 
     def submit(
         self, trial_ids: Sequence[str], results: Path, plan: Plan | None = None, rerun: frozenset[str] = frozenset()
@@ -46,9 +56,10 @@ class Orchestrator:
         suite: a loaded suite.
         results: an opened results folder.
         executor: the executor's registered name.
-        options: its parameters, over the suite's table of its name.
+        options: its parameters, over the suite's table of its name and those of settings and methods.
         selections: only trials that one of these selects.
         rerun_stale: also run trials whose components' source has changed.
+        defaults: its parameters where the suite says nothing (a cluster's profile).
         on_event: told of every event of the executor, and of ``{"event": "plan", "plan": ...}`` for every round.
     """
 
@@ -61,14 +72,15 @@ class Orchestrator:
         selections: Sequence[str] = (),
         *,
         rerun_stale: bool = False,
+        defaults: Mapping[str, Any] | None = None,
         on_event: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self.suite = suite
         self.results = results
         self.executor_name = executor
-        self.executor: Executor = suite.host.registry.create(
-            "executor", executor, {**suite.executors.get(executor, {}), **(options or {})}
-        )
+        table = {**(defaults or {}), **suite.executors.get(executor, {})}
+        self.executor: Executor = suite.host.registry.create("executor", executor, {**table, **(options or {})})
+        self.executor.table, self.executor.options = table, dict(options or {})
         self.executor.on_event = self._heard
         self.selections = selections
         self.rerun_stale = rerun_stale
@@ -82,29 +94,41 @@ class Orchestrator:
         tried: set[str] = set()
         while True:
             plan = make_plan(self.suite, self.results, self.selections)
-            reruns = {p.id for p in plan.select("stale")} - tried if self.rerun_stale else set()
-            todo = [p for p in plan.trials if p.id in reruns or (p.status in ("missing", "running") and p.id not in tried)]
-            write_manifest(plan if not self.selections else make_plan(self.suite, self.results))
+            todo, reruns = self._todo(plan, tried)
+            write_manifest(make_plan(self.suite, self.results) if self.selections else plan)
             self._on_event({"event": "plan", "plan": plan, "todo": [p.id for p in todo]})
             if not todo or self.interrupted:
                 break
             check_data(self.suite, plan, {p.id for p in todo})
-            if "waits" in self.executor.capabilities:
+            if "remote" not in self.executor.capabilities:
                 check_device(self.suite)
-            submit_trials(self.results, {p.id: p.trial for p in todo}.values())
+            if "carries" not in self.executor.capabilities:
+                submit_trials(self.results, {p.id: p.trial for p in todo}.values())
             with self._interruptible():
                 unfinished = self.executor.submit(
                     list(dict.fromkeys(p.id for p in todo)), self.results, plan, frozenset(reruns)
                 )
             tried |= {p.id for p in todo}
             if "waits" not in self.executor.capabilities:
-                plan = make_plan(self.suite, self.results, self.selections)
-                break
+                return plan
             if self.interrupted and unfinished:
                 plan = make_plan(self.suite, self.results, self.selections)
                 break
         self.collect()
         return plan
+
+    def preview(self) -> tuple[Plan, list[PlannedTrial], list[Any] | None]:
+        """The plan, the trials that would run, and the jobs that they would run as (``None``: no jobs); runs nothing."""
+        plan = make_plan(self.suite, self.results, self.selections)
+        todo, _ = self._todo(plan, set())
+        preview = getattr(self.executor, "preview", None)
+        return plan, todo, preview([p.id for p in todo], self.results, plan) if preview is not None else None
+
+    def _todo(self, plan: Plan, tried: set[str]) -> tuple[list[PlannedTrial], set[str]]:
+        """What is to run, and which of it although it is done."""
+        reruns = {p.id for p in plan.select("stale")} - tried if self.rerun_stale else set()
+        todo = [p for p in plan.trials if p.id in reruns or (p.status in ("missing", "running") and p.id not in tried)]
+        return todo, reruns
 
     def collect(self) -> None:
         """Wait for a collection under way, then bring the store up to date."""
@@ -148,7 +172,7 @@ class Orchestrator:
             del number, frame
             if self.interrupted:
                 raise KeyboardInterrupt
-            self._on_event({"event": "interrupting"})
+            self._on_event({"event": "interrupting", "remote": "remote" in self.executor.capabilities})
             self.interrupt()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

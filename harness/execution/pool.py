@@ -86,7 +86,9 @@ class Pool:
         """Leave out trials that have not started."""
         self._cancelled |= ids
 
-    def run(self, ids: Sequence[str], *, timeouts: Mapping[str, float] | None = None, rerun: set[str] | None = None) -> set[str]:
+    def run(
+        self, ids: Sequence[str], *, timeouts: Mapping[str, float] | None = None, rerun: set[str] | None = None
+    ) -> set[str]:
         """Run trials to their end.
 
         Args:
@@ -228,7 +230,9 @@ class Pool:
             if trial_id is None or process.attempt is None or trial_id not in limits:
                 continue
             if time.monotonic() - process.since > limits[trial_id]:
-                where = _where_it_hangs(process.popen, trial_folder(self.results, trial_id) / process.attempt / "log.txt")
+                where = _where_it_hangs(
+                    process.popen, trial_folder(self.results, trial_id) / process.attempt / "log.txt"
+                )
                 process.popen.kill()
                 process.popen.wait()
                 message = f"still running after timeout_s = {limits[trial_id]:g}{where}"

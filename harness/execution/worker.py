@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import json
 import logging
 import os
@@ -100,6 +101,8 @@ def serve(results: Path, plugins: list[str]) -> int:
     worker = Worker(results, load_host(plugins), say)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1, all_threads=False)  # the parent asks where a trial hangs
     orders: queue.Queue[dict[str, Any] | None] = queue.Queue()
 
     def listen() -> None:

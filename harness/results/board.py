@@ -1,13 +1,16 @@
 """The board: mean, standard deviation and n for every method on every setting of a suite, and who is ahead.
 
-It never averages what happens to be there: methods are ranked by their mean over the settings that all ranked methods
-share, and a method that lacks settings says so ("2/3") and is listed after those that are complete.
+It never averages what happens to be there: ranked are the methods that have every setting in which anybody has a
+result, and a method that lacks one says so ("2/3") and is listed after those that are complete.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, unknown
@@ -15,6 +18,8 @@ from harness.results.metrics import Metric, find_metric, parse_metric
 
 if TYPE_CHECKING:
     import duckdb
+
+    from harness.results.statistics import Scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +62,17 @@ class BoardRow:
 
 @dataclasses.dataclass(frozen=True)
 class Board:
-    """A suite's table. ``best`` holds the leading methods of every setting."""
+    """A suite's table.
+
+    Attributes:
+        best: the leading methods of every setting.
+        higher_is_better: of the shown quantity; ``best_minus_last`` is better low whatever the metric.
+        snapshot: name of the snapshot that it was read from.
+        filters: what it was narrowed to, in words; empty for a whole suite.
+        ties: for every setting, the methods that are not separable from its top, when asked for (:func:`with_ties`).
+        conclusion: what can be concluded over the settings, in a sentence; empty without ties.
+        owners: for a method with third-party components, the distributions or files that they come from.
+    """
 
     suite: str
     metric: Metric
@@ -66,6 +81,12 @@ class Board:
     rows: tuple[BoardRow, ...]
     best: dict[str, set[str]]
     comparable: bool
+    higher_is_better: bool = True
+    snapshot: str = ""
+    filters: tuple[str, ...] = ()
+    ties: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
+    conclusion: str = ""
+    owners: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def suites_in(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -107,24 +128,46 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
     ).fetchall()
     if lines and all(line[7] is None for line in lines) and any(line[6] == "done" for line in lines):
         available = connection.execute(
-            "SELECT DISTINCT metric || CASE WHEN at = 'last' THEN '' ELSE '@' || at END FROM metrics JOIN suite_trials USING (trial) WHERE suite = ?",
+            "SELECT DISTINCT metric || CASE WHEN m.at = 'last' THEN '' ELSE '@' || m.at END FROM metrics m JOIN suite_trials USING (trial) WHERE suite = ?",
             [suite],
         ).fetchall()
         raise ResultsError(unknown("metric", metric, [row[0] for row in available]), "--metric")
     metric_facts = find_metric(name)
     higher = metric_facts.higher_is_better if at != "best_minus_last" else False
-    return _arrange(suite, metric_facts, at, lines, higher)
+    databases = connection.execute("PRAGMA database_list").fetchall()
+    snapshot = Path(databases[0][2] or "memory").stem
+    board = _arrange(suite, metric_facts, at, lines, higher, snapshot)
+    return dataclasses.replace(board, owners=owners_in(connection, suite))
+
+
+def owners_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tuple[str, ...]]:
+    """Methods of a suite that use third-party components, with the distributions or files that these come from."""
+    lines = connection.execute(
+        """
+        SELECT DISTINCT s.method, json_extract(t.options, '$.owners')
+        FROM suite_trials s JOIN trials t USING (trial)
+        WHERE s.suite = ? AND s.newest AND json_extract(t.options, '$.owners') IS NOT NULL
+        """,
+        [suite],
+    ).fetchall()
+    found: dict[str, set[str]] = {}
+    for method, owners in lines:
+        found.setdefault(method, set()).update(json.loads(owners).values())
+    return {method: tuple(sorted(owners)) for method, owners in found.items()}
 
 
 def main_metric(connection: duckdb.DuckDBPyConnection, suite: str) -> str:
     """``accuracy``, or ``mae`` for a suite of regression settings."""
     found = connection.execute(
-        "SELECT count(*) FROM metrics JOIN suite_trials USING (trial) WHERE suite = ? AND metric = 'mae'", [suite]
+        "SELECT 1 FROM metrics m WHERE metric = 'mae' AND trial IN (SELECT trial FROM suite_trials WHERE suite = ?) LIMIT 1",
+        [suite],
     ).fetchone()
-    return "mae" if found and found[0] else "accuracy"
+    return "mae" if found else "accuracy"
 
 
-def _arrange(suite: str, metric: Metric, at: str, lines: list[tuple[Any, ...]], higher: bool) -> Board:
+def _arrange(
+    suite: str, metric: Metric, at: str, lines: list[tuple[Any, ...]], higher: bool, snapshot: str
+) -> Board:
     settings = tuple(dict.fromkeys(line[1] for line in lines))
     cells: dict[str, dict[str, BoardCell]] = {}
     oracle: dict[str, bool] = {}
@@ -138,12 +181,21 @@ def _arrange(suite: str, metric: Metric, at: str, lines: list[tuple[Any, ...]], 
         values = {int(line[2]): float(line[7]) for line in group if line[6] == "done" and line[7] is not None}
         failed = sum(line[6] == "failed" for line in group)
         cells.setdefault(method, {})[setting] = BoardCell(values, len(group), failed)
+    facts = Board(suite, metric, at, settings, (), {}, all(bool(line[5]) for line in lines), higher, snapshot)
+    return _rank(facts, cells, oracle, tries)
+
+
+def _rank(
+    board: Board, cells: dict[str, dict[str, BoardCell]], oracle: Mapping[str, bool], tries: Mapping[str, int]
+) -> Board:
+    """A board's rows in order and the best of every setting; its own rows are ignored."""
+    settings, higher = board.settings, board.higher_is_better
     covered = {m: sum(cell.n > 0 for cell in by_setting.values()) for m, by_setting in cells.items()}
-    most = max(covered.values(), default=0)
+    begun = {s for by_setting in cells.values() for s, cell in by_setting.items() if cell.n}
     means: dict[str, float | None] = {}
     for method, by_setting in cells.items():
         found = [cell.mean for cell in by_setting.values() if cell.mean is not None]
-        means[method] = sum(found) / len(found) if found and covered[method] == most else None
+        means[method] = sum(found) / len(found) if found and covered[method] == len(begun) else None
     sign = -1.0 if higher else 1.0
     order = sorted(cells, key=lambda m: (means[m] is None, sign * (means[m] or 0.0), -covered[m]))
     ranks: dict[str, int | None] = {}
@@ -159,7 +211,63 @@ def _arrange(suite: str, metric: Metric, at: str, lines: list[tuple[Any, ...]], 
     rows = tuple(
         BoardRow(m, cells[m], oracle[m], tries[m], ranks[m], means[m], covered[m]) for m in order
     )
-    return Board(suite, metric, at, settings, rows, best, all(bool(line[5]) for line in lines))
+    return dataclasses.replace(board, rows=rows, best=best)
+
+
+def narrow(
+    board: Board,
+    methods: Collection[str] | None = None,
+    settings: Collection[str] | None = None,
+    filters: tuple[str, ...] = (),
+) -> Board:
+    """The part of a board with these methods and settings (``None``: all), ranked anew; ties are left behind."""
+    kept = tuple(name for name in board.settings if settings is None or name in settings)
+    rows = [row for row in board.rows if methods is None or row.method in methods]
+    cells = {row.method: {name: row.cells[name] for name in kept if name in row.cells} for row in rows}
+    part = dataclasses.replace(board, settings=kept, filters=filters, ties={}, conclusion="")
+    return _rank(part, cells, {row.method: row.oracle for row in rows}, {row.method: row.tries for row in rows})
+
+
+def scores_of(board: Board) -> Scores:
+    """The board as the table that the statistics take, in recorded units."""
+    import numpy as np
+
+    from harness.results.statistics import Scores
+
+    seeds = tuple(sorted({seed for row in board.rows for cell in row.cells.values() for seed in cell.values}))
+    column = {seed: position for position, seed in enumerate(seeds)}
+    values = np.full((len(board.rows), len(board.settings), len(seeds)), np.nan)
+    for m, row in enumerate(board.rows):
+        for s, setting in enumerate(board.settings):
+            cell = row.cells.get(setting)
+            for seed, value in cell.values.items() if cell is not None else ():
+                if math.isfinite(value):
+                    values[m, s, column[seed]] = value
+    return Scores(tuple(row.method for row in board.rows), board.settings, seeds, values, board.higher_is_better)
+
+
+def ties_in(scores: Scores, settings: Collection[str], alpha: float = 0.05) -> dict[str, frozenset[str]]:
+    """For every setting with two comparable methods: those not separable from its top, itself included."""
+    from harness.results import statistics
+
+    ties = {}
+    for setting in settings:
+        pairwise = statistics.compare_in_setting(scores, setting, alpha=alpha)
+        if len(pairwise.methods) > 1:
+            ties[setting] = frozenset(statistics.tiers(pairwise)[0])
+    return ties
+
+
+def with_ties(board: Board, alpha: float = 0.05) -> Board:
+    """The board with who is not separable from the top of every setting, and what that comes to over all of them."""
+    from harness.results import statistics
+
+    scores = scores_of(board)
+    ties = ties_in(scores, board.settings, alpha)
+    conclusion = ""
+    if board.settings and board.rows:
+        conclusion = statistics.describe(statistics.top_group(statistics.compare_over_settings(scores, alpha=alpha)))
+    return dataclasses.replace(board, ties=ties, conclusion=conclusion)
 
 
 def shorten(settings: tuple[str, ...]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def rows(board: Board) -> list[dict[str, Any]]:
             "expected": cell.expected,
             "failed": cell.failed,
             "best": row.method in board.best.get(setting, set()),
+            "tied": row.method in board.ties[setting] if setting in board.ties else None,
             "seeds": sorted(cell.values),
             "values": [cell.values[seed] for seed in sorted(cell.values)],
         }
@@ -58,26 +60,115 @@ def to_json(board: Board) -> str:
 def to_markdown(board: Board) -> str:
     """A Markdown table, the best of every setting in bold."""
     heads = shorten(board.settings)
-    table = [["", "method", *(heads[setting] for setting in board.settings)]]
+    table = [["", "method", *(_escape_markdown(heads[setting]) for setting in board.settings)]]
     for row in board.rows:
         cells = [_markdown_cell(board, row.method, setting, row.cells.get(setting)) for setting in board.settings]
-        table.append([str(row.rank or ""), row.method + (" °" if row.oracle else ""), *cells])
-    lines = ["| " + " | ".join(_escape_markdown(cell) for cell in line) + " |" for line in table]
+        table.append([str(row.rank or ""), _escape_markdown(row.method) + (" °" if row.oracle else ""), *cells])
+    lines = ["| " + " | ".join(line) + " |" for line in table]
     lines.insert(1, "|" + "---|" * len(table[0]))
-    notes = f"{board.suite}: {board.metric.title} at {board.at}, mean ± std (n). Bold: best of its setting."
-    oracle = " °: is given the noise rate or matrix." if any(row.oracle for row in board.rows) else ""
-    return "\n".join([*lines, "", notes + oracle]) + "\n"
+    return "\n".join([*lines, "", _escape_markdown(caption(board))]) + "\n"
+
+
+def caption(board: Board) -> str:
+    """What a reader of the table must know, as plain text: what is shown, of what part, from which snapshot."""
+    said = [f"{board.suite}: {board.metric.title} at {board.at}{_unit(board)}, mean ± sample standard deviation (n seeds)."]
+    if board.filters:
+        said.append(f"Only {'; '.join(board.filters)}.")
+    said.append("Bold: best of its setting.")
+    if board.ties:
+        said.append("Underlined: not separable from it (block Tukey or Games-Howell, 0.05).")
+    if board.conclusion:
+        said.append(f"Over all settings: {board.conclusion}.")
+    if any(row.oracle for row in board.rows):
+        said.append("°: is given the noise rate or matrix (an oracle).")
+    if board.at == "best":
+        said.append("The best epoch is chosen on test data: an oracle.")
+    if not board.comparable:
+        said.append("Run at a reduced scale.")
+    if board.snapshot:
+        said.append(f"Snapshot {board.snapshot}.")
+    return " ".join(said)
+
+
+def _unit(board: Board) -> str:
+    return f" in {board.metric.unit}" if board.metric.unit and board.metric.unit != "count" else ""
 
 
 def _markdown_cell(board: Board, method: str, setting: str, cell: BoardCell | None) -> str:
     from harness.results.board import cell_text
 
     text = cell_text(cell, board.metric)
-    return f"**{text}**" if method in board.best.get(setting, set()) else text
+    if method in board.best.get(setting, set()):
+        return f"**{text}**"
+    return f"<u>{text}</u>" if method in board.ties.get(setting, frozenset()) else text
 
 
 def _escape_markdown(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ").replace("\r", " ")
+    return re.sub(r"([\\|`_*\[\]$~])", r"\\\1", text)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"{\char34}", "-": "{-}", "'": "{'}", "`": "{`}", "±": r"$\pm$", "°": r"$^{\circ}$",
+    "−": "$-$", "–": "--", "—": "---", "×": r"$\times$", "→": r"$\to$",
+    "≤": r"$\leq$", "≥": r"$\geq$", "…": r"\dots{}",
+}  # fmt: skip
+_GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "η": "eta", "θ": "theta", "λ": "lambda",
+    "μ": "mu", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega",
+}  # fmt: skip
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX sets as it reads, whatever is in it; a character that pdfLaTeX lacks becomes ``[U+1F600]``."""
+    return "".join(map(_latex_character, " ".join(text.split())))
+
+
+def _latex_character(character: str) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    if character in _GREEK:
+        return f"$\\{_GREEK[character]}$"
+    # inputenc's utf8 knows Latin-1 and Latin Extended-A; more needs packages that a paper may not load.
+    known = 32 <= ord(character) < 127 or (0xC0 <= ord(character) <= 0x17F and ord(character) not in (0xD7, 0xF7))
+    return character if known else f"[U+{ord(character):04X}]"
+
+
+def to_latex(board: Board) -> str:
+    """A LaTeX ``table`` for ``booktabs``: the best of every setting bold, what is not separable from it underlined,
+    mean ± standard deviation with n, a caption with filter and snapshot."""
+    heads = shorten(board.settings)
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape_latex(caption(board))}}}",
+        rf"\label{{tab:{''.join(c if c.isalnum() and c.isascii() else '-' for c in board.suite)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(board.settings)}}}",
+        r"\toprule",
+        " & ".join(["Method", *(escape_latex(heads[setting]) for setting in board.settings)]) + r" \\",
+        r"\midrule",
+    ]
+    for row in board.rows:
+        name = escape_latex(row.method) + ("$^{\\circ}$" if row.oracle else "")
+        cells = [_latex_cell(board, row.method, setting, row.cells.get(setting)) for setting in board.settings]
+        lines.append(" & ".join([name, *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
+
+def _latex_cell(board: Board, method: str, setting: str, cell: BoardCell | None) -> str:
+    if cell is None or cell.mean is None:
+        return "failed" if cell is not None and cell.failed else "--"
+    spread = rf" $\pm$ {board.metric.show(cell.std)}" if cell.std is not None else ""
+    count = str(cell.n) if cell.n == cell.expected else f"{cell.n}/{cell.expected}"
+    text = f"{board.metric.show(cell.mean)}{spread}"
+    if method in board.best.get(setting, set()):
+        text = rf"\textbf{{{text}}}"
+    elif method in board.ties.get(setting, frozenset()):
+        text = rf"\underline{{{text}}}"
+    return rf"{text} {{\scriptsize({count})}}"
 
 
 def write_parquet(board: Board, path: Path) -> None:
@@ -88,7 +179,9 @@ def write_parquet(board: Board, path: Path) -> None:
     pa.parquet.write_table(pa.Table.from_pylist(rows(board)), path)
 
 
-TEXT_FORMATS: dict[str, Callable[[Board], str]] = {"csv": to_csv, "json": to_json, "markdown": to_markdown}
+TEXT_FORMATS: dict[str, Callable[[Board], str]] = {
+    "csv": to_csv, "json": to_json, "markdown": to_markdown, "latex": to_latex
+}  # fmt: skip
 
 
 def export(board: Board, form: str, path: Path | None) -> str | None:

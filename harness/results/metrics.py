@@ -20,7 +20,9 @@ class Metric:
         """A value for people."""
         if value is None:
             return "-"
-        return f"{100 * value:.{digits}f}" if self.percent else f"{value:,.0f}" if self.unit == "count" else f"{value:.4g}"
+        return (
+            f"{100 * value:.{digits}f}" if self.percent else f"{value:,.0f}" if self.unit == "count" else f"{value:.4g}"
+        )
 
 
 _CURVE = ("last", "last10", "selected", "best", "best_minus_last")
@@ -54,7 +56,11 @@ def find_metric(name: str) -> Metric:
     known = METRICS.get(base)
     if known is None:
         return Metric(name, name, True)
-    return known if base == name else dataclasses.replace(known, name=name, title=f"{known.title} {name.partition('@')[2]}")
+    return (
+        known
+        if base == name
+        else dataclasses.replace(known, name=name, title=f"{known.title} {name.partition('@')[2]}")
+    )
 
 
 def parse_metric(text: str) -> tuple[str, str]:

@@ -335,10 +335,14 @@ def claim(results: Path, trial_id: str, *, job: str | None = None, rerun: bool =
         return Attempt(results, trial_id, target, number)
 
 
-def done_marker(folder: Path) -> dict[str, Any] | None:
+def done_marker(folder: str | Path) -> dict[str, Any] | None:
     """What ``done.json`` says, when the attempt it names has its result."""
-    found = read_json(folder / "done.json")
-    if isinstance(found, dict) and (folder / str(found.get("attempt")) / "result.json").exists():
+    try:
+        with open(f"{folder}/done.json", "rb") as file:
+            found = json.loads(file.read())
+    except (OSError, ValueError):
+        return None
+    if isinstance(found, dict) and os.path.exists(f"{folder}/{found.get('attempt')}/result.json"):
         return found
     return None
 
@@ -364,17 +368,18 @@ def status_of(results: Path, trial_id: str, digests: Mapping[str, str] | None = 
     """The status of a trial from its folder; ``stale`` when a component's source differs from the recorded digest."""
     if not exists:
         return "missing"
+    path = f"{results}/trials/{trial_id}"
     try:
-        names = os.listdir(f"{results}/trials/{trial_id}")
+        names = os.listdir(path)
     except OSError:
         return "missing"
-    if not any(name.startswith("attempt-") for name in names):  # most of a large grid: one system call each
+    latest = max((name for name in names if name.startswith("attempt-")), default=None)
+    if latest is None:  # most of a large grid: one system call each, and no Path
         return "missing"
+    marker = done_marker(path) if "done.json" in names else None
     folder = trial_folder(results, trial_id)
-    marker = done_marker(folder) if "done.json" in names else None
     if marker is not None:
-        past = attempts(folder)
-        if past and past[-1].name > marker["attempt"] and not (past[-1] / "result.json").exists() and is_alive(past[-1]):
+        if latest > marker["attempt"] and not (folder / latest / "result.json").exists() and is_alive(folder / latest):
             return "running"
         recorded = marker.get("digests", {})
         if digests is not None and any(recorded.get(key, value) != value for key, value in digests.items()):
@@ -455,9 +460,10 @@ def code_commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        options = {"cwd": root, "capture_output": True, "text": True, "timeout": 10, "check": True}
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], **options).stdout.strip()  # type: ignore[call-overload]
-        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **options).stdout  # type: ignore[call-overload]
+        commit, changed = (
+            subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return f"{commit}-dirty" if changed.strip() else str(commit)
+    return f"{commit}-dirty" if changed else commit

@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 Verdict = Literal["consistent", "below", "above", "not comparable"]
 
+_KEPT_ALPHA = 0.05  # whose studentized-range curves lie in studentized_range.npy
 _ROUNDING = 1e-12  # differences below this share of the largest value are rounding, not differences
 _HETEROGENEITY_LEVEL = 0.01  # of the two tests of equal variances; see compare_methods
 _MIN_DF_SHARE = 1 / 3  # blocks are used when they keep at least this share of the degrees of freedom
@@ -459,9 +461,26 @@ def studentized_range_sf(q: ArrayLike, groups: int, df: ArrayLike) -> FloatArray
     return np.clip(result, 0.0, 1.0).reshape(quantile.shape)
 
 
+@lru_cache(maxsize=1)
+def _kept_curves() -> FloatArray:
+    """The curves at ``_KEPT_ALPHA`` for 2, 3, ... groups, one row each, as computed by :func:`_compute_curve`."""
+    with (files("harness.results") / "studentized_range.npy").open("rb") as file:
+        return np.asarray(np.load(file, allow_pickle=False), dtype=np.float64)
+
+
 @lru_cache(maxsize=256)
 def _range_quantile_curve(alpha: float, groups: int) -> FloatArray:
-    """Chebyshev coefficients of log q against 1/df on [0, 1]: one curve serves every degree of freedom."""
+    """Chebyshev coefficients of log q against 1/df on [0, 1]: one curve serves every degree of freedom.
+
+    Those of the usual alpha are kept in a file: a page that is filtered cannot wait half a second for each.
+    """
+    if alpha == _KEPT_ALPHA and 0 <= groups - 2 < len(_kept_curves()):
+        return np.asarray(_kept_curves()[groups - 2], dtype=np.float64)
+    return _compute_curve(alpha, groups)
+
+
+def _compute_curve(alpha: float, groups: int) -> FloatArray:
+    """:func:`_range_quantile_curve` without the file."""
     count = 28
     inverse_df = (np.polynomial.chebyshev.chebpts1(count) + 1) / 2
     df = 1 / inverse_df
@@ -491,8 +510,8 @@ def _range_quantile_curve(alpha: float, groups: int) -> FloatArray:
 def studentized_range_quantile(alpha: float, groups: int, df: ArrayLike) -> FloatArray:
     """Upper ``alpha`` quantile of the studentized range of ``groups`` means, for any ``df >= 1``.
 
-    Interpolated in 1/df from a curve that is computed once per (alpha, groups), in 0.1 to 0.5 s; relative error below
-    1e-6 up to 50 groups.
+    Interpolated in 1/df from a curve that is kept in a file for alpha 0.05 and up to 60 groups, else computed once per
+    (alpha, groups) in 0.1 to 0.5 s; relative error below 1e-6 up to 50 groups.
     """
     degrees = np.asarray(df, dtype=np.float64)
     curve = _range_quantile_curve(float(alpha), int(groups))
@@ -1013,6 +1032,7 @@ def compare_across_settings(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    iqm: bool = True,
 ) -> AcrossSettings:
     """Mean and inter-quartile mean of the difference to a reference, and ranks, over settings.
 
@@ -1035,6 +1055,7 @@ def compare_across_settings(
         level: coverage of the intervals.
         resamples: number of resamples.
         seed: of the resampling.
+        iqm: False leaves the inter-quartile mean out, which takes most of the time of a large table.
 
     Raises:
         HarnessError: unknown reference or setting, or no setting at all.
@@ -1057,27 +1078,30 @@ def compare_across_settings(
     summaries = []
     for m, name in enumerate(part.methods):
         i = position.get(m)
-        delta, delta_interval, iqm, iqm_interval, count = None, None, None, None, 0
+        delta: _Difference = _Difference(None, None, None, None)
+        count = 0
         if base is not None:
-            if i is not None and base in position:
-                pair, ours, theirs = strata, i, position[base]
+            if i is not None and base in position and not iqm:
+                theirs, count = position[base], len(strata)
+                gap = _percentiles(drawn[:, i] - drawn[:, theirs], level) if certain else None
+                delta = _Difference(float(means[i] - means[theirs]), gap, None, None)
+            elif i is not None and base in position:
+                delta, count = _difference_to_reference(strata, i, position[base], level, iqm), len(strata)
             else:
                 both = np.flatnonzero(has[m] & has[base])
                 own = np.random.default_rng([seed, m])
                 pair = [_stratum(part.values[[m, base], s], own, resamples, needed) for s in both]
-                ours, theirs = 0, 1
-            delta, delta_interval, iqm, iqm_interval = _difference_to_reference(pair, ours, theirs, level)
-            count = len(pair)
+                delta, count = _difference_to_reference(pair, 0, 1, level, iqm), len(pair)
         estimate = float(means[i]) if i is not None else float(adjusted[m])
         summaries.append(
             MethodSummary(
                 method=name,
                 coverage=Coverage(int(has[m].sum()), len(part.settings)),
                 mean=None if i is None else float(means[i]),
-                difference=delta,
-                difference_interval=delta_interval,
-                iqm=iqm,
-                iqm_interval=iqm_interval,
+                difference=delta.mean,
+                difference_interval=delta.mean_interval,
+                iqm=delta.iqm,
+                iqm_interval=delta.iqm_interval,
                 difference_settings=count,
                 rank=None if i is None else int(ranks[i]),
                 rank_interval=rank_intervals[i] if i is not None and certain else None,
@@ -1095,10 +1119,41 @@ def compare_across_settings(
     return AcrossSettings(part.settings, reference, level, resamples, needed, tuple(sorted(summaries, key=place)))
 
 
+def mean_over_settings(scores: Scores, *, level: float = 0.95) -> tuple[Interval | None, ...]:
+    """For every method, the interval of its mean over all settings of the table.
+
+    The settings are fixed and their runs independent: ``mean +- t * sqrt(sum_s s_s^2 / n_s) / S``, with the
+    Welch-Satterthwaite (1946) degrees of freedom ``(sum v_s)^2 / sum (v_s^2 / (n_s - 1))``, ``v_s = s_s^2 / n_s``; for
+    one setting it is the interval of :func:`cell`. None for a method without two runs in every setting.
+    """
+    table = cells(scores, intervals=False)
+    intervals: list[Interval | None] = []
+    for mean, std, n in zip(table.mean, table.std, table.n, strict=True):
+        if not n.size or (n < 2).any():
+            intervals.append(None)
+            continue
+        variance = std**2 / n
+        total, center = float(variance.sum()), float(mean.mean())
+        df = total**2 / float((variance**2 / (n - 1)).sum()) if total > 0 else 1.0
+        half = float(t_quantile(level, df)) * math.sqrt(total) / len(n)
+        intervals.append(Interval(center - half, center + half))
+    return tuple(intervals)
+
+
 def _mean_over_strata(strata: list[_Stratum], methods: int, resamples: int) -> tuple[FloatArray, FloatArray]:
     """Mean over settings of the cell means: observed ``[M]`` and resampled ``[B, M]``."""
     means, drawn = np.zeros(methods), np.zeros((resamples, methods))
     for stratum in strata:
+        if stratum.paired and methods:
+            # All methods share the draws, so their resampled means are one product with the draws' shares.
+            runs, draw = np.stack(stratum.runs), stratum.draws[0]
+            n = runs.shape[1]
+            share = (draw[:, :, None] == np.arange(n)).mean(axis=1)
+            widen = math.sqrt(n / (n - 1)) if n > 1 else 1.0
+            center = runs.mean(axis=1)
+            means += center / len(strata)
+            drawn += (center + widen * (share @ (runs - center[:, None]).T)) / len(strata)
+            continue
         for m in range(methods):
             means[m] += stratum.runs[m].mean() / len(strata)
             drawn[:, m] += stratum.resampled(m).mean(axis=1) / len(strata)
@@ -1125,24 +1180,29 @@ def _ranks(
     return rank(means[None])[0], intervals
 
 
+class _Difference(NamedTuple):
+    """Mean and inter-quartile mean of differences with their intervals."""
+
+    mean: float | None
+    mean_interval: Interval | None
+    iqm: float | None
+    iqm_interval: Interval | None
+
+
 def _difference_to_reference(
-    strata: list[_Stratum], method: int, reference: int, level: float
-) -> tuple[float | None, Interval | None, float | None, Interval | None]:
+    strata: list[_Stratum], method: int, reference: int, level: float, with_iqm: bool
+) -> _Difference:
     """Mean and inter-quartile mean of the run-level differences over settings, each with its interval."""
     if not strata:
-        return None, None, None, None
+        return _Difference(None, None, None, None)
     observed, resampled = zip(*(_differences(s, method, reference) for s in strata), strict=True)
     weights = np.concatenate([np.full(len(d), 1 / (len(strata) * len(d))) for d in observed])
     runs, drawn = np.concatenate(observed), np.concatenate(resampled, axis=1)
-    mean, iqm = float(runs @ weights), float(interquartile_mean(runs, weights))
+    mean, iqm = float(runs @ weights), float(interquartile_mean(runs, weights)) if with_iqm else None
     if min(len(s.runs[i]) for s in strata for i in (method, reference)) < 2:
-        return mean, None, iqm, None
-    return (
-        mean,
-        _percentiles(drawn @ weights, level),
-        iqm,
-        _percentiles(interquartile_mean(drawn, weights), level),
-    )
+        return _Difference(mean, None, iqm, None)
+    iqm_interval = _percentiles(interquartile_mean(drawn, weights), level) if with_iqm else None
+    return _Difference(mean, _percentiles(drawn @ weights, level), iqm, iqm_interval)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from harness.suite.trial import canonical
 if TYPE_CHECKING:
     import duckdb
 
-STORE_SCHEMA = 2
+STORE_SCHEMA = 3
 KEPT_SNAPSHOTS = 3
 
 TABLES: dict[str, dict[str, str]] = {
@@ -35,6 +35,7 @@ TABLES: dict[str, dict[str, str]] = {
         "status": "VARCHAR", "attempt": "VARCHAR", "attempts": "BIGINT", "label_digest": "VARCHAR",
         "corrupted": "DOUBLE", "selected_epoch": "BIGINT", "error_type": "VARCHAR", "error": "VARCHAR",
         "traceback": "VARCHAR", "identity": "VARCHAR", "options": "VARCHAR", "histograms": "VARCHAR",
+        "transitions": "VARCHAR",
     },
     "suite_trials": {
         "suite": "VARCHAR", "digest": "VARCHAR", "newest": "BOOLEAN", "trial": "VARCHAR", "method": "VARCHAR",
@@ -87,7 +88,9 @@ def connect(snapshot: Path) -> duckdb.DuckDBPyConnection:
     try:
         return duckdb.connect(str(snapshot), read_only=True)
     except duckdb.Error as error:
-        raise ResultsError(f"cannot be opened ({str(error).splitlines()[0]})", str(snapshot), "`harness collect --rebuild`") from None
+        raise ResultsError(
+            f"cannot be opened ({str(error).splitlines()[0]})", str(snapshot), "`harness collect --rebuild`"
+        ) from None
 
 
 # --- collecting --------------------------------------------------------------------------------------------------------
@@ -265,6 +268,7 @@ def read_record(folder: Path, rows: Rows) -> None:
             "identity": json.dumps(identity),
             "options": json.dumps(words.get("options", {})),
             "histograms": json.dumps(result.get("histograms", {})),
+            "transitions": json.dumps(result["transitions"]) if result.get("transitions") else None,
         }
     )
     for attempt in past:
@@ -274,7 +278,9 @@ def read_record(folder: Path, rows: Rows) -> None:
     timings = {line["epoch"]: line for line in read_lines(final / "timing.jsonl")}
     for line in read_lines(final / "epochs.jsonl"):
         timing = timings.get(line["epoch"], {})
-        rows["epochs"].append({"trial": trial, **{k: v for k, v in {**line, **timing}.items() if k in TABLES["epochs"]}})
+        rows["epochs"].append(
+            {"trial": trial, **{k: v for k, v in {**line, **timing}.items() if k in TABLES["epochs"]}}
+        )
         for name, value in line.get("diagnostics", {}).items():
             rows["diagnostics"].append({"trial": trial, "epoch": line["epoch"], "name": name, "value": value})
         for name, value in line.items():
@@ -294,7 +300,9 @@ def _read_attempt(trial: str, attempt: Path, final: bool, rows: Rows) -> None:
     environment = read_json(attempt / "environment.json") or {}
     result = read_json(attempt / "result.json") or {}
     claim = read_json(attempt / "claim.json") or {}
-    status = result.get("status") or ("interrupted" if environment.get("interrupted") else "running" if is_alive(attempt) else "lost")
+    status = result.get("status") or (
+        "interrupted" if environment.get("interrupted") else "running" if is_alive(attempt) else "lost"
+    )
     rows["attempts"].append(
         {
             "trial": trial,

@@ -26,22 +26,25 @@ class Part:
         return hash((self.name, self.hooks))
 
 
-def check_stack(loss: Part, algorithms: Sequence[Part], task: str | None = None) -> None:
+def check_stack(
+    loss: Part, algorithms: Sequence[Part], task: str | None = None, transforms: Sequence[Part] = ()
+) -> None:
     """Refuse a stack that cannot compose.
 
     Args:
         loss: the loss.
         algorithms: the algorithms in the stack's order.
         task: the data set's task, where known.
+        transforms: the transforms in the stack's order.
 
     Raises:
         StackError: with the reason and what to use instead.
     """
-    _check(loss, tuple(algorithms), task)
+    _check(loss, tuple(algorithms), task, tuple(transforms))
 
 
 @functools.lru_cache(maxsize=4096)
-def _check(loss: Part, algorithms: tuple[Part, ...], task: str | None) -> None:
+def _check(loss: Part, algorithms: tuple[Part, ...], task: str | None, transforms: tuple[Part, ...]) -> None:
     names = [part.name for part in algorithms]
     for name in names:
         if names.count(name) > 1:
@@ -50,51 +53,89 @@ def _check(loss: Part, algorithms: tuple[Part, ...], task: str | None) -> None:
         for part, kind in ((loss, "loss"), *((a, "algorithm") for a in algorithms)):
             if task not in part.declares.tasks:
                 fits = " and ".join(part.declares.tasks)
-                raise StackError(f"{kind} {part.name!r} is for {fits}, the data set is for {task}", remedy=f"choose a {kind} for {task}")
+                raise StackError(
+                    f"{kind} {part.name!r} is for {fits}, the data set is for {task}",
+                    remedy=f"choose a {kind} for {task}",
+                )
+    for part in algorithms:
+        if not set(part.declares.tasks) & set(loss.declares.tasks):
+            own, others = (" and ".join(each.declares.tasks) for each in (part, loss))
+            raise StackError(
+                f"algorithm {part.name!r} is for {own}, loss {loss.name!r} is for {others}",
+                remedy="choose another loss",
+            )
     for hook, does in SINGLE.items():
         holders = [part.name for part in algorithms if hook in part.hooks]
         if len(holders) > 1:
             raise StackError(f"both {holders[0]!r} and {holders[1]!r}: each {does}", remedy="use one of them")
     for part in algorithms:
         _check_algorithm(part, loss, algorithms)
+    _check_refusals([("loss", loss), *(("algorithm", a) for a in algorithms), *(("transform", t) for t in transforms)])
+
+
+def _check_refusals(parts: Sequence[tuple[str, Part]]) -> None:
+    for kind, part in parts:
+        for _, other in parts:
+            if other is not part and other.name in part.declares.refuses:
+                raise StackError(
+                    f"{kind} {part.name!r} cannot stand with {other.name!r}: {part.declares.refuses[other.name]}",
+                    remedy="use one of them",
+                )
 
 
 def _check_algorithm(part: Part, loss: Part, algorithms: tuple[Part, ...]) -> None:
     declares = part.declares
-    if "compute_losses" in part.hooks and declares.replaces != loss.name:
-        if declares.replaces is None:
-            raise StackError(f"algorithm {part.name!r} computes losses without declaring which loss it replaces", remedy="declares = Declares(replaces='ce')")
+    if "compute_losses" in part.hooks and declares.replaces is None:
+        raise StackError(
+            f"algorithm {part.name!r} computes losses without declaring which loss it replaces",
+            remedy="declares = Declares(replaces='ce')",
+        )
+    if declares.replaces is not None and declares.replaces != loss.name:
         raise StackError(
             f"algorithm {part.name!r} replaces the loss {declares.replaces!r} and cannot stand on {loss.name!r}",
             remedy=f"use loss = {declares.replaces!r}",
         )
     if loss.declares.per_batch and declares.needs_per_sample:
         raise StackError(
-            f"algorithm {part.name!r} weights or ranks the losses of samples, and loss {loss.name!r} exists per batch only",
+            f"algorithm {part.name!r} works on losses of single samples, and loss {loss.name!r} exists per batch only",
             remedy="choose a per-sample loss",
         )
     if declares.mixes_samples:
         keepers = [other.name for other in (loss, *algorithms) if other.declares.sample_state]
         if keepers:
             raise StackError(
-                f"algorithm {part.name!r} mixes samples, and {keepers[0]!r} keeps a state for each sample", remedy="use one of them"
+                f"algorithm {part.name!r} mixes samples, and {keepers[0]!r} keeps a state for each sample",
+                remedy="use one of them",
+            )
+        viewers = [other.name for other in algorithms if other.declares.views]
+        if viewers:
+            raise StackError(
+                f"algorithm {part.name!r} mixes samples, and {viewers[0]!r} takes further views of single samples",
+                remedy="use one of them",
             )
         replacing = [other for other in algorithms if "compute_losses" in other.hooks]
         judge = replacing[0] if replacing else loss
         if not judge.declares.soft_targets:
             raise StackError(
-                f"algorithm {part.name!r} makes soft targets, which {judge.name!r} does not take", remedy="choose another loss"
+                f"algorithm {part.name!r} makes soft targets, which {judge.name!r} does not take",
+                remedy="choose another loss",
             )
     if declares.own_step:
         for other in (*algorithms, loss):
             idle = [hook for hook in other.hooks if hook in BETWEEN]
             if other is not part and idle:
                 raise StackError(
-                    f"algorithm {part.name!r} replaces the training step, so {idle[0]!r} of {other.name!r} would never fire",
+                    f"algorithm {part.name!r} replaces the training step, so {idle[0]!r} of {other.name!r} would never "
+                    "fire",
+                    remedy="use one of them",
+                )
+            if other is not part and other.declares.sample_state:
+                raise StackError(
+                    f"algorithm {part.name!r} replaces the training step, in which {other.name!r} keeps its state of samples",
                     remedy="use one of them",
                 )
         if loss.declares.per_batch:
-            raise StackError(f"algorithm {part.name!r} selects samples, and loss {loss.name!r} exists per batch only", remedy="choose a per-sample loss")
-    for other in (loss, *algorithms):
-        if other.name in declares.refuses:
-            raise StackError(f"algorithm {part.name!r} cannot stand with {other.name!r}: {declares.refuses[other.name]}", remedy="use one of them")
+            raise StackError(
+                f"algorithm {part.name!r} selects samples, and loss {loss.name!r} exists per batch only",
+                remedy="choose a per-sample loss",
+            )

@@ -57,7 +57,9 @@ def component_axis(registry: Registry, kind: str, value: Any, where: str) -> lis
                 filled = registry.validate(kind, name, combination)
                 choices.append(Choice(name, component.version, combination, filled))
         except HarnessError as error:
-            raise SuiteError(f"{error.where}: {error.what}" if error.where else error.what, place, error.remedy) from None
+            raise SuiteError(
+                f"{error.where}: {error.what}" if error.where else error.what, place, error.remedy
+            ) from None
     if not choices:
         raise SuiteError("the list is empty", where, f"name at least one {kind}")
     return choices

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.errors import HarnessError, StackError, SuiteError, unknown
 from harness.parameters import NOISE_MATRIX, NOISE_RATE
-from harness.plugins import Host, load_host
+from harness.plugins import DISTRIBUTION, Host, load_host
 from harness.registry import as_component
 from harness.suite.compose import Part, check_stack
 from harness.suite.grid import Choice, component_axis, product
@@ -94,7 +94,10 @@ class Method:
     @property
     def candidates(self) -> list[dict[str, Any]]:
         """The combinations that ``search`` tries; one empty combination without a search."""
-        return [dict(zip(self.table.search, values, strict=True)) for values in itertools.product(*self.table.search.values())]
+        return [
+            dict(zip(self.table.search, values, strict=True))
+            for values in itertools.product(*self.table.search.values())
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +157,9 @@ class Suite:
     forced: Mapping[str, Any]
     comparable: bool = True
     """False when ``--scale quick`` shrank it: its results are not comparable with published ones."""
-    _templates: dict[tuple[str, str], list[Template]] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    _templates: dict[tuple[str, str], list[Template]] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def name(self) -> str:
@@ -221,23 +226,31 @@ def load_suite(
         if keys[0] not in TABLES and keys[0] not in document:
             raise SuiteError(unknown("key", keys[0], TABLES), f"--set {text}")
         if keys[0] in ("setting", "method"):
-            raise SuiteError("settings and methods are lists", f"--set {text}", "set training., evaluation., execution. or suite. keys")
+            raise SuiteError(
+                "settings and methods are lists",
+                f"--set {text}",
+                "set training., evaluation., execution. or suite. keys",
+            )
         assign(document, keys, value)
         if keys[0] in ("training", "evaluation"):
             assign(forced, keys, value)
-    table = parse(SuiteTable, document.get("suite") if "suite" in document else _absent(file, "suite"), f"{file}: suite")
+    table = parse(
+        SuiteTable, document.get("suite") if "suite" in document else _absent(file, "suite"), f"{file}: suite"
+    )
     if table.unavailable:
         raise SuiteError(f"this suite cannot run yet: {table.unavailable}", file)
     files = [*(path.parent / name for name in table.plugins), *map(Path, plugins)]
     host = load_host(files)
-    executors = {name for name in host.registry.names("executor")}
+    executors = set(host.registry.names("executor"))
     for key in document:
         if key not in TABLES and key not in executors and key != "quick":
             raise SuiteError(unknown("table", key, [*TABLES, *executors]), file)
     for duplicate in {seed for seed in table.seeds if table.seeds.count(seed) > 1}:
         raise SuiteError(f"seed {duplicate} stands twice", f"{file}: suite.seeds")
     if both := set(table.seeds) & set(table.tuning_seeds):
-        raise SuiteError(f"seed {min(both)} is also a comparison seed", f"{file}: suite.tuning_seeds", "tune on other seeds")
+        raise SuiteError(
+            f"seed {min(both)} is also a comparison seed", f"{file}: suite.tuning_seeds", "tune on other seeds"
+        )
     training = _training(document.get("training", {}), f"{file}: training")
     evaluation = parse(EvaluationTable, document.get("evaluation", {}), f"{file}: evaluation")
     execution = parse(ExecutionTable, document.get("execution", {}), f"{file}: execution")
@@ -300,7 +313,9 @@ def read_document(path: Path) -> dict[str, Any]:
     try:
         text = path.read_bytes().decode()
     except FileNotFoundError:
-        raise SuiteError("no such suite file", str(path), "give the path of a TOML file, or see `harness suites`") from None
+        raise SuiteError(
+            "no such suite file", str(path), "give the path of a TOML file, or see `harness suites`"
+        ) from None
     except IsADirectoryError:
         raise SuiteError("is a folder, not a suite file", str(path), "give the path of a TOML file") from None
     except UnicodeDecodeError as error:
@@ -319,7 +334,11 @@ def _absent(file: str, key: str) -> Any:
 
 def _apply_quick(document: dict[str, Any], forced: dict[str, Any]) -> None:
     """``--scale quick``: the suite's own ``[quick]`` assignments over one seed, two epochs and 2,000 samples."""
-    quick = {"suite.seeds": document.get("suite", {}).get("seeds", [0])[:1], "training.epochs": 2, "setting.subset": 2000}
+    quick = {
+        "suite.seeds": document.get("suite", {}).get("seeds", [0])[:1],
+        "training.epochs": 2,
+        "setting.subset": 2000,
+    }
     quick.update(document.get("quick", {}))
     for key, value in quick.items():
         path = key.split(".")
@@ -413,7 +432,11 @@ def _settings(
             )
             parts = [dataset.label, model.label, noise.label]
             varying = [f"{k}={v}" for k, v in own_training.items() if isinstance(table.training.get(k), list)]
-            varying += [f"{k}={v}" for k, v in (("normalize", normalize), ("subset", subset)) if isinstance(getattr(table, k), list)]
+            varying += [
+                f"{k}={v}"
+                for k, v in (("normalize", normalize), ("subset", subset))
+                if isinstance(getattr(table, k), list)
+            ]
             varying += [f"augment={_brief(augment)}"] if isinstance(table.augment, list) else []
             base = table.name or " / ".join(parts)
             name = " ".join([base, *varying]) if not table.name else base
@@ -439,7 +462,9 @@ def _settings(
             if key in identities:
                 raise SuiteError(f"is the same setting as {identities[key]}", where, "remove one of them")
             if name in seen:
-                raise SuiteError(f"the name {name!r} is also that of {seen[name]}", f"{where}.name", "give it a name of its own")
+                raise SuiteError(
+                    f"the name {name!r} is also that of {seen[name]}", f"{where}.name", "give it a name of its own"
+                )
             seen[name], identities[key] = where, where
             yield setting
         if not kept:
@@ -515,7 +540,9 @@ def _templates(suite: Suite, method: Method, setting: Setting) -> list[Template]
     table = method.table_for(setting)
     searching = bool(method.table.search)
     return [
-        _template(suite, method, setting, _with_candidate(table, candidate, method.where), candidate if searching else None)
+        _template(
+            suite, method, setting, _with_candidate(table, candidate, method.where), candidate if searching else None
+        )
         for candidate in method.candidates
     ]
 
@@ -552,6 +579,7 @@ def _template(
     where = method.where
     oracle = False
     digests: dict[str, str] = {}
+    owners: dict[str, str] = {}
     parts: dict[str, list[Part]] = {"loss": [], "transforms": [], "algorithms": []}
     chosen: dict[str, list[dict[str, Any]]] = {"loss": [], "transforms": [], "algorithms": []}
     for key, kind in (("loss", "loss"), ("transforms", "transform"), ("algorithms", "algorithm")):
@@ -571,11 +599,15 @@ def _template(
                         validated[ignored] = 0.0
                 filled, used_default = _resolve(validated, setting, registry)
             except HarnessError as error:
-                raise SuiteError(f"{error.where}: {error.what}" if error.where else error.what, place, error.remedy) from None
+                raise SuiteError(
+                    f"{error.where}: {error.what}" if error.where else error.what, place, error.remedy
+                ) from None
             oracle = oracle or used or used_default
             chosen[key].append({"name": name, "version": component.version, "params": filled})
             parts[key].append(Part(name, tuple(facts.hooks), facts.declares))
             digests[f"{kind}:{name}"] = component.digest()
+            if not component.owner.startswith(f"{DISTRIBUTION} "):
+                owners[f"{kind}:{name}"] = component.owner
     tasks = registry.facts(registry.find("dataset", setting.dataset.name)[0]).declares.tasks
     try:
         task = tasks[0] if len(tasks) == 1 else None
@@ -607,6 +639,7 @@ def _template(
         "execution": suite.execution.model_dump(),
         "plugins": list(suite.plugin_files),
         "digests": dict(sorted(digests.items())),
+        **({"owners": dict(sorted(owners.items()))} if owners else {}),
     }
     return Template(method, setting, identity, options, oracle, candidate)
 
@@ -629,7 +662,8 @@ def _resolve(values: Mapping[str, Any], setting: Setting, registry: Any) -> tupl
         if value == NOISE_MATRIX:
             used = True
             if "transition_matrix" not in registry.facts(registry.find("noise", noise.name)[0]).hooks:
-                raise SuiteError(f"noise {noise.name!r} has no transition matrix", key, "choose 'estimated' or give a matrix")
+                raise SuiteError(
+                    f"noise {noise.name!r} has no transition matrix", key, "choose 'estimated' or give a matrix"
+                )
         resolved[key] = value
     return resolved, used
-

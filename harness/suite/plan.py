@@ -129,7 +129,9 @@ def make_plan(suite: Suite, results: Path, selections: Sequence[str] = ()) -> Pl
         known = {key for entry in entries[:1] for key in entry.view} | {key for e in entries for key in _keys(e)}
         entries = [e for e in entries if any(matches(c, e.view, known) for c in clauses)]
         if not entries:
-            raise SuiteError("selects none of the suite's trials", f"--select {' '.join(selections)}", "`harness plan` lists them")
+            raise SuiteError(
+                "selects none of the suite's trials", f"--select {' '.join(selections)}", "`harness plan` lists them"
+            )
     for entry in entries:
         trial = entry.trial
         status = status_of(results, trial.id, trial.options["digests"], exists=trial.id in existing)
@@ -225,10 +227,14 @@ def estimate(plan: Plan) -> None:
                 rates[key].append(seconds)
                 by_setting[planned.entry.setting].append(seconds)
     everything = [value for values in by_setting.values() for value in values]
+    means: dict[tuple[str, str], float | None] = {}
     for planned in todo:
-        known = rates.get((planned.entry.method, planned.entry.setting)) or by_setting.get(planned.entry.setting) or everything
-        if known:
-            planned.seconds = statistics.mean(known) * planned.trial.identity["training"]["epochs"]
+        key = (planned.entry.method, planned.entry.setting)
+        if key not in means:
+            known = rates.get(key) or by_setting.get(planned.entry.setting) or everything
+            means[key] = statistics.fmean(known) if known else None
+        if (mean := means[key]) is not None:
+            planned.seconds = mean * planned.trial.identity["training"]["epochs"]
 
 
 def seconds_per_epoch(results: Path, trial_id: str) -> float | None:

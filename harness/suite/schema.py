@@ -43,7 +43,9 @@ class TrainingTable(Table):
     validation: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="share of the noisy training data held out; the setting's, never a method's"
     )
-    precision: Literal["float32", "bfloat16"] = Field(default="float32", description="autocast type of the forward pass")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="autocast type of the forward pass"
+    )
 
 
 class EvaluationTable(Table):
@@ -62,7 +64,9 @@ class ExecutionTable(Table):
     threads: Annotated[int, Field(ge=1)] = Field(default=1, description="torch threads of a CPU trial")
     timeout_s: Annotated[float, Field(gt=0)] | None = Field(default=None, description="a trial is failed after this")
     keep: bool = Field(default=False, description="keep the selected and last states for `harness evaluate`")
-    checkpoint_epochs: Annotated[int, Field(ge=1)] | None = Field(default=None, description="epochs between checkpoints")
+    checkpoint_epochs: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="epochs between checkpoints"
+    )
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(default=5.0, description="minutes between checkpoints")
     compile: bool = Field(default=False, description="torch.compile the model")
     channels_last: bool = Field(default=False, description="channels-last memory format")

@@ -62,7 +62,9 @@ def parse_selection(text: str | Mapping[str, Any], where: str = "--select") -> t
     for part in filter(None, re.split(r",(?=\s*[A-Za-z_][\w.:-]*\s*(?:!=|<=|>=|=|<|>))", text)):
         match = _CLAUSE.match(part)
         if match is None:
-            raise SuiteError(f"cannot read {part.strip()!r}", where, "write key=value, such as method=CDR*,noise.rate=0.4")
+            raise SuiteError(
+                f"cannot read {part.strip()!r}", where, "write key=value, such as method=CDR*,noise.rate=0.4"
+            )
         clauses.append(Clause(*match.groups()))
     if not clauses:
         raise SuiteError("the selection is empty", where, "write key=value, such as method=CDR*,noise.rate=0.4")
@@ -127,5 +129,3 @@ def assign(document: dict[str, Any], path: list[str], value: Any) -> None:
         if not isinstance(table, dict):
             raise SuiteError(f"{part!r} is no table", f"--set {'.'.join(path)}")
     table[path[-1]] = value
-
-

@@ -130,7 +130,9 @@ def stratified_subset(targets: Tensor, size: int, rng: np.random.Generator) -> T
 
 def split_validation(targets: Tensor, share: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Indices of training and validation samples, stratified by class, sorted."""
-    held = stratified_subset(targets, round(share * len(targets)), rng) if share > 0 else torch.empty(0, dtype=torch.int64)
+    held = (
+        stratified_subset(targets, round(share * len(targets)), rng) if share > 0 else torch.empty(0, dtype=torch.int64)
+    )
     mask = torch.ones(len(targets), dtype=torch.bool)
     mask[held] = False
     return torch.nonzero(mask).squeeze(1), held
@@ -197,7 +199,9 @@ class BatchSource(Protocol):
     standardiser: Standardiser | None
     augmentation: Augmentation
 
-    def shuffled(self, order: Tensor, batch_size: int, skip: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def shuffled(
+        self, order: Tensor, batch_size: int, skip: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """``(index, inputs)`` of an epoch in the given order, augmented, from batch ``skip`` on."""
 
     def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -225,7 +229,9 @@ class ResidentSource:
                 self.inputs = inputs.to(device)
             else:
                 resident = inputs.to(device)
-                self.inputs = torch.cat([standardiser(chunk) for chunk in resident.split(4096)]) if len(inputs) else resident
+                self.inputs = (
+                    torch.cat([standardiser(chunk) for chunk in resident.split(4096)]) if len(inputs) else resident
+                )
         else:
             self.inputs = inputs.to(device)
 

@@ -207,7 +207,11 @@ def summarise(history: list[dict[str, Any]], task: str) -> tuple[dict[str, dict[
     ``last`` is the last epoch, ``last10`` the mean of the last ten, ``selected`` the first best epoch on noisy
     validation (regression: lowest noisy-validation loss), ``best`` the best on test, an oracle.
     """
-    main = [("accuracy", "test_accuracy", max)] if task == "classification" else [("mae", "mae", min), ("rmse", "rmse", min)]
+    main = (
+        [("accuracy", "test_accuracy", max)]
+        if task == "classification"
+        else [("mae", "mae", min), ("rmse", "rmse", min)]
+    )
     selected = _selected(history, task)
     metrics: dict[str, dict[str, float | None]] = {}
     for name, key, best_of in main:
@@ -223,13 +227,24 @@ def summarise(history: list[dict[str, Any]], task: str) -> tuple[dict[str, dict[
             "best": best,
             "best_minus_last": best - last if best is not None and last is not None else None,
         }
-    plain = ("test_loss", "train_accuracy", "clean_accuracy", "memorisation", "recovery", "detection_auroc", "train_mae")
+    plain = (
+        "test_loss",
+        "train_accuracy",
+        "clean_accuracy",
+        "memorisation",
+        "recovery",
+        "detection_auroc",
+        "train_mae",
+    )
     for key in plain:
         if key in history[-1]:
             metrics[key] = {"last": history[-1][key]}
     for key in ("validation_accuracy", "validation_loss", "validation_mae"):
         if key in history[-1]:
-            metrics[key] = {"last": history[-1][key], "selected": history[selected][key] if selected is not None else None}
+            metrics[key] = {
+                "last": history[-1][key],
+                "selected": history[selected][key] if selected is not None else None,
+            }
     return metrics, None if selected is None else selected + 1
 
 

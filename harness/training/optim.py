@@ -75,7 +75,12 @@ def adamw(
     )
 
 
-def timm_optimizer(variant: str, lr: Positive, no_decay: Excluded = [], **options: Any) -> Callable[[Groups], Optimizer]:  # noqa: B006
+def timm_optimizer(
+    variant: str,
+    lr: Positive,
+    no_decay: Excluded = [],  # noqa: B006
+    **options: Any,
+) -> Callable[[Groups], Optimizer]:
     """Any optimizer of timm: ``{ name = "timm:lamb", lr = 0.005, weight_decay = 0.02 }``."""
     from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 
@@ -138,7 +143,9 @@ def validate(table: Mapping[str, Callable[..., Any]], value: Any, what: str) -> 
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise ComponentError(f"should be a table with a name, got {value!r}", what, f'write {{ name = "{next(iter(table))}" }}')
+        raise ComponentError(
+            f"should be a table with a name, got {value!r}", what, f'write {{ name = "{next(iter(table))}" }}'
+        )
     name = value["name"]
     prefix, colon, variant = name.partition(":")
     factory = table.get(prefix + colon if variant else name)

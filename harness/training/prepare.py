@@ -100,18 +100,26 @@ def _checked(drawn: Tensor, clean: LabelledData, name: str) -> Tensor:
     where = f"noise.{name}"
     if drawn.shape != clean.targets.shape:
         raise ComponentError(f"gave targets of shape {tuple(drawn.shape)} for {tuple(clean.targets.shape)}", where)
-    if clean.num_classes is not None and len(drawn) and not (0 <= int(drawn.min()) and int(drawn.max()) < clean.num_classes):
+    if (
+        clean.num_classes is not None
+        and len(drawn)
+        and not (int(drawn.min()) >= 0 and int(drawn.max()) < clean.num_classes)
+    ):
         raise ComponentError(f"gave classes outside [0, {clean.num_classes})", where)
     return drawn.to(clean.targets.dtype).clone()
 
 
-def build_model(trial: Trial, host: Host, input_shape: tuple[int, ...], num_outputs: int, stream: str = "") -> nn.Module:
+def build_model(
+    trial: Trial, host: Host, input_shape: tuple[int, ...], num_outputs: int, stream: str = ""
+) -> nn.Module:
     """The transformed model on CPU, initialised by the stream ``init`` alone."""
     identity = trial.identity
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(trial.seed, "init", stream) if stream else seeds.derive(trial.seed, "init"))
         spec = identity["model"]
-        model: nn.Module = host.registry.create("model", spec["name"], spec["params"], input_shape=input_shape, num_outputs=num_outputs)
+        model: nn.Module = host.registry.create(
+            "model", spec["name"], spec["params"], input_shape=input_shape, num_outputs=num_outputs
+        )
         if not isinstance(model, nn.Module):
             raise ComponentError(f"made {type(model).__name__}, not a torch module", f"models.{spec['name']}")
         for spec in identity["transforms"]:
@@ -158,11 +166,17 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise HarnessError("CUDA is asked for, and this machine has none that torch can use", "execution.device", "set device = \"cpu\" or \"auto\"")
+        raise HarnessError(
+            "CUDA is asked for, and this machine has none that torch can use",
+            "execution.device",
+            'set device = "cpu" or "auto"',
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise HarnessError(f"there is no {name}; this machine has {torch.cuda.device_count()} GPU(s)", "execution.device")
+        raise HarnessError(
+            f"there is no {name}; this machine has {torch.cuda.device_count()} GPU(s)", "execution.device"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise HarnessError("MPS is asked for, and this machine has none", "execution.device", "set device = \"cpu\"")
+        raise HarnessError("MPS is asked for, and this machine has none", "execution.device", 'set device = "cpu"')
     return device
 
 

@@ -248,7 +248,9 @@ class Run:
             raise HarnessError(unknown("view", name, ["strong"]))
         images = self.source.gather(index)
         if images.ndim != 4 or not images.is_floating_point():
-            raise HarnessError("only images have augmented views", self.name, "choose an image data set or another algorithm")
+            raise HarnessError(
+                "only images have augmented views", self.name, "choose an image data set or another algorithm"
+            )
         generator = self.generator("view")
         if self.source.augmentation.active:
             images = self.source.augmentation(images, generator)
@@ -327,7 +329,11 @@ class Run:
             self._set_training(False)
         if phase == "probe":
             for module in self.model.modules():
-                if isinstance(module, nn.modules.batchnorm._NormBase) and module.training and module.track_running_stats:
+                if (
+                    isinstance(module, nn.modules.batchnorm._NormBase)
+                    and module.training
+                    and module.track_running_stats
+                ):
                     module.track_running_stats = False
                     frozen.append(module)
         try:

@@ -95,7 +95,12 @@ def run_trial(
     attempt.start_heartbeat()
     started = time.time()
     result: dict[str, Any] | None = None
-    environment: dict[str, Any] = {**environment_facts(), "attempt": attempt.number, **(facts or {}), "started": started}
+    environment: dict[str, Any] = {
+        **environment_facts(),
+        "attempt": attempt.number,
+        **(facts or {}),
+        "started": started,
+    }
     with _logging_to(attempt.path / "log.txt"):
         for warning in environment.get("warnings", ()):
             log.warning("%s", warning)
@@ -224,7 +229,10 @@ def fgsm_metrics(
     """``fgsm_accuracy@<epsilon>`` at the last and the selected state."""
     metrics: dict[str, dict[str, float | None]] = {}
     for epsilon in epsilons:
-        metrics[f"fgsm_accuracy@{epsilon:g}"] = {"last": prepared.evaluator.fgsm(prepared.run, epsilon), "selected": None}
+        metrics[f"fgsm_accuracy@{epsilon:g}"] = {
+            "last": prepared.evaluator.fgsm(prepared.run, epsilon),
+            "selected": None,
+        }
     if epsilons and selected is not None:
         prepared.run.load_prediction_state(dict(selected))
         for epsilon in epsilons:

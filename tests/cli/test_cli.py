@@ -56,7 +56,10 @@ def test_a_worker_imports_nothing_of_the_user_interface() -> None:
 
 
 def test_run_board_status_export_and_again(write_suite: Write, tmp_path: Path) -> None:
-    path, results = write_suite(methods='[[method]]\nname = "CE"\n[[method]]\nname = "GCE"\nloss = "gce"'), tmp_path / "r"
+    path, results = (
+        write_suite(methods='[[method]]\nname = "CE"\n[[method]]\nname = "GCE"\nloss = "gce"'),
+        tmp_path / "r",
+    )
     first = call("run", path, "--results", results, "--executor", "inline")
     assert first.returncode == 0, first.stderr
     assert "GCE" in first.stdout and "all 2 trials are done" in first.stdout
@@ -153,15 +156,21 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "words"), BAD, ids=lambda value: " ".join(value) if isinstance(value, tuple) else None)
-def test_bad_input_is_one_line_and_exit_status_two(write_suite: Write, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "words"), BAD, ids=lambda value: " ".join(value) if isinstance(value, tuple) else None
+)
+def test_bad_input_is_one_line_and_exit_status_two(
+    write_suite: Write, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
     filled = [argument.replace("{suite}", str(write_suite())) for argument in arguments]
     done = call(*filled, cwd=tmp_path)
     assert done.returncode == 2, done
     assert words in done.stderr and len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
 
 
-def test_a_data_set_that_is_not_on_disk_names_the_command(write_suite: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_that_is_not_on_disk_names_the_command(
+    write_suite: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "nothing"))
     path = write_suite()
     path.write_text(path.read_text().replace('"digits"', '"mnist"'))

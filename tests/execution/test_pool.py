@@ -110,7 +110,11 @@ def faulty(tmp_path: Path) -> Path:
 def test_inline_and_local_with_one_and_two_workers_agree_bit_for_bit(write_suite: Write, tmp_path: Path) -> None:
     suite = load_suite(write_suite(methods=METHODS, evaluation="fgsm = [0.0, 0.1]"), ["suite.seeds=[0, 1]"])
     found = []
-    for name, executor, options in (("a", "inline", {}), ("b", "local", {"workers": 1}), ("c", "local", {"workers": 2})):
+    for name, executor, options in (
+        ("a", "inline", {}),
+        ("b", "local", {"workers": 1}),
+        ("c", "local", {"workers": 2}),
+    ):
         plan = harness.run(suite, tmp_path / name, executor, **options)
         assert plan.counts()["done"] == 6
         found.append(outcomes(tmp_path / name, suite))
@@ -148,11 +152,16 @@ def test_a_hang_is_failed_after_its_time_limit(write_suite: Write, tmp_path: Pat
     suite = load_suite(write_suite(methods=methods), ["execution.timeout_s=4.0"], [faulty])
     harness.run(suite, tmp_path / "r", executor)
     found = outcomes(tmp_path / "r", suite)
-    assert found["hangs", 0][1]["error"]["type"] == "TrialTimeout" and "timeout_s = 4" in found["hangs", 0][1]["error"]["message"]
+    assert (
+        found["hangs", 0][1]["error"]["type"] == "TrialTimeout"
+        and "timeout_s = 4" in found["hangs", 0][1]["error"]["message"]
+    )
     assert found["CE", 0][1]["status"] == "done"
 
 
-def test_an_interrupt_keeps_a_checkpoint_and_the_next_run_goes_on(write_suite: Write, tmp_path: Path, faulty: Path) -> None:
+def test_an_interrupt_keeps_a_checkpoint_and_the_next_run_goes_on(
+    write_suite: Write, tmp_path: Path, faulty: Path
+) -> None:
     methods = '[[method]]\nname = "slow"\nalgorithms = ["slow"]\n'
     suite = load_suite(write_suite(methods=methods, epochs=2), plugins=[faulty])
     results = open_results(tmp_path / "r")
@@ -199,20 +208,38 @@ def test_what_a_plugin_prints_goes_to_the_trials_log(write_suite: Write, tmp_pat
 
 
 @pytest.mark.slow
-def test_killing_the_whole_group_loses_only_what_was_not_checkpointed(write_suite: Write, tmp_path: Path, faulty: Path) -> None:
+def test_killing_the_whole_group_loses_only_what_was_not_checkpointed(
+    write_suite: Write, tmp_path: Path, faulty: Path
+) -> None:
     methods = METHODS + '[[method]]\nname = "slow"\nalgorithms = ["slow"]\n'
-    path = write_suite(methods=methods, epochs=4, evaluation="fgsm = [0.1]", tables="[execution]\ncheckpoint_epochs = 1")
+    path = write_suite(
+        methods=methods, epochs=4, evaluation="fgsm = [0.1]", tables="[execution]\ncheckpoint_epochs = 1"
+    )
     suite = load_suite(path, plugins=[faulty])
     harness.run(suite, tmp_path / "whole", "inline")
-    command = [sys.executable, "-m", "harness.cli.main", "run", str(path), "--plugin", str(faulty), "--results", str(tmp_path / "r")]
+    command = [
+        sys.executable,
+        "-m",
+        "harness.cli.main",
+        "run",
+        str(path),
+        "--plugin",
+        str(faulty),
+        "--results",
+        str(tmp_path / "r"),
+    ]
     for seconds in (3.0, 4.5, 6.0):
-        process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert outcomes(tmp_path / "r", suite) == outcomes(tmp_path / "whole", suite)
-    done = [p for p in (tmp_path / "r" / "trials").rglob("result.json") if json.loads(p.read_text())["status"] == "done"]
+    done = [
+        p for p in (tmp_path / "r" / "trials").rglob("result.json") if json.loads(p.read_text())["status"] == "done"
+    ]
     assert len(done) == 4
 
 
@@ -223,11 +250,20 @@ def test_a_worker_speaks_json_lines(write_suite: Write, tmp_path: Path) -> None:
     submit_trials(tmp_path / "r", [entry.trial])
     done = subprocess.run(
         [sys.executable, "-m", "harness.execution.worker", str(tmp_path / "r")],
-        input=json.dumps({"run": entry.trial.id}) + "\n" + json.dumps({"run": entry.trial.id}) + "\n" + json.dumps({"run": "nonsense"}) + "\n",
+        input=json.dumps({"run": entry.trial.id})
+        + "\n"
+        + json.dumps({"run": entry.trial.id})
+        + "\n"
+        + json.dumps({"run": "nonsense"})
+        + "\n",
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
     events = [json.loads(line)["event"] for line in done.stdout.splitlines()]
-    assert events in (["ready", "start", "epoch", "done", "busy", "error"], ["ready"], ["ready", "start", "interrupted"])
+    assert events in (
+        ["ready", "start", "epoch", "done", "busy", "error"],
+        ["ready"],
+        ["ready", "start", "interrupted"],
+    )

@@ -121,7 +121,7 @@ def test_the_board_by_hand(results: Path) -> None:
             mine = [value for method, s, value in values if (method, s) == (row.method, setting)]
             assert cell.n == 2 and cell.mean == pytest.approx(sum(mine) / 2)
             assert cell.std == pytest.approx(abs(mine[0] - mine[1]) / 2**0.5)
-    assert [row.rank for row in board.rows][0] == 1
+    assert board.rows[0].rank == 1
     assert {row.method: row.oracle for row in board.rows} == {"CE": False, "CDR <b>|": True}
 
 
@@ -158,7 +158,7 @@ def test_merging_machines_is_copying_trials(results: Path, tmp_path: Path) -> No
     assert merge_results(results, target) == (8, 0)
     assert merge_results(results, target) == (0, 8)
     with connect(collect(target)) as connection, harness.open_store(results) as original:
-        query = "SELECT trial, metric, \"at\", value FROM metrics ORDER BY ALL"
+        query = 'SELECT trial, metric, "at", value FROM metrics ORDER BY ALL'
         assert connection.execute(query).fetchall() == original.execute(query).fetchall()
         assert read_board(connection).suite == "small"
 

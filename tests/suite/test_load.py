@@ -23,7 +23,9 @@ def ids(suite_path: Path, *overrides: str) -> dict[tuple[str, str, int], str]:
 def test_lists_in_a_setting_expand_to_their_product(write_suite: Write) -> None:
     path = write_suite(noise='[{ name = "symmetric", rate = [0.2, 0.4] }, { name = "pairflip", rate = 0.4 }, "none"]')
     names = [setting.name for setting in load_suite(path).settings]
-    assert names == [f"digits / mlp 32 / {noise}" for noise in ("symmetric 0.2", "symmetric 0.4", "pairflip 0.4", "none")]
+    assert names == [
+        f"digits / mlp 32 / {noise}" for noise in ("symmetric 0.2", "symmetric 0.4", "pairflip 0.4", "none")
+    ]
 
 
 def test_a_list_parameter_is_a_value_and_a_list_of_lists_an_axis(write_suite: Write) -> None:
@@ -56,7 +58,9 @@ def test_a_suite_excludes_methods_on_settings(write_suite: Write) -> None:
 
 def test_defaults_are_in_the_identity_so_that_writing_them_changes_nothing(write_suite: Write) -> None:
     short = ids(write_suite("a.toml", methods='[[method]]\nname = "G"\nloss = "gce"'))
-    long = ids(write_suite("b.toml", methods='[[method]]\nname = "G"\nloss = { q = 0.7, name = "gce" }\ntransforms = []'))
+    long = ids(
+        write_suite("b.toml", methods='[[method]]\nname = "G"\nloss = { q = 0.7, name = "gce" }\ntransforms = []')
+    )
     assert short == long
 
 

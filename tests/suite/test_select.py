@@ -7,7 +7,14 @@ import pytest
 from harness.errors import SuiteError
 from harness.suite.select import assign, flatten, matches, parse_assignment, parse_selection
 
-VIEW = {"method": "CDR+AUX", "noise": "symmetric", "noise.rate": 0.4, "seed": 2, "algorithms": ["cdr", "aux"], "clip": None}
+VIEW = {
+    "method": "CDR+AUX",
+    "noise": "symmetric",
+    "noise.rate": 0.4,
+    "seed": 2,
+    "algorithms": ["cdr", "aux"],
+    "clip": None,
+}
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ def test_a_split_is_a_stratified_partition(labels: list[int], share: float, seed
 
 
 def test_a_subset_of_everything_is_everything() -> None:
-    assert torch.equal(stratified_subset(torch.zeros(5, dtype=torch.int64), 9, np.random.default_rng(0)), torch.arange(5))
+    assert torch.equal(
+        stratified_subset(torch.zeros(5, dtype=torch.int64), 9, np.random.default_rng(0)), torch.arange(5)
+    )
 
 
 def test_standardised_inputs_have_mean_zero_and_deviation_one() -> None:

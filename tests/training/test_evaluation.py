@@ -99,9 +99,14 @@ def reachable(start: object) -> list[object]:
     return list(seen.values())
 
 
-@pytest.mark.parametrize("method", ['loss = "ce"', 'algorithms = ["sop"]', 'algorithms = ["rrm", "fgsm"]', 'algorithms = ["cdr", "aux", "elr"]'])
+@pytest.mark.parametrize(
+    "method",
+    ['loss = "ce"', 'algorithms = ["sop"]', 'algorithms = ["rrm", "fgsm"]', 'algorithms = ["cdr", "aux", "elr"]'],
+)
 def test_a_run_holds_no_clean_target_by_any_path(write_suite: Write, method: str) -> None:
-    prepared = prepare(trial_of(write_suite(methods=f'[[method]]\nname = "m"\n{method}')), load_host(), torch.device("cpu"), {})
+    prepared = prepare(
+        trial_of(write_suite(methods=f'[[method]]\nname = "m"\n{method}')), load_host(), torch.device("cpu"), {}
+    )
     clean = prepared.evaluator.train_clean
     held = [found for found in reachable(prepared.run) if isinstance(found, torch.Tensor)]
     assert any(tensor.shape == clean.shape and torch.equal(tensor.long(), prepared.run.targets) for tensor in held)

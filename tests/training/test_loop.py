@@ -50,7 +50,7 @@ def one_trial(path: Path, *overrides: str) -> Trial:
 
 
 def test_plain_sgd_on_a_plain_loss_is_the_bare_loop(write_suite: Write) -> None:
-    trial = one_trial(write_suite(setting='augment = {}', training="validation = 0.0\nschedule = 'cosine'"))
+    trial = one_trial(write_suite(setting="augment = {}", training="validation = 0.0\nschedule = 'cosine'"))
     prepared = prepare(trial, load_host(), torch.device("cpu"))
     run = prepared.run
     inputs, targets = run.source.gather(torch.arange(run.num_samples)), run.targets
@@ -163,7 +163,9 @@ STACKS = {
 
 @pytest.mark.parametrize("name", STACKS)
 @pytest.mark.parametrize("stop_after", [3, 22, 44])
-def test_an_interrupted_trial_ends_as_an_undisturbed_one(write_suite: Write, tmp_path: Path, name: str, stop_after: int) -> None:
+def test_an_interrupted_trial_ends_as_an_undisturbed_one(
+    write_suite: Write, tmp_path: Path, name: str, stop_after: int
+) -> None:
     method = f'[[method]]\nname = "m"\n{STACKS[name]}'
     path = write_suite(
         epochs=3, methods=method, training="clip = 5.0\nschedule = { name = 'step', milestones = [1] }",
@@ -189,8 +191,12 @@ def test_an_interrupted_trial_ends_as_an_undisturbed_one(write_suite: Write, tmp
     assert outcomes[0] == outcomes[1]
 
 
-def test_methods_with_one_seed_face_the_same_labels_and_another_seed_other_ones(write_suite: Write, tmp_path: Path) -> None:
-    path = write_suite(epochs=1, methods='[[method]]\nname = "a"\n[[method]]\nname = "b"\nloss = "gce"\nbatch_size = 32')
+def test_methods_with_one_seed_face_the_same_labels_and_another_seed_other_ones(
+    write_suite: Write, tmp_path: Path
+) -> None:
+    path = write_suite(
+        epochs=1, methods='[[method]]\nname = "a"\n[[method]]\nname = "b"\nloss = "gce"\nbatch_size = 32'
+    )
     digests: dict[tuple[str, int], str] = {}
     for entry in load_suite(path, ["suite.seeds=[0, 1]"]).entries():
         digests[entry.method, entry.seed] = prepare(entry.trial, load_host(), torch.device("cpu")).label_digest
@@ -240,5 +246,7 @@ def test_summaries_name_each_metric_for_what_it_is() -> None:
         "last": 0.6, "last10": pytest.approx(np.mean(curve)), "selected": 0.8, "best": 0.9, "best_minus_last": pytest.approx(0.3),
     }  # fmt: skip
     assert summarise([{"test_accuracy": 0.5}], "classification")[0]["accuracy"]["selected"] is None
-    regression, selected = summarise([{"mae": m, "rmse": m, "validation_loss": v} for m, v in ((2.0, 1.0), (1.0, 3.0))], "regression")
+    regression, selected = summarise(
+        [{"mae": m, "rmse": m, "validation_loss": v} for m, v in ((2.0, 1.0), (1.0, 3.0))], "regression"
+    )
     assert selected == 1 and regression["mae"]["best"] == 1.0 and regression["mae"]["selected"] == 2.0

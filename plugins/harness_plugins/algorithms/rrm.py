@@ -95,7 +95,12 @@ class RRM:
         spread: `lowest` or `argmin`, see :func:`reweight`.
     """
 
-    declares = Declares(tasks=("classification", "regression"), needs_per_sample=True, sample_state=True, ignored_with={"contamination": "gamma"})
+    declares = Declares(
+        tasks=("classification", "regression"),
+        needs_per_sample=True,
+        sample_state=True,
+        ignored_with={"contamination": "gamma"},
+    )
 
     def __init__(
         self,

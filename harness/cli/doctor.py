@@ -1,0 +1,55 @@
+"""What this machine and its cluster offer, and what to put into a suite."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import typer
+
+from harness.cli.options import DEFAULT_RESULTS, Results
+
+
+def doctor(results: Results = DEFAULT_RESULTS) -> None:
+    """What this machine and its cluster offer, and what to put into a suite."""
+    from harness.plugins import load_host
+
+    host = load_host()
+    for line in machine(results):
+        typer.echo(line)
+    for plugin in host.plugins:
+        if plugin.error:
+            typer.echo(f"plugin {plugin.name} is broken: {plugin.error}")
+    for name in host.registry.names("executor"):
+        diagnose = getattr(host.registry.create("executor", name, {}), "diagnose", None)
+        for line in diagnose(results.expanduser().absolute()) if diagnose is not None else ():
+            typer.echo(line)
+
+
+def machine(results: Path) -> list[str]:
+    """This machine: versions, cores, GPUs, and the folders that trials need."""
+    from harness.execution.local import available_cores, visible_gpus
+    from harness.paths import cache_folder, data_folder
+    from harness.results.records import environment_facts
+
+    facts = environment_facts()
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    gpus = visible_gpus()
+    folder = nearest(results)
+    data = data_folder()
+    return [
+        f"python {platform.python_version()} on {facts['platform']}; {versions}",
+        f"{available_cores()} cores, {len(gpus)} GPUs",
+        f"results: {results.absolute()} ({'writable' if os.access(folder, os.W_OK) else 'NOT writable'})",
+        f"data: {data.absolute()} ({'there' if data.is_dir() else 'not there; set HARNESS_DATA'})",
+        f"cache: {cache_folder()}",
+    ]
+
+
+def nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    path = folder.expanduser().absolute()
+    while not path.exists():
+        path = path.parent
+    return path

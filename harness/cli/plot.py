@@ -1,0 +1,55 @@
+"""Draw curves, sweeps, histograms and phase transitions from the store, as PNG, PDF or SVG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import DEFAULT_RESULTS, Results
+
+KIND_HELP = "curves, sweep, histogram, census, differences, recovery or phase; what fits the suite when left out."
+
+
+def plot(
+    kind: Annotated[str | None, typer.Argument(help=KIND_HELP)] = None,
+    results: Results = DEFAULT_RESULTS,
+    suite: Annotated[
+        str | None, typer.Option("--suite", help="Name of the suite; may be left out when there is one.")
+    ] = None,
+    metric: Annotated[
+        list[str],
+        typer.Option("--metric", help="Of curves: test_accuracy, train_accuracy ...; of a sweep: last, selected ..."),
+    ] = [],  # noqa: B006 -- typer reads the default, nobody changes it
+    x: Annotated[str, typer.Option("--x", help="The parameter of a sweep, such as algorithms.aux.lam.")] = "",
+    score: Annotated[str, typer.Option("--score", help="The score of a histogram, such as rrm.u.")] = "",
+    method: Annotated[list[str], typer.Option("--method", help="Only this method; may be given often.")] = [],  # noqa: B006
+    setting: Annotated[list[str], typer.Option("--setting", help="Only this setting; may be given often.")] = [],  # noqa: B006
+    seed: Annotated[int | None, typer.Option("--seed", help="The seed of a histogram.")] = None,
+    out: Annotated[
+        list[Path], typer.Option("--out", metavar="FILE", help="Ends in .png, .pdf or .svg; may be given often.")
+    ] = [],  # noqa: B006
+    dpi: Annotated[int, typer.Option("--dpi", min=30, help="Dots per inch of a PNG.")] = 300,
+) -> None:
+    """Draw curves, sweeps, histograms and phase transitions from the store, as PNG, PDF or SVG."""
+    from harness.api import open_store
+    from harness.errors import ResultsError, unknown
+    from harness.results.board import suites_in
+    from harness.results.plots import Request, draw, save, suitable_kind
+    from harness.results.records import open_results
+
+    folder = open_results(results, create=False)
+    with open_store(folder) as connection:
+        known = suites_in(connection)
+        if suite is None and len(known) != 1:
+            raise ResultsError("which suite?", "--suite", f"one of {', '.join(known)}" if known else "run one first")
+        name = suite if suite is not None else known[0]
+        if name not in known:
+            raise ResultsError(unknown("suite", name, known), "--suite")
+        request = Request(name, tuple(metric), x, score, tuple(method), tuple(setting), seed)
+        chosen = kind or ("sweep" if x else "histogram" if score else suitable_kind(connection, request))
+        figure = draw(connection, chosen, request)
+    for path in out or [Path("plots") / f"{name.replace('/', '-')}-{chosen}.png"]:
+        save(figure, path, dpi)
+        typer.echo(str(path))

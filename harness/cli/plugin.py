@@ -1,0 +1,146 @@
+"""Write a new plugin, or check one against everything that a plugin is held to."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli.options import AsJson, print_json
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Write a new plugin, or check one against everything that a plugin is held to.",
+)
+
+Names = Annotated[list[str], typer.Option("--only", metavar="CHECK", help="Only this check; may be given again.")]
+Without = Annotated[list[str], typer.Option("--without", metavar="CHECK", help="Not this check; may be given again.")]
+Set = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="A parameter to test with: q=0.5, or losses.gce.q=0.5.")
+]
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the package, such as my-loss; or my_loss.py for a single file.")],
+    kind: Annotated[
+        str, typer.Option("--kind", metavar="KIND", help="loss, algorithm, noise, dataset, model or transform.")
+    ] = "loss",
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Folder to write it in.")] = Path(),
+) -> None:
+    """Write a small installable package with one component: it passes its own tests as written."""
+    from harness.cli.scaffold import words, write_file, write_package
+    from harness.errors import HarnessError
+    from harness.plugins import load_host
+
+    single = name.endswith(".py")
+    known = words(Path(name).stem if single else name, kind)
+    registry = load_host().registry
+    if known["component"] in registry.names(kind):
+        owner = registry.find(kind, known["component"])[0].owner
+        raise HarnessError(
+            f"there is already a {kind} {known['component']!r} (by {owner})", "plugin new", "choose another name"
+        )
+    written = write_file(into / name, kind) if single else write_package(name, kind, into)
+    for path in written:
+        typer.echo(f"wrote {path}")
+    if single:
+        path = written[0]
+        typer.echo(f"\nnext:  harness plugin check {path}\n       harness run SUITE.toml --plugin {path}")
+        return
+    folder, module = into / known["distribution"], known["module"]
+    typer.echo(
+        f"\nnext:  cd {folder}\n"
+        f'       pip install -e ".[test]"\n'
+        f"       edit {module}/{kind}.py\n"
+        f"       harness plugin check {module}\n"
+        f"       harness run suite.toml"
+    )
+
+
+@app.command()
+def check(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODULE|FILE]", help="A .py file, or an installed plugin's module or distribution."),
+    ] = None,
+    set_: Set = [],  # noqa: B006 -- typer reads the default, nobody changes it
+    only: Names = [],  # noqa: B006
+    without: Without = [],  # noqa: B006
+    json: AsJson = False,
+) -> None:
+    """Run the named checks of every component of a plugin; without a name, of the plugin in this folder."""
+    from harness.suite.select import parse_assignment
+    from harness.testing import catalogue, loading, read_plugin
+    from harness.testing.checks.contract import listing
+
+    params: dict[str, Any] = {}
+    for text in set_:
+        path, value = parse_assignment(text, "--set")
+        params[".".join(path)] = value
+    found: list[catalogue.Finding] = []
+
+    def told(finding: catalogue.Finding) -> None:
+        found.append(finding)
+        if not json:
+            _show(finding)
+
+    for place in [target] if target is not None else _here():
+        checked = read_plugin(place, params)
+        names = [name for name in only if name not in ("listing", "loads")]
+        selected = catalogue.cases(checked, names, [name for name in without if name != "listing"])
+        if not json:
+            typer.echo(f"{checked.plugin.name} ({checked.plugin.owner})")
+        told(loading(checked))
+        if found[-1].status == "fault":
+            continue
+        if (not only or "listing" in only) and "listing" not in without:
+            told(listing(checked))
+        for case in selected if not only or names else ():
+            told(case.find())
+    faults = sum(finding.status == "fault" for finding in found)
+    if json:
+        import dataclasses
+
+        print_json({"findings": [dataclasses.asdict(finding) for finding in found], "faults": faults})
+    else:
+        typer.echo(f"{len(found)} checks, {faults} fault{'' if faults == 1 else 's'}")
+    raise typer.Exit(1 if faults else 0)
+
+
+def _show(finding: Any) -> None:
+    mark = {"ok": "ok   ", "fault": "FAULT", "skip": "skip "}[finding.status]
+    typer.echo(f"  {mark}  {finding.subject:24} {finding.check:14} {finding.message}".rstrip())
+    if finding.status == "fault":
+        typer.echo(f"         why:    {finding.reason}")
+        typer.echo(f"         remedy: {finding.remedy}")
+    sys.stdout.flush()
+
+
+def _here() -> list[str]:
+    """The plugins of the project in this folder, else all installed ones that are not the harness's own."""
+    import tomllib
+
+    from harness.errors import HarnessError
+    from harness.plugins import GROUP
+    from harness.testing.subject import installed_plugins
+
+    project = Path("pyproject.toml")
+    if project.is_file():
+        table = tomllib.loads(project.read_text()).get("project", {})
+        entries = list(table.get("entry-points", {}).get(GROUP, {}).values())
+        if entries and table.get("name") != "noisy-label-harness":
+            return entries
+    found = installed_plugins()
+    if not found:
+        raise HarnessError(
+            "no plugin is named, and none but the harness's own is installed",
+            "plugin check",
+            "name a module or a .py file",
+        )
+    return found

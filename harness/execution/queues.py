@@ -1,0 +1,75 @@
+"""What executors with a queue of their own have in hand, joined with what the records say of each trial."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.results.records import attempts, read_json, trial_folder
+from harness.suite.load import Suite
+from harness.suite.plan import Plan, PlannedTrial
+
+
+@dataclasses.dataclass
+class Queues:
+    """The queues of all executors.
+
+    Attributes:
+        trials: by trial, ``{"state": "queued" | "running" | "gone", "job", "node", "detail"}``.
+        notes: what a reader should know.
+    """
+
+    trials: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    _executors: list[Any] = dataclasses.field(default_factory=list)
+
+    def ended(self, job_ids: Iterable[str]) -> dict[str, str]:
+        """How jobs that are gone ended, where their executor can tell."""
+        wanted = list(dict.fromkeys(job_ids))
+        known: dict[str, str] = {}
+        for executor in self._executors if wanted else ():
+            if (tell := getattr(executor, "ended", None)) is not None:
+                known.update(tell(wanted))
+        return known
+
+
+def read_queues(suite: Suite, results: Path) -> Queues:
+    """Ask every executor that has a queue; one that gives no answer is a note, and the records still tell."""
+    found = Queues()
+    for executor in with_method(suite, "queue"):
+        try:
+            found.trials.update(executor.queue(results))
+            found.notes += executor.notes(results) if hasattr(executor, "notes") else []
+            found._executors.append(executor)
+        except HarnessError as error:
+            found.notes.append(f"the queue is unknown: {error}")
+    return found
+
+
+def with_method(suite: Suite, method: str) -> Iterator[Any]:
+    """Executors that have a method beyond the contract, with the suite's table."""
+    for name in suite.host.registry.names("executor"):
+        executor = suite.host.registry.create("executor", name, suite.executors.get(name, {}))
+        if hasattr(executor, method):
+            yield executor
+
+
+def standing(planned: PlannedTrial, plan: Plan, queues: Queues) -> str:
+    """A trial's status, with ``missing`` told apart: ``queued`` by a live job, ``lost`` by one that is gone.
+
+    A trial whose claim names a job is lost when its queue no longer knows that job, however young its heartbeat is.
+    """
+    if planned.status not in ("missing", "running"):
+        return planned.status
+    queued = queues.trials.get(planned.id)
+    past = attempts(trial_folder(plan.results, planned.id)) if queued is None or queued["state"] != "queued" else []
+    unfinished = bool(past) and not (past[-1] / "result.json").exists()
+    if planned.status == "running":
+        job = (read_json(past[-1] / "claim.json") or {}).get("job") if unfinished else None
+        return "lost" if queued is not None and queued["state"] == "gone" and queued["job"] == job else "running"
+    if queued is not None:
+        return "lost" if queued["state"] == "gone" else "queued"
+    return "lost" if unfinished else "missing"

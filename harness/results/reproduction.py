@@ -1,0 +1,197 @@
+"""Printed numbers beside reproduced ones: which of our cells answers which of a paper's, and what the comparison says.
+
+The table ``table2`` of the paper ``kpd`` is reproduced by the suite ``kpd/table2``; a printed cell is answered by the
+cell of the same method in the setting with the same data set, noise, rate and model. This is the one place that joins
+the two; the terminal, the page and the static site show what it finds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness.results.metrics import find_metric
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from harness.results.statistics import OrderingAgreement, PublishedCheck
+
+SCALES: Mapping[str, float] = {"percent": 100.0}
+"""What recorded values are multiplied by to be in a printed unit; every other unit is recorded as printed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduced:
+    """One printed cell and our answer.
+
+    Attributes:
+        printed: the row of the store's table ``published``.
+        setting: our setting that answers it; ``None`` when no suite does.
+        values: our scores by seed, in the printed unit.
+        check: difference, prediction interval and verdict.
+        assumed_at: the epoch that ours is read at because the paper does not say; empty where it does.
+    """
+
+    printed: Mapping[str, Any]
+    setting: str | None
+    values: Mapping[int, float]
+    check: PublishedCheck
+    assumed_at: str = ""
+
+    @property
+    def suite(self) -> str:
+        """The suite that reproduces the cell's table."""
+        return f"{self.printed['paper']}/{self.printed['table']}"
+
+    @property
+    def mean(self) -> float | None:
+        """Our mean, in the printed unit."""
+        return sum(self.values.values()) / len(self.values) if self.values else None
+
+    @property
+    def text(self) -> str:
+        """Our cell as ``91.20 ± 0.31 (3)``; a dash where there is none."""
+        from harness.results.statistics import cell
+
+        found = cell(list(self.values.values())) if self.values else None
+        return "-" if found is None else value_text(found.mean, found.std, found.n)
+
+
+def value_text(mean: float, std: float | None, n: int | None) -> str:
+    """A number as papers print it, with n in brackets: ``91.20 ± 0.31 (5)``, ``91.20 (n?)`` where n is not said."""
+    spread = f" ± {std:.2f}" if std is not None else ""
+    return f"{mean:.2f}{spread} ({n if n is not None else 'n?'})"
+
+
+def summary_sentence(found: Iterable[Reproduced]) -> str:
+    """Verdict counts in a sentence."""
+    from harness.results.statistics import summarise_published
+
+    summary = summarise_published(item.check for item in found)
+    compared = summary.cells - summary.not_comparable
+    gap = summary.mean_absolute_difference
+    mean = f"; mean absolute difference {gap:.2f}" if gap is not None else ""
+    return (
+        f"{compared} of {summary.cells} printed numbers compared: {summary.consistent} consistent, {summary.below} below, "
+        f"{summary.above} above the printed one{mean}. {summary.not_comparable} not comparable or not reproduced."
+    )
+
+
+def ordering_sentence(agreement: OrderingAgreement) -> str:
+    """What becomes of a printed order of methods, in a sentence."""
+    tau = f", Kendall's tau-b {agreement.tau_b:.2f}" if agreement.tau_b is not None else ""
+    against = "; ".join(f"{better} beats {worse} here" for better, worse in agreement.disagreements)
+    return (
+        f"of the printed order, {agreement.agree} pairs hold, {agreement.disagree} are reversed, {agreement.undecided} are "
+        f"undecided ({len(agreement.methods)} methods{tau})" + (f": {against}" if against else "")
+    )
+
+
+def published_rows(connection: duckdb.DuckDBPyConnection, suite: str | None = None) -> list[dict[str, Any]]:
+    """The printed cells of one suite's table, or all of them, in the order of the papers."""
+    where = "WHERE paper || '/' || \"table\" = ?" if suite is not None else ""
+    found = connection.execute(f"SELECT * FROM published {where}", [suite] if suite is not None else [])
+    names = [column[0] for column in found.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def reproduce(connection: duckdb.DuckDBPyConnection, suite: str | None = None) -> list[Reproduced]:
+    """Every printed cell (of the table that ``suite`` reproduces, or of all) with our answer."""
+    printed = published_rows(connection, suite)
+    ours = _ours(connection, sorted({f"{row['paper']}/{row['table']}" for row in printed}))
+    return [_answer(row, ours.get(f"{row['paper']}/{row['table']}", {})) for row in printed]
+
+
+Where = tuple[str | None, str | None, float | None, str | None]
+Ours = dict[tuple[str, str, str], dict[tuple[Where, str], dict[int, float]]]
+
+
+def _ours(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dict[str, dict[str, Any]]:
+    """By suite: ``cells[method, metric, at][place, setting] -> {seed: value}`` and whether it ran at full scale."""
+    lines = connection.execute(
+        """
+        SELECT s.suite, s.method, m.metric, m.at, t.dataset, t.noise, t.rate, t.model, s.setting, s.seed, m.value,
+               s.comparable
+        FROM suite_trials s JOIN trials t USING (trial) JOIN metrics m USING (trial)
+        WHERE s.newest AND NOT s.tuning AND t.status = 'done' AND m.value IS NOT NULL
+          AND s.suite IN (SELECT unnest(?::VARCHAR[]))
+        """,
+        [suites],
+    ).fetchall()
+    found: dict[str, dict[str, Any]] = {}
+    for suite, method, metric, at, dataset, noise, rate, model, setting, seed, value, comparable in lines:
+        of_suite = found.setdefault(suite, {"cells": {}, "comparable": True})
+        of_suite["comparable"] &= bool(comparable)
+        by_place = of_suite["cells"].setdefault((method, metric, at), {})
+        by_place.setdefault(((dataset, noise, rate, model), setting), {})[int(seed)] = float(value)
+    return found
+
+
+def _answer(printed: dict[str, Any], ours: Mapping[str, Any]) -> Reproduced:
+    from harness.results.statistics import compare_with_published
+
+    extra = json.loads(printed["extra"] or "{}")
+    metric = printed["metric"] or ""
+    if metric == "fgsm_accuracy" and "epsilon" in extra:
+        metric = f"{metric}@{float(extra['epsilon']):g}"
+    at = printed["at"] or "last"
+    cells: Ours = ours.get("cells", {})
+    by_place = cells.get((printed["method"] or "", metric, at), {})
+    candidates = {key: values for key, values in by_place.items() if _matches(printed, key[0])}
+    reason = "" if printed["comparable"] else _flagged(str(printed["flag"] or ""))
+    setting, values = None, dict[int, float]()
+    if len(candidates) == 1:
+        ((_, setting), values) = next(iter(candidates.items()))
+    elif len(candidates) > 1:
+        reason = reason or f"{len(candidates)} settings answer it: {', '.join(sorted(name for _, name in candidates))}"
+    else:
+        reason = reason or "not reproduced"
+    if values and not ours.get("comparable", True):
+        reason = reason or "run at --scale quick"
+    scale = SCALES.get(printed["unit"] or "", 1.0)
+    scaled = {seed: scale * value for seed, value in sorted(values.items())}
+    check = compare_with_published(
+        list(scaled.values()), printed["mean"], printed["std"], printed["n"], not_comparable=reason
+    )
+    return Reproduced(printed, setting, scaled, check, "" if printed["at"] else at)
+
+
+def _matches(printed: Mapping[str, Any], place: Where) -> bool:
+    """Whether all that the paper says of a cell's place holds; what it leaves open may be anything."""
+    dataset, noise, rate, model = place
+    same_rate = printed["rate"] is None or (rate is None and not printed["rate"]) or (
+        rate is not None and abs(rate - printed["rate"]) < 1e-9
+    )
+    said = ((printed["dataset"], dataset), (printed["noise"], noise), (printed["model"], model))
+    return same_rate and all(theirs is None or theirs == ours for theirs, ours in said)
+
+
+def _flagged(flag: str) -> str:
+    parts = [part for part in flag.split(" | ") if part.startswith(("misprint:", "suspect:"))]
+    return parts[0] if parts else flag
+
+
+def orderings(connection: duckdb.DuckDBPyConnection, found: Iterable[Reproduced]) -> dict[str, OrderingAgreement]:
+    """For every reproduced setting: does the printed order of methods hold here?"""
+    from harness.results.statistics import Scores, compare_in_setting, ordering_agreement
+
+    by_setting: dict[tuple[str, str], list[Reproduced]] = {}
+    for item in found:
+        if item.setting is not None and item.printed["comparable"] and item.printed["method"]:
+            extra = json.loads(item.printed["extra"] or "{}")
+            label = f"{item.suite}: {item.setting}" + (f", epsilon {extra['epsilon']:g}" if "epsilon" in extra else "")
+            by_setting.setdefault((label, item.printed["metric"]), []).append(item)
+    agreements = {}
+    for (label, metric), items in by_setting.items():
+        if len(items) < 2:
+            continue
+        printed = {item.printed["method"]: float(item.printed["mean"]) for item in items}
+        rows = {(item.printed["method"], "here", seed): value for item in items for seed, value in item.values.items()}
+        scores = Scores.from_rows(
+            ((*key, value) for key, value in rows.items()), higher_is_better=find_metric(metric).higher_is_better
+        )
+        agreements[label] = ordering_agreement(printed, compare_in_setting(scores, "here"))
+    return agreements

@@ -1,0 +1,240 @@
+"""The app and the static site in a real Chromium."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from harness_leaderboard.cli import start, wait
+from harness_leaderboard.site import publish
+from made_results import HOSTILE, SETTINGS, Folder
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+PATIENCE = 30_000
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One Chromium for all tests."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page that keeps what it requested in ``requested`` and fails on a dialog or a script error."""
+    context = browser.new_context(viewport={"width": 1360, "height": 900}, accept_downloads=True)
+    found = context.new_page()
+    found.set_default_timeout(PATIENCE)
+    found.requested, found.faults = [], []
+    found.on("request", lambda request: found.requested.append(request.url))
+    found.on("pageerror", lambda error: found.faults.append(str(error)))
+    found.on("dialog", lambda dialog: (found.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    yield found
+    context.close()
+    assert found.faults == []
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Served:
+    """The app on a results folder."""
+
+    def __init__(self, folder: Folder) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.process = start(folder.path, "127.0.0.1", port)
+        wait(self.process, self.url)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def server(filled: Folder) -> Iterator[Served]:
+    served = Served(filled)
+    yield served
+    served.stop()
+
+
+def test_the_leaderboard_loads_and_asks_nobody_else(page, server):
+    page.goto(server.url)
+    page.get_by_text("are not separable from the top").wait_for()
+    page.wait_for_timeout(1500)
+    assert page.get_by_role("link", name=re.compile("script")).first.inner_text() == HOSTILE
+    elsewhere = [url for url in page.requested if not url.startswith((server.url, "data:", "blob:"))]
+    assert elsewhere == []
+
+
+def test_a_filter_changes_the_table_and_the_url_and_the_url_brings_it_back(page, server):
+    page.goto(server.url)
+    page.get_by_text("3 settings").first.wait_for()
+    page.get_by_label("Data set").first.click()
+    page.get_by_role("option", name="fashion").click()
+    page.get_by_text("1 setting").first.wait_for()
+    page.wait_for_url("**dataset=fashion**")
+    shared = page.url
+    other = page.context.new_page()
+    other.goto(shared)
+    other.get_by_text("1 setting").first.wait_for(timeout=PATIENCE)
+    other.close()
+
+
+def test_a_cell_leads_to_its_trial_within_the_session_and_back(page, server):
+    page.goto(server.url)
+    row = page.get_by_role("row", name=re.compile("^CE"))
+    row.locator("td.cell a").nth(1).click()
+    page.get_by_text("Transition matrix").first.wait_for(state="attached")
+    assert "pairflip 0.4" in page.locator(".lead").first.inner_text()
+    assert "trial=" in page.url
+    sockets = [url for url in page.requested if url.rstrip("/") == server.url]
+    assert len(sockets) == 1  # no page load in between
+    page.reload()
+    page.get_by_text("CE on mnist5k / lenet / pairflip 0.4, seed 0").wait_for()
+    page.go_back()
+    page.get_by_text("are not separable from the top").wait_for()
+
+
+def test_everything_is_reached_by_keyboard(page, server):
+    page.goto(server.url)
+    cell = page.get_by_role("row", name=re.compile("^CE")).locator("td.cell a").first
+    cell.wait_for()
+    cell.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**trial=**")
+    page.get_by_text("seed 1").first.wait_for()
+
+
+def test_a_column_sorts(page, server):
+    page.goto(server.url)
+    page.get_by_role("button", name="Method").click()
+    names = page.locator("table tbody th a").all_inner_texts()
+    assert names == sorted(names, key=str.lower)
+    assert page.locator("thead th[aria-sort=ascending]").inner_text().startswith("Method")
+
+
+def test_the_exported_latex_compiles(page, server, tmp_path):
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    page.goto(f"{server.url}/export?dataset=fashion")
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download LaTeX").click()
+    source = waiting.value.path().read_text(encoding="utf-8")
+    assert "data set fashion" in source
+    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + source + r"\end{document}"
+    (tmp_path / "t.tex").write_text(document, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    assert subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, timeout=120).returncode == 0
+
+
+def test_a_run_that_finishes_while_the_page_is_open_is_shown(page, empty):
+    for seed in range(2):
+        empty.trial("CE", SETTINGS[0], seed, 0.5 + 0.01 * seed)
+    empty.trial("ELR", SETTINGS[0], 0, None)
+    empty.collect()
+    served = Served(empty)
+    try:
+        page.goto(served.url)
+        page.get_by_role("link", name="51").or_(page.get_by_text("50.50")).first.wait_for()
+        assert page.get_by_text("77.00").count() == 0
+        del empty.lines["made"][-1]
+        empty.trial("ELR", SETTINGS[0], 0, 0.77)
+        empty.trial("ELR", SETTINGS[0], 1, 0.77)
+        empty.collect()
+        page.get_by_text("77.00").first.wait_for()
+        page.goto(f"{served.url}/progress")
+        page.get_by_text("4 of 4 trials are done").wait_for()
+    finally:
+        served.stop()
+
+
+@pytest.mark.parametrize("path", ["", "compare", "trial", "published", "cost", "progress", "export"])
+def test_nothing_is_wider_than_a_phone(page, server, path):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{server.url}/{path}")
+    page.locator(".nh p, .nh table, .stCode").first.wait_for()
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator(".stMain").evaluate("e => e.scrollWidth") <= 390
+
+
+# --- the static site --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(filled: Folder, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("site") / "site"
+    publish(filled.path, folder)
+    return folder
+
+
+def walk(page: Any, base: str) -> None:
+    """From the first page to a trial: what a reader does."""
+    page.goto(f"{base}/index.html")
+    assert "are not separable from the top" in page.inner_text("main")
+    page.get_by_role("link", name="made", exact=True).click()
+    rows = page.locator("main table").first.locator("tbody tr")
+    assert rows.count() == 3
+    page.get_by_label("Show methods with").fill("elr")
+    assert page.locator("main table").first.locator("tbody tr:visible").count() == 1
+    page.get_by_label("Show methods with").fill("")
+    page.get_by_role("button", name="Method").first.click()
+    assert rows.nth(1).locator("th").inner_text().startswith("CE")  # after the one that starts with <
+    page.get_by_role("row", name=re.compile("script")).locator("td.cell a").first.click()
+    page.locator("#trial svg.chart").first.wait_for()
+    assert HOSTILE in page.inner_text("#trial")
+    assert "symmetric 0.2, seed 0" in page.inner_text("#trial")
+    assert page.locator("#trial svg.chart").count() >= 4
+
+
+def test_the_site_opens_from_disk(page, site):
+    walk(page, site.as_uri())
+    assert all(url.startswith(("file:", "data:")) for url in page.requested)
+
+
+def test_the_site_opens_from_any_host(page, site):
+    handler = partial(type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None}), directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as host:
+        threading.Thread(target=host.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{host.server_address[1]}"
+        walk(page, base)
+        assert all(url.startswith((base, "data:")) for url in page.requested)
+        host.shutdown()
+
+
+def test_a_trial_that_the_site_lacks_is_one_line(page, site):
+    for fragment in ("0000000000009999", "../../etc/passwd", "<img src=x onerror=alert(1)>"):
+        page.goto(f"{site.as_uri()}/trial.html#{fragment}")
+        page.reload()
+        page.locator("#trial .lead").wait_for()
+        assert re.search("There is no trial|Follow a cell", page.inner_text("#trial"))
+
+
+def test_the_site_fits_a_phone(page, site):
+    page.set_viewport_size({"width": 390, "height": 844})
+    for name in ("index.html", "made.html", "published.html", "trial.html#0000000000000001"):
+        page.goto(f"{site.as_uri()}/{name}")
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name

@@ -1,0 +1,85 @@
+"""Printed against reproduced: which of our cells answers which printed one, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from made_results import Folder
+
+from harness.api import open_store
+from harness.results.published import load_published
+from harness.results.reproduction import ordering_sentence, orderings, reproduce, summary_sentence
+
+SUITE = "cdr-aux/table1"
+
+
+@pytest.fixture
+def reproduced(empty: Folder) -> Folder:
+    """CDR and AUX as the CDR+AUX report prints them, CE ten points below it."""
+    printed = {(c.method, c.noise, c.rate): c.mean for c in load_published() if f"{c.paper}/{c.table}" == SUITE}
+    for (method, noise, rate), mean in printed.items():
+        if rate == 0.2 and method in ("CE", "CDR", "AUX"):
+            for seed in range(3):
+                value = mean / 100 + 0.002 * (seed - 1) - (0.1 if method == "CE" else 0.0)
+                empty.trial(method, ("mnist", noise, rate), seed, value, suite=SUITE)
+    empty.collect()
+    return empty
+
+
+def found_in(folder: Folder):
+    with open_store(folder.path) as connection:
+        found = reproduce(connection, SUITE)
+        return found, orderings(connection, found)
+
+
+def test_a_printed_cell_is_answered_by_method_data_noise_rate_and_model(reproduced):
+    found, _ = found_in(reproduced)
+    answered = [item for item in found if item.values]
+    assert len(found) == 48 and len(answered) == 12
+    item = next(i for i in answered if (i.printed["method"], i.printed["noise"]) == ("CDR", "pairflip"))
+    assert item.setting == "mnist / lenet / pairflip 0.2"
+    assert item.mean == pytest.approx(99.05) and item.check.verdict == "consistent"
+    assert item.assumed_at == "last"  # the report does not say which epoch
+
+
+def test_a_reproduction_ten_points_lower_is_below(reproduced):
+    found, _ = found_in(reproduced)
+    verdicts = {i.check.verdict for i in found if i.values and i.printed["method"] == "CE"}
+    assert verdicts == {"below"}
+    assert "4 below" in summary_sentence(found) and "36 not comparable" in summary_sentence(found)
+
+
+def test_the_printed_order_is_judged_per_setting(reproduced):
+    _, agreements = found_in(reproduced)
+    assert len(agreements) == 4
+    agreement = agreements[f"{SUITE}: mnist / lenet / pairflip 0.2"]
+    assert agreement.methods == ("CE", "CDR", "AUX") and agreement.disagree == 0 and agreement.agree >= 2
+    assert ordering_sentence(agreement).startswith("of the printed order,")
+
+
+def test_another_model_does_not_answer(empty):
+    empty.trial("CDR", ("mnist", "pairflip", 0.2), 0, 0.9, suite=SUITE, model="resnet18")
+    empty.collect()
+    found, _ = found_in(empty)
+    assert not any(item.values for item in found)
+
+
+def test_a_flagged_number_is_not_measured_against(empty):
+    for seed in range(3):
+        empty.trial("L1", ("california_housing", "gaussian", 0.0), seed, None, suite="kpd/table1")
+    empty.collect()
+    with open_store(empty.path) as connection:
+        found = reproduce(connection, "kpd/table1")
+    assert {item.check.verdict for item in found} == {"not comparable"}
+    assert all(item.check.reason.startswith("suspect:") for item in found)
+
+
+def test_the_command_prints_both_sides(reproduced):
+    command = [sys.executable, "-m", "harness.cli.main", "board", "--published", "--results", str(reproduced.path)]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "printed against reproduced" in shown and "99.05" in shown and "consistent" in shown
+    told = json.loads(subprocess.run([*command, "--json"], check=True, capture_output=True, text=True).stdout)
+    assert told["summary"]["below"] == 4 and len(told["ordering"]) == 4

@@ -1,0 +1,84 @@
+"""Our own components pass the checks that anyone's are held to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.plugins import Host
+from harness.testing import Subject, cases, subjects_of
+from harness.testing.bench import Bench, difference
+from harness.testing.checks.training import outcome_under
+
+PARAMS: dict[str, dict[str, Any]] = {
+    "noise.asymmetric": {"map": "mnist_cdr"},
+    "algorithms.rrm": {"every": 1},
+}
+"""What the small data of the checks needs, by component."""
+
+CONSTANT = "the focal weight is a constant for the gradient, as in the code of APL, ALFs and eps-softmax"
+FOCAL = ("losses.focal", "losses.nfl", "losses.nfl_rce")
+DECLINED: dict[str, dict[str, str]] = {name: {"gradcheck": CONSTANT} for name in FOCAL}
+SLOW_MODELS = ("cifar_resnet", "preact_resnet")
+TRAINING = ("deterministic", "resumes", "unreachable", "canary", "composes")
+EXPENSIVE = ("cost", "executors")
+"""Left to the slow tests: the first measures, the second starts processes and is done for all at once below."""
+
+
+def subjects(*kinds: str) -> list[Subject]:
+    found = []
+    for subject in subjects_of(Host(), kinds, PARAMS):
+        ours = subject.component.owner.startswith("noisy-label-harness ")
+        if ours and subject.label != "datasets.image_folder":  # which is a folder of the user's
+            found.append(dataclasses.replace(subject, declined=DECLINED.get(subject.label, {}), partners=3))
+    return found
+
+
+def quick(case: Any) -> Any:
+    large = case.subject.kind == "model" and case.subject.component.name.startswith(SLOW_MODELS)
+    slow = (large and case.check.name in TRAINING) or case.check.name in EXPENSIVE
+    return pytest.param(case, id=str(case), marks=[pytest.mark.slow] if slow else [])
+
+
+STACKED = [quick(case) for case in cases(subjects("loss", "transform", "algorithm", "model"), without=["executors"])]
+DATA = [quick(case) for case in cases(subjects("dataset", "noise"), without=["executors", "identity"])]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quiet() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("case", STACKED)
+def test_losses_transforms_algorithms_and_models(case: Any) -> None:
+    case()
+
+
+@pytest.mark.parametrize("case", DATA)
+def test_data_sets_and_noise(case: Any) -> None:
+    case()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_every_loss_transform_and_algorithm_gives_the_same_under_every_executor(task: str, tmp_path: Path) -> None:
+    found = [s for s in subjects("loss", "transform", "algorithm") if s.task == task or s.kind == "transform"]
+    bench = Bench(next(s for s in found if s.task == task), tmp_path)
+    methods = []
+    for subject in found:
+        own = Bench(subject, tmp_path)
+        method = own.method()
+        if subject.kind == "transform":
+            method["loss"] = bench.base_loss
+        methods.append({**method, "name": subject.label})
+    suite = bench.suite(methods, epochs=1, validation=0.2)
+    inline, local = (outcome_under(suite, bench, name) for name in ("inline", "local"))
+    assert difference(inline, local) is None

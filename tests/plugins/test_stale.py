@@ -1,0 +1,58 @@
+"""A single file is a plugin; editing it marks its results stale, and they can be run again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.execution.orchestrate import Orchestrator
+from harness.results.records import attempts, open_results, trial_folder
+from harness.suite.load import load_suite
+from harness.suite.plan import make_plan
+
+LOSS = """
+class Mine:
+    '''A loss.'''
+    def __call__(self, outputs, targets, index):
+        return {factor} * torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
+"""
+
+
+def test_editing_the_file_makes_its_results_stale_and_only_its(
+    write_plugin: Callable[..., Path], write_suite: Callable[..., Path], tmp_path: Path
+) -> None:
+    methods = '[[method]]\nname = "CE"\n[[method]]\nname = "tested"\nloss = "mine"'
+    path = write_suite(epochs=1, methods=methods, setting="subset = 64")
+    results = open_results(tmp_path / "results")
+
+    def statuses() -> dict[str, str]:
+        plan = make_plan(load_suite(path, plugins=[file]), results)
+        return {planned.entry.method: planned.status for planned in plan.trials}
+
+    file = write_plugin(LOSS.format(factor="1.0"), "losses")
+    Orchestrator(load_suite(path, plugins=[file]), results, "inline").run()
+    assert statuses() == {"CE": "done", "tested": "done"}
+    file = write_plugin(LOSS.format(factor="2.0"), "losses")
+    os.utime(file, ns=(file.stat().st_mtime_ns + 1_000_000,) * 2)
+    assert statuses() == {"CE": "done", "tested": "stale"}
+    kept = Orchestrator(load_suite(path, plugins=[file]), results, "inline").run()
+    assert kept.counts()["stale"] == 1
+    Orchestrator(load_suite(path, plugins=[file]), results, "inline", rerun_stale=True).run()
+    assert statuses() == {"CE": "done", "tested": "done"}
+    tested = next(p for p in make_plan(load_suite(path, plugins=[file]), results).trials if p.entry.method == "tested")
+    assert len(attempts(trial_folder(results, tested.id))) == 2
+
+
+def test_a_method_stands_on_the_board_with_the_owner_of_its_components(
+    write_plugin: Callable[..., Path], write_suite: Callable[..., Path], tmp_path: Path
+) -> None:
+    import harness
+    from harness.results.board import read_board
+
+    methods = '[[method]]\nname = "CE"\n[[method]]\nname = "tested"\nloss = "mine"'
+    file = write_plugin(LOSS.format(factor="1.0"), "losses")
+    suite = load_suite(write_suite(epochs=1, methods=methods, setting="subset = 64"), plugins=[file])
+    Orchestrator(suite, open_results(tmp_path / "results"), "inline").run()
+    with harness.open_store(tmp_path / "results") as connection:
+        assert read_board(connection, suite.name).owners == {"tested": (str(file),)}
