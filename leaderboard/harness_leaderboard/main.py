@@ -1,0 +1,65 @@
+"""The app: pages, filters, and the look for a newer snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+
+import streamlit as st
+
+from harness_leaderboard import shell
+from harness_leaderboard.pages import board, compare, cost, export, progress, published, trial
+from harness_leaderboard.shell import View
+
+PAGES: tuple[tuple[str, str, str, Callable[[View], None]], ...] = (
+    ("Leaderboard", "leaderboard", ":material/leaderboard:", board.page),
+    ("Compare", "compare", ":material/compare_arrows:", compare.page),
+    ("Trial", "trial", ":material/science:", trial.page),
+    ("Published", "published", ":material/menu_book:", published.page),
+    ("Cost", "cost", ":material/timer:", cost.page),
+    ("Progress", "progress", ":material/hourglass_top:", lambda view: progress.page(view.suite)),
+    ("Export", "export", ":material/download:", export.page),
+)
+
+ICON = str(files("harness_leaderboard") / "assets" / "icon.svg")
+"""Of our own, since Streamlit fetches a page's Material icon from the network when it has to serve as favicon."""
+
+STYLE = """<style>
+.stMain .block-container { padding: 3.2rem 2.6rem 3rem; }
+h1 { padding: 0 0 .3rem !important; font-size: 1.7rem !important; }
+@media (max-width: 640px) { .stMain .block-container { padding: 4.2rem 1rem 2rem; } }
+</style>"""
+
+
+def main() -> None:
+    """One run of the app."""
+    st.set_page_config(page_title="Noisy-label leaderboard", page_icon=ICON, layout="wide", menu_items={"About": None})
+    st.html(STYLE)
+    st.session_state["_component"] = shell.register()
+    snapshot = shell.newest_snapshot()
+    known = shell.suites(snapshot) if snapshot is not None else []
+    chosen: list[View] = []
+
+    def shown(path: str, show: Callable[[View], None]) -> Callable[[], None]:
+        def run() -> None:
+            if chosen:
+                show(chosen[0])
+            elif path == "progress":
+                progress.page(None)
+            else:
+                shell.titled("Leaderboard")
+                shell.explain_empty()
+
+        run.__name__ = path
+        return run
+
+    pages = {
+        path: st.Page(shown(path, show), title=title, icon=icon, url_path=path, default=path == "leaderboard")
+        for title, path, icon, show in PAGES
+    }
+    st.session_state["_pages"] = pages
+    current = st.navigation(list(pages.values()), expanded=True)
+    if snapshot is not None and known:
+        chosen.append(shell.sidebar(snapshot))
+    current.run()
+    shell.watch(snapshot)

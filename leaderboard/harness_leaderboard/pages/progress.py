@@ -1,0 +1,51 @@
+"""What is done, running, failed (with the error) and missing, live while a run goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from harness_leaderboard import progress, queries, shell, tables
+
+EVERY_S = 2.0
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _known(snapshot: str, suite: str) -> dict[str, tuple[str, str, float | None]]:
+    """Trials that the snapshot holds as finished: status, error, seconds."""
+    sql = """
+        SELECT DISTINCT s.trial, t.status, coalesce(t.error_type || ': ' || t.error, '') AS error, a.seconds
+        FROM suite_trials s JOIN trials t USING (trial)
+        LEFT JOIN (SELECT trial, max(seconds) AS seconds FROM attempts WHERE final GROUP BY trial) a USING (trial)
+        WHERE s.suite = ? AND t.status IN ('done', 'failed')
+    """
+    found = queries.rows(Path(snapshot), sql, [suite])
+    return {row["trial"]: (row["status"], row["error"], row["seconds"]) for row in found}
+
+
+def page(suite: str | None) -> None:
+    """Progress of a suite; works before anything has been collected."""
+    shell.titled("Progress")
+    names = progress.suites_on_disk(shell.results_folder())
+    chosen = suite if suite in names else (names[0] if names else None)
+    if chosen is None:
+        if suite is None:
+            shell.explain_empty()
+        else:
+            shell.show('<p class="lead">The suite\'s plan is not in this results folder.</p>', "progress")
+        return
+    _live(chosen)
+
+
+@st.fragment(run_every=EVERY_S)
+def _live(suite: str) -> None:
+    manifest = progress.newest_manifest(shell.results_folder(), suite)
+    if manifest is None:
+        return
+    snapshot = shell.newest_snapshot()
+    known = _known(snapshot, suite) if snapshot is not None else {}
+    found = progress.read_progress(shell.results_folder(), manifest, known)
+    unread = f'<p class="note">{found.unread} unfinished trials were not looked at.</p>' if found.unread else ""
+    html = f"<h2>{tables.text(suite)}</h2>{tables.progress_bar(found)}{unread}{tables.progress_tables(found)}"
+    shell.show(html, "progress")

@@ -1,0 +1,57 @@
+"""How a trial's configuration differs from the one that a packaged suite gives to the same method in a paper's setting."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.suite.load import Suite, load_suite, packaged_suites
+
+
+@functools.lru_cache(maxsize=64)
+def _suite(name: str) -> Suite | None:
+    """A packaged suite; ``None`` for one that cannot be loaded here (its data or a plugin is missing)."""
+    try:
+        return load_suite(f"suite:{name}")
+    except HarnessError:
+        return None
+
+
+def configurations(identity: Mapping[str, Any], methods: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
+    """By suite: what a paper's suite asks of a method of the same name on the same data set, noise and rate."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for name in packaged_suites():
+        suite = _suite(name)
+        if suite is None or not {method.name for method in suite.methods} & set(methods):
+            continue
+        for method, setting in suite.pairs():
+            if method.name in methods and setting.dataset.name == identity["dataset"]["name"]:
+                for template in suite.templates(method, setting)[:1]:
+                    if _place(template.identity) == _place(identity):
+                        found.setdefault(f"{name}, {setting.name}", template.identity)
+    return found
+
+
+def _place(identity: Mapping[str, Any]) -> tuple[Any, ...]:
+    noise = identity["noise"]
+    return identity["dataset"]["name"], noise["name"], noise["params"].get("rate")
+
+
+def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[tuple[str, object, object]]:
+    """Keys in which two configurations differ, seed apart; ``...`` stands for a key that one lacks."""
+    ours, theirs = flatten(here), flatten(there)
+    keys = [key for key in dict.fromkeys([*ours, *theirs]) if key not in ("seed", "schema")]
+    return [(k, ours.get(k, ...), theirs.get(k, ...)) for k in keys if ours.get(k, ...) != theirs.get(k, ...)]
+
+
+def flatten(value: object, prefix: str = "") -> dict[str, object]:
+    """``{"a": {"b": 1}, "c": [2]}`` as ``{"a.b": 1, "c[0]": 2}``."""
+    if isinstance(value, Mapping) and value:
+        parts = [flatten(item, f"{prefix}.{key}" if prefix else str(key)) for key, item in value.items()]
+    elif isinstance(value, list) and value:
+        parts = [flatten(item, f"{prefix}[{position}]") for position, item in enumerate(value)]
+    else:
+        return {prefix: value}
+    return {key: item for part in parts for key, item in part.items()}

@@ -1,0 +1,291 @@
+"""What all pages share: the results folder, the newest snapshot, the filters in the sidebar, and how HTML is shown.
+
+Every filter is bound to the URL, so a view can be shared; everything read is cached by the snapshot's path, which never
+changes its content.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+import urllib.parse
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from harness.errors import HarnessError
+from harness.results.board import Board, main_metric, read_board
+from harness.results.metrics import find_metric, parse_metric
+from harness.results.store import current_snapshot
+from harness_leaderboard import queries, tables
+from harness_leaderboard.progress import suites_on_disk
+from harness_leaderboard.shell_variables import RESULTS_VARIABLE
+from harness_leaderboard.views import Filters, Leaderboard, filtered, rank_methods
+
+LOOK_EVERY_S = 3.0
+TITLES = {
+    "last": "accuracy at the last epoch",
+    "last10": "mean of the last 10 epochs",
+    "selected": "selected on noisy validation",
+    "best": "best on test (an oracle)",
+    "best_minus_last": "best − last",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What the reader has asked for. ``snapshot`` names the state of the store that everything shown belongs to."""
+
+    results: Path
+    snapshot: str
+    suite: str
+    metric: str
+    filters: Filters
+
+
+def results_folder() -> Path:
+    """The results folder that the app was started for."""
+    return Path(os.environ.get(RESULTS_VARIABLE) or "results").absolute()
+
+
+def newest_snapshot() -> str | None:
+    """The real path of the newest snapshot."""
+    path = current_snapshot(results_folder())
+    return str(path) if path is not None else None
+
+
+# --- reading, cached by snapshot --------------------------------------------------------------------------------------
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def suites(snapshot: str) -> list[queries.SuiteFacts]:
+    """See :func:`queries.suites`."""
+    return queries.suites(Path(snapshot))
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def settings(snapshot: str, suite: str) -> list[queries.SettingFacts]:
+    """See :func:`queries.settings`."""
+    return queries.settings(Path(snapshot), suite)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def metric_choices(snapshot: str, suite: str) -> dict[str, str]:
+    """The metrics of a suite, in the words of ``--metric``, with their titles; the main one's first."""
+    with queries.cursor(Path(snapshot)) as connection:
+        main = main_metric(connection, suite)
+    found: dict[str, str] = {}
+    others: dict[str, str] = {}
+    recorded = queries.metrics(Path(snapshot), suite)
+    for at, title in TITLES.items():
+        if (main, at) in recorded or at == "last":
+            found[at] = title if main == "accuracy" else title.replace("accuracy", find_metric(main).title)
+    for name, at in recorded:
+        if name != main:
+            word = name if at == "last" else f"{name}@{at}"
+            others[word] = find_metric(name).title + ("" if at == "last" else f" ({at})")
+    return found | dict(sorted(others.items(), key=lambda item: _metric_order(item[0])))
+
+
+def _metric_order(word: str) -> tuple[int, str]:
+    leading = ("memorisation", "recovery", "detection_auroc", "fgsm_accuracy", "seconds_per_epoch", "parameters")
+    place = next((i for i, name in enumerate(leading) if word.startswith(name)), len(leading))
+    return place, word
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def board(snapshot: str, suite: str, metric: str) -> Board:
+    """The whole board of a suite; shared between sessions, since nothing changes it."""
+    with queries.cursor(Path(snapshot)) as connection:
+        return read_board(connection, suite, metric)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def costs(snapshot: str, suite: str) -> list[queries.CellCost]:
+    """See :func:`queries.costs`."""
+    return queries.costs(Path(snapshot), suite)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def cell_trials(snapshot: str, suite: str) -> dict[tuple[str, str], str]:
+    """See :func:`queries.cell_trials`."""
+    return queries.cell_trials(Path(snapshot), suite)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def references(snapshot: str, suite: str) -> list[str]:
+    """Methods that may serve as the reference, cross entropy first."""
+    return queries.plain_methods(Path(snapshot), suite)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def ranking(snapshot: str, suite: str, metric: str, filters: Filters) -> Leaderboard:
+    """The filtered board with all its conclusions."""
+    part = filtered(board(snapshot, suite, metric), settings(snapshot, suite), filters)
+    return rank_methods(part, references(snapshot, suite), costs(snapshot, suite))
+
+
+def narrowed(view: View) -> Board:
+    """The filtered board."""
+    return filtered(board(view.snapshot, view.suite, view.metric), settings(view.snapshot, view.suite), view.filters)
+
+
+# --- the sidebar ------------------------------------------------------------------------------------------------------
+
+
+def sidebar(snapshot: str) -> View:
+    """The filters; all of them are in the URL."""
+    known = suites(snapshot)
+    with st.sidebar:
+        suite = (
+            st.selectbox("Suite", [facts.name for facts in known], key="suite", bind="query-params") or known[0].name
+        )
+        choices = metric_choices(snapshot, suite)
+        metric = st.selectbox("Metric", list(choices), key="metric", bind="query-params", help=_titles(choices))
+        facts = settings(snapshot, suite)
+        chosen = Filters(
+            datasets=_among("Data set", "dataset", (f.dataset for f in facts)),
+            noises=_among("Noise", "noise", (f.noise for f in facts)),
+            rates=tuple(float(rate) for rate in _among("Rate", "rate", (_rate(f.rate) for f in facts))),
+            models=_among("Model", "model", (f.model for f in facts)),
+            methods=_among("Methods", "method", _methods(snapshot, suite)),
+            common=st.toggle(
+                "Only settings that all have",
+                key="common",
+                bind="query-params",
+                help="Compare on the settings in which every shown method has a result.",
+            ),
+        )
+    return View(results_folder(), snapshot, suite, metric or "last", chosen)
+
+
+def _titles(choices: dict[str, str]) -> str:
+    """What the metrics' words mean; plugins may name metrics, so signs that Markdown obeys are escaped."""
+    return "  \n".join(
+        re.sub(r"([\\\\`*_{}\[\]<>#$:~|])", r"\\\1", f"{word}: {title}") for word, title in choices.items()
+    )
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _methods(snapshot: str, suite: str) -> list[str]:
+    sql = """
+        SELECT method FROM suite_trials WHERE suite = ? AND newest AND NOT tuning
+        GROUP BY method ORDER BY min(method_position)
+    """
+    return [row["method"] for row in queries.rows(Path(snapshot), sql, [suite])]
+
+
+def _rate(rate: float | None) -> str | None:
+    return None if rate is None else f"{rate:g}"
+
+
+def _among(label: str, key: str, values: Iterable[str | None]) -> tuple[str, ...]:
+    """A choice of several; one that leaves nothing to choose is not shown."""
+    options = list(dict.fromkeys(value for value in values if value is not None))
+    if len(options) < 2:
+        return ()
+    if key in ("dataset", "noise", "model", "rate"):
+        options.sort()
+    return tuple(st.multiselect(label, options, key=key, bind="query-params", placeholder="all"))
+
+
+# --- showing ----------------------------------------------------------------------------------------------------------
+
+
+@st.cache_resource(show_spinner=False)
+def _assets() -> tuple[str, str]:
+    folder = files("harness_leaderboard") / "assets"
+    style = (folder / "harness.css").read_text(encoding="utf-8")
+    script = (folder / "tables.js").read_text(encoding="utf-8") + (folder / "page.js").read_text(encoding="utf-8")
+    theme = (
+        ".nh { --text: var(--st-text-color); --page: var(--st-background-color); --raised: var(--st-secondary-background-color);"
+        " --line: color-mix(in srgb, var(--st-text-color) 18%, transparent);"
+        " --soft: color-mix(in srgb, var(--st-text-color) 68%, var(--st-background-color)); }"
+    )
+    return style + theme, script
+
+
+def register() -> Any:
+    """The component that shows our HTML; registered on every run, since a component belongs to the run's app."""
+    style, script = _assets()
+    return st.components.v2.component("harness", html='<div class="nh"></div>', css=style, js=script)
+
+
+def show(html: str, key: str) -> None:
+    """Show HTML made by :mod:`tables` and :mod:`charts`; a click on one of its links opens the page it names."""
+    mark = hashlib.md5(html.encode(), usedforsecurity=False).hexdigest()
+    result = st.session_state["_component"](data={"html": html, "mark": mark}, key=f"html-{key}", on_go_change=_nothing)
+    if result.go:
+        follow(result.go)
+
+
+def _nothing() -> None:
+    """A trigger needs a callback to exist; what it does comes after the run."""
+
+
+def follow(href: str) -> None:
+    """Open a page of the app by its address, within the session; anything else is ignored."""
+    parts = urllib.parse.urlsplit(href)
+    page = st.session_state["_pages"].get(parts.path)
+    if page is not None and not parts.netloc:
+        st.switch_page(page, query_params=dict(urllib.parse.parse_qsl(parts.query)))
+
+
+def problem(error: HarnessError) -> None:
+    """Bad input as one line."""
+    show(f'<p class="lead"><span class="bad">✕</span> {tables.text(error)}</p>', "problem")
+
+
+def explain_empty() -> None:
+    """What to do when there is nothing to show."""
+    folder = results_folder()
+    planned = suites_on_disk(folder)
+    if planned:
+        names = ", ".join(tables.text(name) for name in planned)
+        what = f"<p>Planned here: {names}. Nothing has been collected yet; the page <i>Progress</i> shows how far it is.</p>"
+    else:
+        what = ""
+    show(
+        f'<p class="lead">There are no results in {tables.text(folder)} yet.</p>{what}'
+        "<p>Run a suite, and this page fills by itself:</p>"
+        f"{tables.code('harness run benchmarks.toml --results ' + str(folder))}"
+        "<p>Results of another folder are shown by</p>"
+        f"{tables.code('harness leaderboard --results DIR')}",
+        "empty",
+    )
+
+
+@st.fragment(run_every=LOOK_EVERY_S)
+def watch(shown: str | None) -> None:
+    """Draw the page anew when a newer snapshot has been collected."""
+    if newest_snapshot() != shown:
+        st.rerun()
+
+
+def snapshot_note(snapshot: str) -> str:
+    """Which state of the store is shown."""
+    return f'<p class="note">Snapshot {tables.text(Path(snapshot).stem)}.</p>'
+
+
+def titled(title: str) -> None:
+    """The page's heading."""
+    st.markdown(f"# {title}")
+
+
+def parse(metric: str, snapshot: str, suite: str) -> tuple[str, str]:
+    """A metric's name and when, with the suite's main metric filled in."""
+    name, at = parse_metric(metric)
+    if name:
+        return name, at
+    with queries.cursor(Path(snapshot)) as connection:
+        return main_metric(connection, suite), at
+
+
+def pick(options: Sequence[str], wanted: str | None) -> int:
+    """Position of a wanted option; the first when it is not there."""
+    return options.index(wanted) if wanted in options else 0

@@ -1,0 +1,301 @@
+"""The static site: the pages as files that open from disk and from any static host, without a server or a library.
+
+Tables, charts and texts are those of the app. Trials are data, in small scripts that `trial.html` loads one of: a script
+is all that a page opened from disk may load.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from harness.errors import HarnessError, ResultsError
+from harness.results.board import Board, main_metric, read_board, with_ties
+from harness.results.export import TEXT_FORMATS, write_parquet
+from harness.results.records import known_trials
+from harness.results.reproduction import ordering_sentence, orderings, reproduce, summary_sentence
+from harness.results.store import current_snapshot
+from harness_leaderboard import queries, tables
+from harness_leaderboard.tables import text
+from harness_leaderboard.views import method_costs, rank_methods
+
+MARK = '<meta name="generator" content="noisy-label-harness">'
+MANY_CELLS = 1000
+"""Cells of a suite beyond which only the main metrics get a page of their own."""
+SHOWN = ("memorisation", "recovery", "detection_auroc", "fgsm_accuracy")
+"""Metrics beside the main one that get a page; losses and costs are with the trials and in the cost table."""
+MAIN = ("last", "selected", "best")
+LOG_CHARACTERS = 4000
+SUFFIXES = {"csv": "csv", "json": "json", "markdown": "md", "latex": "tex"}
+COLUMNS = (
+    "test_accuracy", "validation_accuracy", "train_accuracy", "memorisation", "recovery", "train_loss", "test_loss",
+    "validation_loss", "mae", "validation_mae", "train_mae",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """What was written."""
+
+    suites: int
+    trials: int
+
+
+def publish(results: Path, folder: Path) -> Published:
+    """Write the site of the newest snapshot into a folder, which is new, empty or an earlier site.
+
+    Raises:
+        ResultsError: nothing has been collected, or the folder holds something else.
+    """
+    snapshot = current_snapshot(results)
+    if snapshot is None:
+        raise ResultsError("nothing has been collected here", str(results), "run a suite, or `harness collect`")
+    folder = folder.expanduser().absolute()
+    _check(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        written = _write(results, snapshot, building)
+        building.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return written
+
+
+def _check(folder: Path) -> None:
+    """Never write over what is not a site of ours."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ResultsError("is a file", str(folder), "name a folder")
+    index = folder / "index.html"
+    if any(folder.iterdir()) and not (index.is_file() and MARK in index.read_text(errors="replace")[:2000]):
+        raise ResultsError("is neither empty nor an earlier site", str(folder), "name another folder")
+
+
+def _write(results: Path, snapshot: Path, folder: Path) -> Published:
+    assets, source = folder / "assets", files("harness_leaderboard") / "assets"
+    assets.mkdir()
+    (folder / "data").mkdir()
+    style = (source / "harness.css").read_text(encoding="utf-8") + (source / "site.css").read_text(encoding="utf-8")
+    script = (source / "tables.js").read_text(encoding="utf-8") + (source / "site.js").read_text(encoding="utf-8")
+    (assets / "style.css").write_text(style, encoding="utf-8")
+    (assets / "site.js").write_text(script, encoding="utf-8")
+    (assets / "icon.svg").write_text((source / "icon.svg").read_text(encoding="utf-8"), encoding="utf-8")
+    known = queries.suites(snapshot)
+    slugs = _slugs([facts.name for facts in known])
+    cards = []
+    for facts in known:
+        conclusion = _suite(snapshot, facts.name, slugs[facts.name], folder)
+        failed = f', <span class="bad">✕ {facts.failed} failed</span>' if facts.failed else ""
+        cards.append(
+            f'<section class="card"><h2><a href="{slugs[facts.name]}.html">{text(facts.name)}</a></h2>'
+            f'<p>{text(conclusion) or "No result yet"}.</p><p class="note">{facts.methods} methods, {facts.settings} settings, '
+            f"{facts.done} of {facts.trials} trials done{failed}.</p></section>"
+        )
+    reproduced = _published(snapshot, folder)
+    body = "".join(cards) if cards else '<p class="lead">The store holds no suite.</p>'
+    _page(folder / "index.html", "Leaderboard", f"{body}{_note(snapshot)}", reproduced)
+    _page(folder / "trial.html", "Trial", '<div id="trial"><p>This page needs JavaScript.</p></div>', reproduced)
+    return Published(len(known), _trials(results, snapshot, folder, slugs))
+
+
+def _slugs(names: list[str]) -> dict[str, str]:
+    """File names for suites: readable, and different even where the names differ in signs alone."""
+    slugs: dict[str, str] = {}
+    for name in names:
+        base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "suite"
+        base = f"suite-{base}" if base in ("index", "trial", "published") else base
+        slug, count = base, 2
+        while slug in slugs.values():
+            slug, count = f"{base}-{count}", count + 1
+        slugs[name] = slug
+    return slugs
+
+
+def _note(snapshot: Path) -> str:
+    return f'<p class="note">Snapshot {text(snapshot.stem)}, written by noisy-label-harness.</p>'
+
+
+def _page(path: Path, title: str, body: str, reproduced: bool, here: str = "") -> None:
+    links = [("index.html", "Suites"), ("trial.html", "Trial")] + (
+        [("published.html", "Published")] if reproduced else []
+    )
+    menu = "".join(
+        f'<a href="{target}"{" aria-current=page" if target == path.name else ""}>{name}</a>' for target, name in links
+    )
+    path.write_text(
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{MARK}'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{text(title)}</title>'
+        '<link rel="icon" href="assets/icon.svg"><link rel="stylesheet" href="assets/style.css">'
+        '<script src="assets/site.js" defer></script></head>'
+        f'<body class="nh"><nav aria-label="Pages">{menu}</nav><main><h1>{text(title)}</h1>{here}{body}</main></body></html>\n',
+        encoding="utf-8",
+    )
+
+
+def trial_link(trial_id: str) -> str:
+    """Where the site shows a trial."""
+    return f"trial.html#{trial_id}"
+
+
+# --- a suite ----------------------------------------------------------------------------------------------------------
+
+
+def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
+    """A suite's pages and data files; returns what can be concluded at the last epoch."""
+    cells = queries.cell_trials(snapshot, suite)
+    costs = queries.costs(snapshot, suite)
+    references = queries.plain_methods(snapshot, suite)
+    metrics = _metrics(snapshot, suite, len(cells))
+    conclusion = ""
+    for position, metric in enumerate(metrics):
+        with queries.cursor(snapshot) as connection:
+            try:
+                board = read_board(connection, suite, metric)
+            except HarnessError:
+                continue
+        view = rank_methods(board, references, costs)
+        choices = "".join(
+            f'<li><a href="{_name(slug, other, i)}"{" aria-current=page" if other == metric else ""}>{text(other)}</a></li>'
+            for i, other in enumerate(metrics)
+        )
+        parts = [f'<ul class="chips" aria-label="Metrics">{choices}</ul>' if len(metrics) > 1 else "", _filter_box()]
+        parts += [tables.leaderboard_head(view), tables.leaderboard_table(view, cells, to=trial_link), tables.LEGEND]
+        if position == 0:
+            conclusion = view.conclusion
+            found = method_costs(board, costs)
+            if found:
+                parts += [
+                    "<h2>Cost</h2>",
+                    tables.cost_chart(found, board.metric),
+                    tables.cost_table(found, board.metric),
+                ]
+            parts.append(_data_files(view.board if view.board.ties else with_ties(board), slug, folder))
+        parts.append(_note(snapshot))
+        _page(
+            folder / _name(slug, metric, position),
+            suite,
+            "".join(parts),
+            bool(queries.rows(snapshot, "SELECT 1 FROM published LIMIT 1")),
+        )
+    return conclusion
+
+
+def _metrics(snapshot: Path, suite: str, cells: int) -> list[str]:
+    with queries.cursor(snapshot) as connection:
+        main = main_metric(connection, suite)
+    recorded = queries.metrics(snapshot, suite)
+    words = ["last", *(at for at in ("last10", "selected", "best", "best_minus_last") if (main, at) in recorded)]
+    for name, at in recorded:
+        if name.partition("@")[0] in SHOWN:
+            words.append(name if at == "last" else f"{name}@{at}")
+    return [word for word in words if word in MAIN] if cells > MANY_CELLS else words
+
+
+def _name(slug: str, metric: str, position: int) -> str:
+    return f"{slug}.html" if position == 0 else f"{slug}--{re.sub(r'[^A-Za-z0-9.]+', '-', metric)}.html"
+
+
+def _filter_box() -> str:
+    return '<p class="filter"><label>Show methods with <input type="search" data-filter placeholder="part of a name"></label></p>'
+
+
+def _data_files(board: Board, slug: str, folder: Path) -> str:
+    links = []
+    for form, suffix in SUFFIXES.items():
+        (folder / "data" / f"{slug}.{suffix}").write_text(TEXT_FORMATS[form](board), encoding="utf-8")
+        links.append(f'<a href="data/{slug}.{suffix}">{form}</a>')
+    write_parquet(board, folder / "data" / f"{slug}.parquet")
+    links.append(f'<a href="data/{slug}.parquet">parquet</a>')
+    return f"<h2>Data</h2><p>This table as {', '.join(links)}.</p>"
+
+
+def _published(snapshot: Path, folder: Path) -> bool:
+    """The page of printed against reproduced numbers; nothing where none is reproduced."""
+    with queries.cursor(snapshot) as connection:
+        every = reproduce(connection)
+        agreements = orderings(connection, every)
+    found = [item for item in every if item.values]
+    if not every:
+        return False
+    shown = found or every
+    lead = (
+        summary_sentence(found) if found else "No suite here reproduces a paper's table: these are the printed numbers."
+    )
+    ordered = [f"<dt>{text(label)}</dt><dd>{text(ordering_sentence(a))}</dd>" for label, a in agreements.items()]
+    order = f"<h2>Does the printed order hold?</h2><dl>{''.join(ordered)}</dl>" if ordered else ""
+    body = f'<p class="lead">{text(lead)}</p>{_filter_box()}{tables.published_table(shown)}{order}{_note(snapshot)}'
+    _page(folder / "published.html", "Published", body, True)
+    return True
+
+
+# --- trials -----------------------------------------------------------------------------------------------------------
+
+
+def _trials(results: Path, snapshot: Path, folder: Path, slugs: Mapping[str, str]) -> int:
+    """Every trial's data in scripts by the last digits of its id; returns how many there are."""
+    count = int(queries.rows(snapshot, "SELECT count(*) AS n FROM trials")[0]["n"])
+    digits = 1 if count <= 2000 else 2 if count <= 20_000 else 3
+    home = folder / "data" / "trials"
+    home.mkdir()
+    on_disk = known_trials(results)
+    averages = ", ".join(f"list(round({c}, 4) ORDER BY epoch) FILTER ({c} IS NOT NULL) AS {c}" for c in COLUMNS)
+    # Epochs are written only for what was not taken at every one of them.
+    taken = ", ".join(
+        f"CASE WHEN count({c}) < max(epoch) THEN list(epoch ORDER BY epoch) FILTER ({c} IS NOT NULL) END AS {c}_at"
+        for c in COLUMNS
+    )
+    curves = ", ".join(f"'{c}': {{'x': {c}_at, 'y': {c}}}" for c in COLUMNS)
+    for last in "0123456789abcdef":
+        shards: dict[str, list[str]] = {}
+        with queries.cursor(snapshot) as connection:
+            answer = connection.execute(
+                f"""
+                WITH mine AS (SELECT * FROM trials WHERE right(trial, 1) = ?),
+                curves AS (
+                    SELECT trial, {averages}, {taken} FROM epochs WHERE right(trial, 1) = ? GROUP BY trial
+                ), measured AS (
+                    SELECT trial, list([metric, "at", round(value, 6)::VARCHAR] ORDER BY metric, "at") AS metrics
+                    FROM metrics WHERE right(trial, 1) = ? AND value IS NOT NULL GROUP BY trial
+                ), places AS (
+                    SELECT trial, list([suite, method, setting, seed::VARCHAR] ORDER BY suite) AS places
+                    FROM suite_trials WHERE right(trial, 1) = ? AND newest AND NOT tuning GROUP BY trial
+                )
+                SELECT t.trial, t.attempt, to_json({{
+                    'status': t.status, 'error': t.error_type || ': ' || t.error, 'traceback': t.traceback,
+                    'identity': t.identity, 'transitions': t.transitions, 'label_digest': t.label_digest,
+                    'places': p.places, 'metrics': m.metrics, 'environment': e.environment, 'curves': {{{curves}}}
+                }})::VARCHAR
+                FROM mine t LEFT JOIN curves USING (trial) LEFT JOIN measured m USING (trial)
+                LEFT JOIN places p USING (trial)
+                LEFT JOIN environments e ON e.trial = t.trial AND e.attempt = t.attempt
+                """,
+                [last] * 4,
+            )
+            while batch := answer.fetchmany(2000):
+                for trial_id, attempt, content in batch:
+                    log = _log(results, trial_id, attempt) if trial_id in on_disk else ""
+                    tail = f', "log": {json.dumps(log)}' if log else ""
+                    entry = f"{json.dumps(trial_id)}: {content[:-1]}{tail}}}"
+                    shards.setdefault(trial_id[-digits:], []).append(entry)
+        for shard, entries in shards.items():
+            script = f"trials({{{','.join(entries)}}});\n"
+            (home / f"{shard}.js").write_text(script, encoding="utf-8")
+    about = {"digits": digits, "suites": dict(slugs)}
+    (folder / "data" / "about.js").write_text(f"about({json.dumps(about)});\n", encoding="utf-8")
+    return count
+
+
+def _log(results: Path, trial_id: str, attempt: str | None) -> str:
+    found = queries.log(results, trial_id, attempt or "")
+    return found if len(found) <= LOG_CHARACTERS else f"...\n{found[-LOG_CHARACTERS:]}"
