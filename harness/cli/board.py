@@ -28,11 +28,15 @@ def board(
         str | None, typer.Argument(metavar="[SUITE]", help="A suite's TOML file, suite:NAME, or its name, as --suite.")
     ] = None,
     results: Results = DEFAULT_RESULTS,
-    suite: Annotated[str | None, typer.Option("--suite", help="Name of the suite; may be left out when there is one.")] = None,
+    suite: Annotated[
+        str | None, typer.Option("--suite", help="Name of the suite; may be left out when there is one.")
+    ] = None,
     metric: Annotated[
         str, typer.Option("--metric", help="last, last10, selected, best, memorisation, fgsm_accuracy@0.1 ...")
     ] = "last",
-    ties: Annotated[bool, typer.Option("--ties", help="Mark what cannot be told from the best of its setting.")] = False,
+    ties: Annotated[
+        bool, typer.Option("--ties", help="Mark what cannot be told from the best of its setting.")
+    ] = False,
     published: Annotated[
         bool, typer.Option("--published", help="The paper's numbers beside the suite's, with differences and verdicts.")
     ] = False,
@@ -77,7 +81,9 @@ def _published(connection: duckdb.DuckDBPyConnection, suite: str | None, json: b
         raise ResultsError(unknown("published table", suite, known), "--suite")
     wanted = [suite] if suite is not None else [name for name in suites_in(connection) if name in known]
     if not wanted:
-        raise ResultsError("no suite here reproduces a paper's table", "--published", "`harness suites` lists those that do")
+        raise ResultsError(
+            "no suite here reproduces a paper's table", "--published", "`harness suites` lists those that do"
+        )
     found = [item for name in wanted for item in reproduce(connection, name)]
     agreements = orderings(connection, found)
     if json:
@@ -107,7 +113,13 @@ def board_json(found: Board) -> dict[str, Any]:
                 "mean": row.mean,
                 "covered": row.covered,
                 "cells": {
-                    setting: {"mean": cell.mean, "std": cell.std, "n": cell.n, "values": cell.values, "failed": cell.failed}
+                    setting: {
+                        "mean": cell.mean,
+                        "std": cell.std,
+                        "n": cell.n,
+                        "values": cell.values,
+                        "failed": cell.failed,
+                    }
                     for setting, cell in row.cells.items()
                 },
             }
@@ -154,7 +166,9 @@ def print_board(found: Board, out: Console) -> None:
     if found.ties:
         legend.append("~ not separable from it")
     if len(shown) < total:
-        legend.append(f"{total - len(shown)} more settings do not fit: a wider terminal, --json or `harness leaderboard`")
+        legend.append(
+            f"{total - len(shown)} more settings do not fit: a wider terminal, --json or `harness leaderboard`"
+        )
     if any(row.oracle for row in found.rows):
         legend.append("° is given the noise rate or matrix (an oracle)")
     if found.at == "best":
@@ -191,9 +205,7 @@ def published_json(found: Sequence[Reproduced], agreements: Mapping[str, Orderin
     }
 
 
-def print_published(
-    found: Sequence[Reproduced], agreements: Mapping[str, OrderingAgreement], out: Console
-) -> None:
+def print_published(found: Sequence[Reproduced], agreements: Mapping[str, OrderingAgreement], out: Console) -> None:
     """Printed against reproduced for people: every reproduced cell, verdict counts, and what becomes of the ordering."""
     from rich.markup import escape
     from rich.table import Table
@@ -201,7 +213,13 @@ def print_published(
     from harness.results.reproduction import ordering_sentence, summary_sentence, value_text
 
     table = Table(title="printed against reproduced", title_justify="left")
-    for head, side in (("suite", "left"), ("method", "left"), ("column", "left"), ("printed", "right"), ("here", "right")):
+    for head, side in (
+        ("suite", "left"),
+        ("method", "left"),
+        ("column", "left"),
+        ("printed", "right"),
+        ("here", "right"),
+    ):
         table.add_column(head, justify=side, overflow="fold")  # type: ignore[arg-type]
     table.add_column("difference", justify="right")
     table.add_column("verdict", overflow="fold")
@@ -214,7 +232,12 @@ def print_published(
         reason = f" ({check.reason})" if check.reason else ""
         where = f"{printed['column']}, {printed['block']}" if printed.get("block") else str(printed["column"])
         cells = [item.suite, printed["method"] or printed["label"], where]
-        cells += [value_text(printed["mean"], printed["std"], printed["n"]), item.text, difference, check.verdict + reason]
+        cells += [
+            value_text(printed["mean"], printed["std"], printed["n"]),
+            item.text,
+            difference,
+            check.verdict + reason,
+        ]
         table.add_row(*(escape(str(cell)) for cell in cells))
     out.print(table)
     out.print(summary_sentence(found), markup=False)

@@ -12,10 +12,14 @@ from harness.cli.options import DEFAULT_RESULTS, Results
 
 def export(
     results: Results = DEFAULT_RESULTS,
-    suite: Annotated[str | None, typer.Option("--suite", help="Name of the suite; may be left out when there is one.")] = None,
+    suite: Annotated[
+        str | None, typer.Option("--suite", help="Name of the suite; may be left out when there is one.")
+    ] = None,
     metric: Annotated[str, typer.Option("--metric", help="last, last10, selected, best, memorisation ...")] = "last",
     form: Annotated[str, typer.Option("--format", "-f", help="csv, json, markdown, latex or parquet.")] = "csv",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; standard output when absent.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; standard output when absent.")
+    ] = None,
 ) -> None:
     """Write a suite's board as csv, json, markdown, latex or parquet."""
     from harness.api import open_store

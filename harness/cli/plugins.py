@@ -20,7 +20,12 @@ def plugins(
     found = problems(host)
     host.registry.save_cache()
     if json:
-        print_json({"plugins": [dataclasses.asdict(p) for p in host.plugins], "problems": [dataclasses.asdict(p) for p in found]})
+        print_json(
+            {
+                "plugins": [dataclasses.asdict(p) for p in host.plugins],
+                "problems": [dataclasses.asdict(p) for p in found],
+            }
+        )
         return
     for known in host.plugins:
         if known.error:

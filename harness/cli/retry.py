@@ -13,7 +13,9 @@ from harness.errors import HarnessError
 def retry(
     suite: SuiteFile,
     results: Results = DEFAULT_RESULTS,
-    failed: Annotated[bool, typer.Option("--failed", help="Trials that raised, timed out or lost their worker twice.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Trials that raised, timed out or lost their worker twice.")
+    ] = False,
     lost: Annotated[bool, typer.Option("--lost", help="Trials whose worker is gone without a result.")] = False,
     set_: Set = [],  # noqa: B006 -- typer reads the default, nobody changes it
     select: Select = [],  # noqa: B006

@@ -33,7 +33,9 @@ def run(
     suite: SuiteFile,
     results: Results = DEFAULT_RESULTS,
     executor: Annotated[str, typer.Option("--executor", help="inline, local, slurm or a plugin's.")] = "local",
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes of the local executor.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Worker processes of the local executor.")
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Torch threads of a CPU trial.")] = None,
     stale: Annotated[str, typer.Option("--stale", metavar="keep|rerun", help="What to do with stale trials.")] = "keep",
@@ -93,7 +95,9 @@ def run(
         plan = orchestrator.run()
     counts = plan.counts()
     if json:
-        print_json({"suite": loaded.name, "results": str(folder), "counts": counts, "interrupted": orchestrator.interrupted})
+        print_json(
+            {"suite": loaded.name, "results": str(folder), "counts": counts, "interrupted": orchestrator.interrupted}
+        )
     else:
         _report(plan, orchestrator)
     raise typer.Exit(130 if orchestrator.interrupted else 1 if counts["failed"] else 0)
@@ -133,20 +137,24 @@ def _show_preview(orchestrator: Orchestrator, as_json: bool) -> None:
     plan, todo, arrays = orchestrator.preview()
     names = {p.id: f"{p.entry.method} | {p.entry.setting} | seed {p.entry.seed}" for p in plan.trials}
     if as_json:
-        print_json({
-            "suite": plan.suite.name,
-            "trials": [p.id for p in todo],
-            "arrays": None if arrays is None else [
-                {
-                    "resources": array.resources.words(),
-                    "minutes": array.minutes,
-                    "parallel": array.parallel,
-                    "gpu_hours": array.gpu_hours,
-                    "jobs": [{"trials": list(job.trials), "seconds": job.seconds} for job in array.jobs],
-                }
-                for array in arrays
-            ],
-        })
+        print_json(
+            {
+                "suite": plan.suite.name,
+                "trials": [p.id for p in todo],
+                "arrays": None
+                if arrays is None
+                else [
+                    {
+                        "resources": array.resources.words(),
+                        "minutes": array.minutes,
+                        "parallel": array.parallel,
+                        "gpu_hours": array.gpu_hours,
+                        "jobs": [{"trials": list(job.trials), "seconds": job.seconds} for job in array.jobs],
+                    }
+                    for array in arrays
+                ],
+            }
+        )
         return
     out = console()
     if arrays is None:
@@ -187,11 +195,19 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
         attempt = final_attempt(trial_folder(plan.results, planned.id))
         error = (read_json(attempt / "result.json") or {}).get("error") if attempt is not None else None
         words = f"{error['type']}: {error['message']}" if error else "no record"
-        out.print(f"failed: {planned.entry.method} | {planned.entry.setting} | seed {planned.entry.seed}: {words}", markup=False)
+        out.print(
+            f"failed: {planned.entry.method} | {planned.entry.setting} | seed {planned.entry.seed}: {words}",
+            markup=False,
+        )
     if counts["failed"]:
-        out.print(f"{counts['failed']} failed; `harness logs TRIAL` shows why, `harness retry --failed` lets them run again", markup=False)
+        out.print(
+            f"{counts['failed']} failed; `harness logs TRIAL` shows why, `harness retry --failed` lets them run again",
+            markup=False,
+        )
     if counts["stale"]:
-        out.print(f"{counts['stale']} stale (a component's source has changed); --stale rerun runs them again", markup=False)
+        out.print(
+            f"{counts['stale']} stale (a component's source has changed); --stale rerun runs them again", markup=False
+        )
     for note in plan.notes:
         out.print(f"note: {note}", markup=False)
     remote = "remote" in orchestrator.executor.capabilities
@@ -199,9 +215,16 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
         left = counts["missing"] + counts["running"]
         out.print(f"interrupted: {left} trials are left; the same command goes on from their checkpoints", markup=False)
     elif plan.waiting and remote and "waits" not in orchestrator.executor.capabilities:
-        again = f"run the same command again when the tuning trials are done: {plan.waiting} trials wait for their choice"
+        again = (
+            f"run the same command again when the tuning trials are done: {plan.waiting} trials wait for their choice"
+        )
         out.print(again, markup=False)
     elif remote and (orchestrator.interrupted or "waits" not in orchestrator.executor.capabilities):
-        out.print(f"submitted; `harness status {plan.suite.path} --results {plan.results}` tells how it goes", markup=False)
+        out.print(
+            f"submitted; `harness status {plan.suite.path} --results {plan.results}` tells how it goes", markup=False
+        )
     elif not counts["missing"] and not counts["running"] and not counts["failed"]:
-        out.print(f"all {counts['done'] + counts['stale']} trials are done; `harness leaderboard` opens the pages", markup=False)
+        out.print(
+            f"all {counts['done'] + counts['stale']} trials are done; `harness leaderboard` opens the pages",
+            markup=False,
+        )

@@ -51,14 +51,16 @@ def status(
     ends = queues.ended([line["job"] for line in lines if line["status"] == "lost" and line["job"]])
     waiting = [{"id": planned.id, **queues.trials[planned.id]} for planned, state in pairs if state == "queued"]
     if json:
-        print_json({
-            "suite": loaded.name,
-            "counts": counts,
-            "waiting": made.waiting,
-            "trials": lines,
-            "queued": waiting,
-            "notes": queues.notes,
-        })
+        print_json(
+            {
+                "suite": loaded.name,
+                "counts": counts,
+                "waiting": made.waiting,
+                "trials": lines,
+                "queued": waiting,
+                "notes": queues.notes,
+            }
+        )
         return
     out = console()
     words = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
@@ -98,7 +100,9 @@ def trial_line(plan: Any, planned: Any) -> dict[str, Any]:
     environment = read_json(attempt / "environment.json") or {}
     epochs = int(planned.trial.identity["training"]["epochs"])
     error = (read_json(attempt / "result.json") or {}).get("error") or {}
-    per_epoch = sum(line["train_seconds"] + line["evaluation_seconds"] for line in lines) / len(lines) if lines else None
+    per_epoch = (
+        sum(line["train_seconds"] + line["evaluation_seconds"] for line in lines) / len(lines) if lines else None
+    )
     return {
         "id": planned.id,
         "method": planned.entry.method,

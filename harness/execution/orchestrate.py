@@ -215,4 +215,3 @@ def check_device(suite: Suite) -> None:
                 f"{suite.path.name}: execution.device",
                 'set device = "cpu" or "auto"',
             )
-

@@ -30,7 +30,7 @@ Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
 STOP_GRACE_S = 120.0
 POLL_BUSY_S = 1.0
-STACK_WAIT_S = 1.0
+STACK_WAIT_S = 3.0
 
 
 @dataclasses.dataclass

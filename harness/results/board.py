@@ -108,7 +108,9 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
     known = suites_in(connection)
     if suite is None:
         if len(known) != 1:
-            raise ResultsError("the store holds " + (f"the suites {', '.join(known)}" if known else "no suite"), "--suite", "name one")
+            raise ResultsError(
+                "the store holds " + (f"the suites {', '.join(known)}" if known else "no suite"), "--suite", "name one"
+            )
         suite = known[0]
     if suite not in known:
         raise ResultsError(unknown("suite", suite, known), "--suite")
@@ -165,9 +167,7 @@ def main_metric(connection: duckdb.DuckDBPyConnection, suite: str) -> str:
     return "mae" if found else "accuracy"
 
 
-def _arrange(
-    suite: str, metric: Metric, at: str, lines: list[tuple[Any, ...]], higher: bool, snapshot: str
-) -> Board:
+def _arrange(suite: str, metric: Metric, at: str, lines: list[tuple[Any, ...]], higher: bool, snapshot: str) -> Board:
     settings = tuple(dict.fromkeys(line[1] for line in lines))
     cells: dict[str, dict[str, BoardCell]] = {}
     oracle: dict[str, bool] = {}
@@ -208,9 +208,7 @@ def _rank(
         if present:
             top = (max if higher else min)(value for value in present.values() if value is not None)
             best[setting] = {m for m, value in present.items() if value == top}
-    rows = tuple(
-        BoardRow(m, cells[m], oracle[m], tries[m], ranks[m], means[m], covered[m]) for m in order
-    )
+    rows = tuple(BoardRow(m, cells[m], oracle[m], tries[m], ranks[m], means[m], covered[m]) for m in order)
     return dataclasses.replace(board, rows=rows, best=best)
 
 

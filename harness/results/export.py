@@ -48,7 +48,9 @@ def to_csv(board: Board) -> str:
         writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
         writer.writeheader()
         for line in lines:
-            writer.writerow({**line, "seeds": " ".join(map(str, line["seeds"])), "values": " ".join(map(repr, line["values"]))})
+            writer.writerow(
+                {**line, "seeds": " ".join(map(str, line["seeds"])), "values": " ".join(map(repr, line["values"]))}
+            )
     return out.getvalue()
 
 
@@ -71,7 +73,9 @@ def to_markdown(board: Board) -> str:
 
 def caption(board: Board) -> str:
     """What a reader of the table must know, as plain text: what is shown, of what part, from which snapshot."""
-    said = [f"{board.suite}: {board.metric.title} at {board.at}{_unit(board)}, mean ± sample standard deviation (n seeds)."]
+    said = [
+        f"{board.suite}: {board.metric.title} at {board.at}{_unit(board)}, mean ± sample standard deviation (n seeds)."
+    ]
     if board.filters:
         said.append(f"Only {'; '.join(board.filters)}.")
     said.append("Bold: best of its setting.")

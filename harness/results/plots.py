@@ -7,11 +7,11 @@ are built without pyplot, so no state is shared and no display is needed.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 import re
 import statistics
+import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -50,9 +50,15 @@ STYLE: Any = {
 PANEL = (2.6, 2.1)
 """Inches of one panel; two fill a text column of most proceedings."""
 MOST_PANELS = 12
+TITLE_WIDTH, LABEL_WIDTH = 34, 26
+"""Characters of a title that fit over a panel, and of a label that fit beside it."""
 TITLES: Mapping[str, str] = {
     "test_accuracy": "test accuracy",
     "validation_accuracy": "noisy validation accuracy",
+    "train_accuracy": "training accuracy (given labels)",
+    "clean_accuracy": "training accuracy (clean samples)",
+    "memorisation": "memorised corrupted samples",
+    "recovery": "recovered corrupted samples",
     "train_loss": "training loss",
     "mae": "test MAE",
     "train_mae": "training MAE (given targets)",
@@ -172,9 +178,9 @@ def curves(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure:
                 _band(panels[row][column], by_epoch, method, COLOURS[number % len(COLOURS)])
     for row, metric in enumerate(metrics):
         unit = " [%]" if _scale(metric) > 1 else ""
-        panels[row][0].set_ylabel(TITLES.get(metric, find_metric(metric).title) + unit)
+        panels[row][0].set_ylabel(_wrapped(TITLES.get(metric, find_metric(metric).title) + unit, LABEL_WIDTH))
     for column, setting in enumerate(settings):
-        panels[0][column].set_title(heads[setting])
+        panels[0][column].set_title(_wrapped(heads[setting]))
         panels[-1][column].set_xlabel("epoch")
     panels[0][0].legend()
     return _noted(figure, trials)
@@ -240,7 +246,11 @@ def sweep(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure:
         means = [statistics.mean(points[place]) for place in places]
         spread = [statistics.stdev(points[place]) if len(points[place]) > 1 else 0.0 for place in places]
         label = heads[setting] if len(stacks) == 1 else f"{stack}: {heads[setting]}"
-        style: Any = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "markersize": 3}
+        style: Any = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "markersize": 3,
+        }
         axes.errorbar(places, means, yerr=spread if any(spread) else None, label=label, capsize=2, **style)
     values = sorted({place for points in lines.values() for place in points})
     if values[0] > 0 and values[-1] / values[0] >= 10:
@@ -283,18 +293,17 @@ def histogram(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure
     for axes, item in zip(panels[0], shown, strict=True):
         found = item.histograms[score]
         if "values" in found:
-            values = found["values"]
-            gaps = [high - low for low, high in itertools.pairwise(values)]
-            width = 0.4 * min(gaps, default=1.0)
-            axes.bar([v - width / 2 for v in values], found["clean"], width, color=COLOURS[0], label="clean")
-            axes.bar([v + width / 2 for v in values], found["corrupted"], width, color=COLOURS[1], label="corrupted")
+            places = range(len(found["values"]))
+            axes.bar([p - 0.2 for p in places], found["clean"], 0.4, color=COLOURS[0], label="clean")
+            axes.bar([p + 0.2 for p in places], found["corrupted"], 0.4, color=COLOURS[1], label="corrupted")
+            axes.set_xticks(places, [f"{value:.3g}" for value in found["values"]], rotation=45)
         else:
             axes.stairs(found["clean"], found["edges"], color=COLOURS[0], fill=True, alpha=0.5, label="clean")
             axes.stairs(found["corrupted"], found["edges"], color=COLOURS[1], linewidth=1.4, label="corrupted")
         axes.set_yscale("symlog", linthresh=1)
         axes.set_ylim(bottom=0)
         axes.set_xlabel(score)
-        axes.set_title("\n".join(dict.fromkeys((item.method, heads[item.setting]))))
+        axes.set_title("\n".join(dict.fromkeys((item.method, _wrapped(heads[item.setting])))))
     panels[0][0].set_ylabel("training samples")
     panels[0][0].legend()
     return _noted(figure, trials)
@@ -539,6 +548,10 @@ def _panels(rows: int, columns: int, width: float = 1.0, height: float = 1.0) ->
     figure = Figure(figsize=(PANEL[0] * columns * width, PANEL[1] * rows * height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, [list(row) for row in axes]
+
+
+def _wrapped(title: str, width: int = TITLE_WIDTH) -> str:
+    return "\n".join(textwrap.wrap(title, width))
 
 
 def _heads(settings: Sequence[str]) -> dict[str, str]:

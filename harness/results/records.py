@@ -111,7 +111,9 @@ def open_results(folder: str | Path, *, create: bool = True) -> Path:
                 raise PermissionError(13, "Permission denied")
         except OSError as error:
             raise ResultsError(
-                f"cannot be written ({error.strerror or error})", str(path), "mend its permissions or give another --results"
+                f"cannot be written ({error.strerror or error})",
+                str(path),
+                "mend its permissions or give another --results",
             ) from None
     return path
 
@@ -284,7 +286,11 @@ class Attempt:
             except FileExistsError:
                 held = read_json(marker)
                 owner = held.get("attempt") if isinstance(held, Mapping) else None
-                if owner is not None and (self.path.parent / owner / "result.json").exists() and not self._reruns(owner):
+                if (
+                    owner is not None
+                    and (self.path.parent / owner / "result.json").exists()
+                    and not self._reruns(owner)
+                ):
                     raise ClaimLost(self.trial_id) from None
                 os.replace(temporary, marker)
             finally:
@@ -461,7 +467,9 @@ def code_commit() -> str | None:
         return None
     try:
         commit, changed = (
-            subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            subprocess.run(
+                ["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True
+            ).stdout.strip()
             for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )
     except (OSError, subprocess.SubprocessError):

@@ -105,7 +105,9 @@ def reproduce(connection: duckdb.DuckDBPyConnection, suite: str | None = None) -
     return [_answer(row, ours.get(f"{row['paper']}/{row['table']}", {})) for row in printed]
 
 
-Where = tuple[str | None, str | None, float | None, str | None]
+Where = tuple[str | None, str | None, float | None, str | None, str | None]
+HUMAN_LABELS: Mapping[str, str] = {"fine": "noisy"}
+"""What papers call a set of human labels -> what its data set calls them, where that differs."""
 Ours = dict[tuple[str, str, str], dict[tuple[Where, str], dict[int, float]]]
 
 
@@ -113,8 +115,8 @@ def _ours(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dict[str,
     """By suite: ``cells[method, metric, at][place, setting] -> {seed: value}`` and whether it ran at full scale."""
     lines = connection.execute(
         """
-        SELECT s.suite, s.method, m.metric, m.at, t.dataset, t.noise, t.rate, t.model, s.setting, s.seed, m.value,
-               s.comparable
+        SELECT s.suite, s.method, m.metric, m.at, t.dataset, t.noise, t.rate, t.model,
+               json_extract_string(t.identity, '$.noise.params.labels'), s.setting, s.seed, m.value, s.comparable
         FROM suite_trials s JOIN trials t USING (trial) JOIN metrics m USING (trial)
         WHERE s.newest AND NOT s.tuning AND t.status = 'done' AND m.value IS NOT NULL
           AND s.suite IN (SELECT unnest(?::VARCHAR[]))
@@ -122,11 +124,11 @@ def _ours(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dict[str,
         [suites],
     ).fetchall()
     found: dict[str, dict[str, Any]] = {}
-    for suite, method, metric, at, dataset, noise, rate, model, setting, seed, value, comparable in lines:
+    for suite, method, metric, at, dataset, noise, rate, model, labels, setting, seed, value, comparable in lines:
         of_suite = found.setdefault(suite, {"cells": {}, "comparable": True})
         of_suite["comparable"] &= bool(comparable)
         by_place = of_suite["cells"].setdefault((method, metric, at), {})
-        by_place.setdefault(((dataset, noise, rate, model), setting), {})[int(seed)] = float(value)
+        by_place.setdefault(((dataset, noise, rate, model, labels), setting), {})[int(seed)] = float(value)
     return found
 
 
@@ -161,11 +163,19 @@ def _answer(printed: dict[str, Any], ours: Mapping[str, Any]) -> Reproduced:
 
 def _matches(printed: Mapping[str, Any], place: Where) -> bool:
     """Whether all that the paper says of a cell's place holds; what it leaves open may be anything."""
-    dataset, noise, rate, model = place
-    same_rate = printed["rate"] is None or (rate is None and not printed["rate"]) or (
-        rate is not None and abs(rate - printed["rate"]) < 1e-9
+    dataset, noise, rate, model, labels = place
+    same_rate = (
+        printed["rate"] is None
+        or (rate is None and not printed["rate"])
+        or (rate is not None and abs(rate - printed["rate"]) < 1e-9)
     )
-    said = ((printed["dataset"], dataset), (printed["noise"], noise), (printed["model"], model))
+    annotation = json.loads(printed["extra"] or "{}").get("annotation")
+    said = (
+        (printed["dataset"], dataset),
+        (printed["noise"], noise),
+        (printed["model"], model),
+        (HUMAN_LABELS.get(annotation, annotation), labels),
+    )
     return same_rate and all(theirs is None or theirs == ours for theirs, ours in said)
 
 

@@ -19,6 +19,8 @@ from harness.hookspecs import HOST_HOOKS, TRAINING_HOOKS
 from harness.plugins import Host, load_host, problems
 from harness.results.records import final_attempt, open_results, read_json, trial_folder
 from harness.suite.load import Suite, load_suite
+from harness.testing import read_plugin
+from harness.testing.bench import Bench
 
 LIFE = [name for name in HOST_HOOKS if "register" not in name]
 RAISING_ALGORITHM = """
@@ -220,11 +222,13 @@ def test_a_hang_is_killed_after_timeout_s_and_the_place_is_named(
         'raise ValueError("of after_step")', "import time; time.sleep(600)"
     )
     file = write_plugin(source, "algorithms")
-    suite = small('algorithms = ["mine"]', file, tables="[execution]\ntimeout_s = 12\n")
+    bench = Bench(read_plugin(file).subjects[0], tmp_path)
+    plain = {"name": "CE", "loss": "testing.ce"}
+    suite = bench.suite([plain, bench.method()], epochs=1, timeout_s=20.0)
     found = results_of(Orchestrator(suite, open_results(tmp_path / "results"), "local", {"workers": 1}).run())
-    assert found["CE"]["status"] == "done"
+    assert found["CE"]["error"] is None
     assert found["tested"]["error"]["type"] == "TrialTimeout"
-    assert "timeout_s = 12, in after_step (mine.py)" in found["tested"]["error"]["message"]
+    assert "timeout_s = 20, in after_step (mine.py)" in found["tested"]["error"]["message"]
     assert "after_step: still running" in listed(file)
 
 

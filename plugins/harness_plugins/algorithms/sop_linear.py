@@ -50,8 +50,8 @@ class SOPLinear:
     Each epoch takes `steps` full-batch steps of eq. 16 for all `alpha` at once, in double precision, from `theta = 0`,
     `u = v = gamma`. Diagnostics are the relative differences of theta and s to the convex program's solutions, solved
     by CVXPY at the start: `theta_difference@alpha=4@lam=0.1` and so on, and the largest residual of each `alpha`.
-    The network's weight is theta of the last `alpha`. Deviation: `tau` is not given in the paper; here it is half the
-    largest stable step for each `alpha` (:func:`step_sizes`).
+    The network's weight is theta of the last `alpha`. Deviation: `tau` is not given in the paper; here it is such
+    that a step changes u and v by at most 5 % (:func:`step_sizes`).
 
     Args:
         alpha: ratios of learning rates.

@@ -206,12 +206,14 @@ class Descent:
             self.v += self.v * residual
 
 
-def step_sizes(jacobian: Tensor, y: Tensor, alpha: Tensor, share: float = 0.5) -> Tensor:
-    """(A,) learning rates ``tau``: ``share`` of 2 over a bound of the curvature, ``||J||^2 + 4 alpha max|y|``.
+def step_sizes(jacobian: Tensor, y: Tensor, alpha: Tensor, change: float = 0.05) -> Tensor:
+    """(A,) learning rates ``tau = 1 / (||J||^2 + 2 alpha max|y| / change)``.
 
-    The paper takes a small ``tau`` and does not say which; it is the flow's step and moves only the discretisation.
+    The paper takes a "finitely small" tau and does not say which. The first term keeps theta stable; by the second no
+    step changes u or v by more than the share ``change``: a step multiplies them by ``1 -+ 2 alpha tau r``, the flow by
+    its exponential, and with ``change = 0.5`` their mismatch doubles the distance to the convex program.
     """
-    sizes: Tensor = share * 2 / (torch.linalg.matrix_norm(jacobian, 2) ** 2 + 4 * alpha * y.abs().max())
+    sizes: Tensor = 1 / (torch.linalg.matrix_norm(jacobian, 2) ** 2 + 2 * alpha * y.abs().max() / change)
     return sizes
 
 

@@ -1,0 +1,139 @@
+"""The executor's own memory of what it has queued: ``results/slurm/batch-0001/``, one folder per submission.
+
+results/slurm/batch-0001/
+    claim.json, heartbeat, released   who is submitting; a batch is also the lock under which jobs are chosen
+    jobs.json                         {"jobs": [{"job": "12_3", "trials": [...]}, ...], "suite", "commit", ...}
+    cancelled.json                    trials that `harness cancel` took out
+    ended                             SLURM knows none of its jobs any more
+    log/                              submitit's files: scripts, pickles, what the jobs print
+    code/                             the snapshot, where one was asked for
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ResultsError
+from harness.results.records import HEARTBEAT_S, is_alive, make_claim, read_json, write_json
+
+PATIENCE_S = 600.0
+NAME = re.compile(r"batch-(\d{4,})")
+
+
+def home(results: Path) -> Path:
+    """The folder of all batches."""
+    return results / "slurm"
+
+
+def batches(results: Path) -> list[Path]:
+    """Batches, oldest first."""
+    try:
+        names = [entry.name for entry in os.scandir(home(results)) if NAME.fullmatch(entry.name)]
+    except FileNotFoundError:
+        return []
+    return [home(results) / name for name in sorted(names, key=_number)]
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("batch-"))
+
+
+@contextlib.contextmanager
+def submitting(results: Path, patience_s: float = PATIENCE_S) -> Iterator[Path]:
+    """A new batch, while nobody else has one open: submitters take turns, and the second sees what the first queued.
+
+    A batch is taken by renaming a filled folder to the next number, which one process only can do. The batch of a
+    submitter that died does not hold up the next. A batch without jobs is removed at the end.
+
+    Raises:
+        ResultsError: when another submission stays open for ``patience_s``.
+    """
+    home(results).mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience_s
+    while (batch := _take(results)) is None:
+        if time.monotonic() > deadline:
+            raise ResultsError(
+                "another `harness run` is still submitting", str(home(results)), "wait for it, or end it"
+            )
+        time.sleep(0.2)
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(HEARTBEAT_S):
+            with contextlib.suppress(OSError):
+                os.utime(batch / "heartbeat")
+
+    thread = threading.Thread(target=beat, name="batch heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield batch
+    finally:
+        stop.set()
+        thread.join()
+        (batch / "released").touch()
+        if not (batch / "jobs.json").exists():
+            shutil.rmtree(batch, ignore_errors=True)
+
+
+def _take(results: Path) -> Path | None:
+    existing = batches(results)
+    if existing and is_alive(existing[-1]):
+        return None
+    number = _number(existing[-1].name) + 1 if existing else 1
+    temporary = home(results) / f".new-{os.getpid()}-{threading.get_ident()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    write_json(temporary / "claim.json", make_claim())
+    (temporary / "heartbeat").touch()
+    target = home(results) / f"batch-{number:04d}"
+    try:
+        os.rename(temporary, target)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        return None
+    if any(is_alive(other) for other in batches(results) if other != target):
+        shutil.rmtree(target, ignore_errors=True)  # the number was free because its folder had just been removed
+        return None
+    return target
+
+
+def jobs_of(batch: Path) -> dict[str, list[str]]:
+    """Trials by job id."""
+    found = read_json(batch / "jobs.json") or {}
+    return {job["job"]: job["trials"] for job in found.get("jobs", ()) if job.get("job")}
+
+
+def open_batches(results: Path) -> list[Path]:
+    """Batches of which SLURM may still know jobs, oldest first."""
+    return [batch for batch in batches(results) if not (batch / "ended").exists()]
+
+
+def close(batch: Path, live: Callable[[str], bool]) -> bool:
+    """Mark a batch as ended when none of its jobs is live and nobody is submitting it; whether it is."""
+    if is_alive(batch) or any(live(job) for job in jobs_of(batch)):
+        return False
+    with contextlib.suppress(OSError):
+        (batch / "ended").touch()
+    return True
+
+
+def cancelled(results: Path) -> set[str]:
+    """Trials that ``harness cancel`` took out and that nobody has submitted again since."""
+    found: set[str] = set()
+    for batch in batches(results):
+        found -= {trial for trials in jobs_of(batch).values() for trial in trials}
+        found |= set(read_json(batch / "cancelled.json") or ())
+    return found
+
+
+def describe(batch: Path) -> dict[str, Any]:
+    """What ``jobs.json`` says of the submission."""
+    return read_json(batch / "jobs.json") or {}
