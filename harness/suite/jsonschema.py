@@ -6,7 +6,7 @@ from typing import Any
 
 from harness import parameters as params
 from harness.parameters import NOISE_RATE, list_depth
-from harness.registry import KINDS, Registry
+from harness.registry import KINDS, Component, Registry
 from harness.suite.schema import TABLES, WhenTable
 from harness.training.optim import OPTIMIZERS, SCHEDULES
 
@@ -15,7 +15,7 @@ def suite_json_schema(registry: Registry) -> dict[str, Any]:
     """A JSON schema (2020-12) that editors can check and complete suite files with."""
     definitions: dict[str, Any] = {}
     for kind in KINDS:
-        options = [_component(registry, kind, name) for name in registry.names(kind)]
+        options = [_component(registry, component) for component in registry.components(kind)]
         definitions[kind] = {"anyOf": [{"type": "string", "examples": registry.names(kind)}, *options]}
         definitions[f"{kind}_axis"] = {
             "anyOf": [{"$ref": f"#/$defs/{kind}"}, {"type": "array", "items": {"$ref": f"#/$defs/{kind}"}}]
@@ -70,8 +70,8 @@ def _described(value: dict[str, Any]) -> dict[str, Any]:
     return {key: value[key] for key in ("description",) if key in value}
 
 
-def _component(registry: Registry, kind: str, name: str) -> dict[str, Any]:
-    component, _ = registry.find(kind, name)
+def _component(registry: Registry, component: Component) -> dict[str, Any]:
+    kind, name = component.kind, component.name
     facts = registry.facts(component)
     body = params.json_schema([p for p in facts.parameters if p["name"] != "variant"])
     trees = {p["name"]: p["type"] for p in facts.parameters}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -92,22 +91,6 @@ def test_streaming_data_and_tokens_are_refused_in_one_line() -> None:
     tokens = LabelledData(torch.zeros(4, 3, dtype=torch.int64), torch.zeros(4, dtype=torch.int64), 2)
     with pytest.raises(HarnessError, match="in memory"):
         Instance(0.2)(tokens, rng=rng())
-
-
-@pytest.mark.parametrize(("size", "features", "classes", "limit"), [(60_000, 784, 10, 0.5), (50_000, 3072, 100, 3.0)])
-def test_it_is_fast_at_the_size_of_mnist_and_cifar_100(size: int, features: int, classes: int, limit: float) -> None:
-    data = images(size, features, classes)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    best = min(cpu_seconds(data) for _ in range(2))
-    torch.set_num_threads(before)
-    assert best < limit
-
-
-def cpu_seconds(data: LabelledData) -> float:
-    started = time.process_time()
-    Instance(0.4)(data, rng=rng())
-    return time.process_time() - started
 
 
 MEMORY = """

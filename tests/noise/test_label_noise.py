@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import numpy as np
@@ -274,17 +273,3 @@ def test_the_lists_of_human_labels_are_known_to_a_suite_without_a_rate() -> None
     assert [name for name, fact in facts.items() if "transition_matrix" not in fact.hooks] == ["gaussian", "instance"]
     assert facts["gaussian"].declares.tasks == ("regression",)
     assert facts["human"].declares.fixed_rate is None
-
-
-@pytest.mark.parametrize("name", ["symmetric", "pairflip", "asymmetric", "kernel"])
-@pytest.mark.parametrize("count", ["binomial", "exact"])
-def test_a_million_labels_take_at_most_a_tenth_of_a_second(name: str, count: str) -> None:
-    data = labelled(1_000_000, 10, DIGITS)
-    noise = harness.create("noise", name, rate=0.4, count=count)
-    assert min(cpu_seconds(noise, data) for _ in range(3)) < 0.1
-
-
-def cpu_seconds(noise: Any, data: LabelledData) -> float:
-    started = time.process_time()
-    noise(data, rng=rng())
-    return time.process_time() - started

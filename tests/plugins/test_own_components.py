@@ -31,7 +31,9 @@ SETTINGS: dict[str, dict[str, Any]] = {"algorithms.sop_linear": LINEAR, "algorit
 CONSTANT = "the focal weight is a constant for the gradient, as in the code of APL, ALFs and eps-softmax"
 FOCAL = ("losses.focal", "losses.nfl", "losses.nfl_rce")
 DECLINED: dict[str, dict[str, str]] = {name: {"gradcheck": CONSTANT} for name in FOCAL}
-DECLINED["algorithms.sparse_recovery"] = {"no_sync": "its step is the whole experiment: linear programs, on the CPU"}
+WHOLE = "its step is the whole experiment, on the CPU"
+DECLINED["algorithms.sparse_recovery"] = {"no_sync": WHOLE, "cost": WHOLE}
+DECLINED["algorithms.sop_linear"] = {"cost": WHOLE}
 SLOW_MODELS = ("cifar_resnet", "preact_resnet")
 TRAINING = ("deterministic", "resumes", "unreachable", "canary", "composes")
 EXPENSIVE = ("cost", "executors")
@@ -43,8 +45,8 @@ def subjects(*kinds: str) -> list[Subject]:
     for subject in subjects_of(Host(), kinds, PARAMS):
         ours = subject.component.owner.startswith("noisy-label-harness ")
         if ours and subject.label != "datasets.image_folder":  # which is a folder of the user's
-            own = {"declined": DECLINED.get(subject.label, {}), "setting": SETTINGS.get(subject.label, {})}
-            found.append(dataclasses.replace(subject, **own, partners=3))
+            declined, setting = DECLINED.get(subject.label, {}), SETTINGS.get(subject.label, {})
+            found.append(dataclasses.replace(subject, declined=declined, setting=setting, partners=3))
     return found
 
 

@@ -175,7 +175,7 @@ def test_the_doctor_tells_what_the_cluster_has(lab: Lab) -> None:
     assert 'partition = "test"' in out
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(10))
 def test_everything_at_once_at_random(seed: int, lab: Lab, undisturbed: str, slurm_cluster: Any) -> None:

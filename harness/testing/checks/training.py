@@ -375,7 +375,8 @@ def cost(subject: Subject, bench: Bench) -> str | None:
     """Processor time of an epoch relative to cross entropy's, for a small network at batch 128."""
     shape = [1, 28, 28] if subject.task == "classification" else [64]
     dataset = bench.dataset(shape=shape, size=TIMED_SAMPLES)
-    setting = bench.setting(dataset=dataset, model={"name": "testing.net", "width": 16})
+    model = subject.setting.get("model", {"name": "testing.net", "width": 16})
+    setting = bench.setting(dataset=dataset, model=model)
     plain: dict[str, Any] = {"name": "plain", "loss": bench.base_loss}
     trials = [bench.trial(method, setting, epochs=2, batch_size=TIMED_BATCH) for method in (plain, bench.method())]
     seconds = [float("inf"), float("inf")]
