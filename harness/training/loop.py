@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -29,6 +29,8 @@ from harness.training import seeds
 from harness.training.evaluation import Evaluator
 from harness.training.optim import learning_rates
 from harness.training.run import Run, Step
+
+Hook = Callable[..., Any]
 
 
 class Journal(Protocol):
@@ -108,18 +110,24 @@ class Loop:
                 for network in run.networks.values():
                     network.model.train()
                 if run.stack.epoch_start is not None:
-                    run.stack.epoch_start(run=run)
+                    self._timed(run.stack.epoch_start)
             else:
                 run._set_training(True)
             self._train_epoch()
             if run.stack.epoch_end is not None:
-                run.stack.epoch_end(run=run)
+                self._timed(run.stack.epoch_end)
             self._close_epoch()
             if len(self.history) < run.epochs:
                 self._maybe_checkpoint()
                 if self.journal.should_stop():
                     self._stop()
         return self.history
+
+    def _timed(self, hook: Hook) -> None:
+        """Call a hook of the epoch; what it costs is training time (a re-weighting is no evaluation)."""
+        started = time.perf_counter()
+        hook(run=self.run)
+        self._epoch_seconds += time.perf_counter() - started
 
     def _train_epoch(self) -> None:
         run = self.run
