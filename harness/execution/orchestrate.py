@@ -95,13 +95,14 @@ class Orchestrator:
         while True:
             plan = make_plan(self.suite, self.results, self.selections)
             todo, reruns = self._todo(plan, tried)
+            if todo:
+                check_data(self.suite, plan, {p.id for p in todo})
+                if "remote" not in self.executor.capabilities:
+                    check_device(self.suite)
             write_manifest(make_plan(self.suite, self.results) if self.selections else plan)
             self._on_event({"event": "plan", "plan": plan, "todo": [p.id for p in todo]})
             if not todo or self.interrupted:
                 break
-            check_data(self.suite, plan, {p.id for p in todo})
-            if "remote" not in self.executor.capabilities:
-                check_device(self.suite)
             if "carries" not in self.executor.capabilities:
                 submit_trials(self.results, {p.id: p.trial for p in todo}.values())
             with self._interruptible():

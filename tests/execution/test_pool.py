@@ -149,12 +149,12 @@ def test_a_dead_worker_costs_one_trial_which_is_retried_once(write_suite: Write,
 @pytest.mark.parametrize("executor", ["inline", "local"])
 def test_a_hang_is_failed_after_its_time_limit(write_suite: Write, tmp_path: Path, faulty: Path, executor: str) -> None:
     methods = '[[method]]\nname = "hangs"\nalgorithms = ["hangs"]\n[[method]]\nname = "CE"\n'
-    suite = load_suite(write_suite(methods=methods), ["execution.timeout_s=4.0"], [faulty])
+    suite = load_suite(write_suite(methods=methods), ["execution.timeout_s=15.0"], [faulty])
     harness.run(suite, tmp_path / "r", executor)
     found = outcomes(tmp_path / "r", suite)
     assert (
         found["hangs", 0][1]["error"]["type"] == "TrialTimeout"
-        and "timeout_s = 4" in found["hangs", 0][1]["error"]["message"]
+        and "timeout_s = 15" in found["hangs", 0][1]["error"]["message"]
     )
     assert found["CE", 0][1]["status"] == "done"
 

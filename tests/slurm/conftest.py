@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -31,18 +32,19 @@ def cluster_module() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def slurm_session(cluster_module: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def slurm_session(cluster_module: ModuleType) -> Iterator[Any]:
     """The session's cluster, with `SLURM_CONF` and `PATH` set for every client. Tests want `slurm_cluster`."""
     nodes = 2
-    cluster = cluster_module.Cluster(
-        tmp_path_factory.mktemp("slurm"), nodes=nodes, gpus=2, base_port=cluster_module.free_base_port(nodes)
-    )
-    cluster.up()
-    with pytest.MonkeyPatch.context() as patch:
-        for variable, value in cluster.environment().items():
-            patch.setenv(variable, value)
-        yield cluster
-    cluster.down()
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:  # sockets want a shorter path than tmp_path's
+        cluster = cluster_module.Cluster(
+            Path(folder), nodes=nodes, gpus=2, base_port=cluster_module.free_base_port(nodes)
+        )
+        cluster.up()
+        with pytest.MonkeyPatch.context() as patch:
+            for variable, value in cluster.environment().items():
+                patch.setenv(variable, value)
+            yield cluster
+        cluster.down()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,12 +96,13 @@ def counting_job(slurm_cluster: Any, tmp_path: Path) -> tuple[submitit.Job[tuple
 
 
 @pytest.fixture
-def small_cluster(cluster_module: ModuleType, tmp_path: Path) -> Iterator[Any]:
+def small_cluster(cluster_module: ModuleType) -> Iterator[Any]:
     """A cluster of the test's own, to break."""
-    cluster = cluster_module.Cluster(tmp_path / "small", nodes=1, gpus=0, base_port=cluster_module.free_base_port(1))
-    cluster.up()
-    yield cluster
-    cluster.down()
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:  # sockets want a shorter path than tmp_path's
+        cluster = cluster_module.Cluster(Path(folder), nodes=1, gpus=0, base_port=cluster_module.free_base_port(1))
+        cluster.up()
+        yield cluster
+        cluster.down()
 
 
 def test_comes_up_with_all_nodes_idle(slurm_cluster: Any) -> None:
