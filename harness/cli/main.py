@@ -82,16 +82,21 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def harness(
-    version: bool = typer.Option(False, "--version", is_eager=True, help="Show the version and exit."),
-) -> None:
-    """The benchmark harness for learning with noisy labels."""
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         from harness.plugins import harness_version
 
         typer.echo(harness_version())
         raise typer.Exit
+
+
+@app.callback()
+def harness(
+    version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_show_version, help="Show the version and exit."
+    ),
+) -> None:
+    """The benchmark harness for learning with noisy labels."""
 
 
 def main() -> None:

@@ -40,6 +40,12 @@ def test_help_lists_every_command_with_its_summary() -> None:
         assert len(line.split()) > 3, f"{name} has no summary"
 
 
+def test_the_version_is_shown() -> None:
+    from harness.plugins import harness_version
+
+    assert call("--version").stdout.strip() == harness_version()
+
+
 def test_listing_and_planning_import_no_torch(write_suite: Write, tmp_path: Path) -> None:
     path = str(write_suite())
     call("components")
