@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -47,23 +48,17 @@ def loader_epoch(samples: int, batch: int) -> Work:
     return work
 
 
-def loops() -> list[Ratio]:
+def loops() -> Iterator[Ratio]:
     """The loop itself."""
-    found = []
     for batch in (32, 128):
         samples = 50 * 128
-        found.append(
-            paired(f"harness / bare loop, LeNet, batch {batch}", harness_epoch(prepared(batch=batch, samples=samples)),
-                   bare_epoch(prepared(batch=batch, samples=samples)), PAIRS, 1.05)
-        )  # fmt: skip
-        found.append(
-            paired(f"harness / DataLoader loop, batch {batch}", harness_epoch(prepared(batch=batch, samples=samples)),
-                   loader_epoch(samples, batch), 9, 1 / 3)
-        )  # fmt: skip
-    return found
+        ours = harness_epoch(prepared(batch=batch, samples=samples))
+        bare = bare_epoch(prepared(batch=batch, samples=samples))
+        yield paired(f"harness / bare loop, LeNet, batch {batch}", ours, bare, PAIRS, 1.05)
+        yield paired(f"harness / DataLoader loop, batch {batch}", ours, loader_epoch(samples, batch), 9, 1 / 3)
 
 
-def algorithms() -> list[Ratio]:
+def algorithms() -> Iterator[Ratio]:
     """Algorithms of the default suite against plain cross entropy."""
     stacks = {
         "CE / CE (control, within 2 %)": ("", 1.02),
@@ -73,9 +68,8 @@ def algorithms() -> list[Ratio]:
         "AUX / CE": ('algorithms = ["aux"]', 1.05),
         "RRM / CE, between re-weightings": ('algorithms = [{ name = "rrm", every = 1000 }]', 1.05),
     }
-    found = []
     for name, (method, bound) in stacks.items():
-        found.append(paired(name, harness_epoch(prepared(method)), harness_epoch(prepared()), PAIRS, bound))
+        yield paired(name, harness_epoch(prepared(method)), harness_epoch(prepared()), PAIRS, bound)
     ready = prepared('algorithms = [{ name = "rrm", every = 1 }]')
     run = ready.run
 
@@ -89,8 +83,7 @@ def algorithms() -> list[Ratio]:
             for index, inputs in run.source.ordered(512):
                 functional.cross_entropy(run.model(inputs), run.targets[index], reduction="none")
 
-    found.append(paired("RRM re-weighting / one forward pass", reweighting, one_forward_pass, PAIRS))
-    return found
+    yield paired("RRM re-weighting / one forward pass", reweighting, one_forward_pass, PAIRS)
 
 
 def seconds(command: list[str], repeats: int = 5, **options: object) -> float:
@@ -209,8 +202,9 @@ def main() -> None:
     PAIRS = 3 if arguments.quick else 11
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, one thread, {os.cpu_count()} cores\n\n{HEAD}")
-    for ratio in (*loops(), *algorithms()):
-        print(ratio.line(), flush=True)
+    for rows in (loops(), algorithms()):
+        for ratio in rows:
+            print(ratio.line(), flush=True)
     print(f"\n{'command':44} {'seconds':>8}  bound")
     for what, taken, bound in command_line(1000 if arguments.quick else 10_000):
         print(f"{what:44} {taken:8.2f}  <= {bound} {'ok' if taken <= bound else 'MISSED'}", flush=True)
