@@ -25,6 +25,7 @@ from harness.training.data import (
     stratified_subset,
 )
 from harness.training.evaluation import Evaluator
+from harness.training.memory import keep_freed_memory
 from harness.training.optim import make_optimizer, make_schedule
 from harness.training.run import Network, Run
 from harness.training.stack import Stack
@@ -192,6 +193,7 @@ class Prepared:
 
 def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | None = None) -> Prepared:
     """Everything that a trial needs before its first batch."""
+    keep_freed_memory()
     identity = trial.identity
     training = identity["training"]
     execution = trial.options.get("execution", {})
