@@ -10,19 +10,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.execution.queues import with_method
-from harness.results.records import attempts, is_alive, read_json, trial_folder
+from harness.results.records import attempts, cancel, is_alive, read_json, trial_folder
 from harness.suite.load import Suite
 
 
 def cancel_trials(suite: Suite, results: Path, ids: Sequence[str]) -> int:
     """Tell the owners of running trials to stop with a checkpoint, and every executor to drop queued ones.
 
-    A local worker gets SIGTERM: it stops its trial at the next batch boundary. Its parent starts no other.
+    A local worker gets SIGTERM: it stops its trial at the next batch boundary. Every trial is noted as cancelled, so that
+    runs under way do not start it.
 
     Returns:
         How many running trials were told.
     """
     told = 0
+    for trial_id in ids:
+        cancel(results, trial_id)
     for trial_id in ids:
         past = attempts(trial_folder(results, trial_id))
         if not past or (past[-1] / "result.json").exists() or not is_alive(past[-1]):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.execution.pool import OnEvent
-from harness.results.records import claim, read_trial
+from harness.results.records import cancelled_since, claim, read_trial
 from harness.suite.plan import Plan
 
 
@@ -35,10 +36,11 @@ class Inline:
         from harness.plugins import load_host
         from harness.training.trial import run_trial
 
+        began = time.time()
         unfinished: set[str] = set()
         cache: dict[str, Any] = {}
         for trial_id in trial_ids:
-            if self._stop.is_set() or trial_id in self._cancelled:
+            if self._stop.is_set() or trial_id in self._cancelled or cancelled_since(results, trial_id, began):
                 unfinished.add(trial_id)
                 continue
             trial = read_trial(results, trial_id)

@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from harness import faults
 from harness.errors import ClaimLost
-from harness.results.records import Attempt, attempts, is_alive, read_json, trial_folder
+from harness.results.records import Attempt, attempts, cancelled_since, is_alive, read_json, trial_folder
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -77,6 +77,7 @@ class Pool:
         self._cancelled: set[str] = set()
         self._deaths: collections.Counter[str] = collections.Counter()
         self._barren = 0
+        self._began = 0.0
 
     def interrupt(self) -> None:
         """Ask every trial to stop at its next batch boundary; :meth:`run` returns when all have."""
@@ -99,6 +100,7 @@ class Pool:
         Returns:
             The ids that did not reach a result: interrupted, cancelled, or at work elsewhere.
         """
+        self._began = time.time()
         pending = collections.deque(ids)
         later: list[tuple[float, str]] = []
         unfinished: set[str] = set()
@@ -162,7 +164,7 @@ class Pool:
         for process in list(self._processes.values()):
             if process.current is not None or process.popen.poll() is not None:
                 continue
-            while pending and pending[0] in self._cancelled:
+            while pending and self._is_cancelled(pending[0]):
                 unfinished.add(pending.popleft())
             if not pending:
                 return
@@ -173,6 +175,9 @@ class Pool:
                 assert process.popen.stdin is not None
                 process.popen.stdin.write(json.dumps(order) + "\n")
                 process.popen.stdin.flush()
+
+    def _is_cancelled(self, trial_id: str) -> bool:
+        return trial_id in self._cancelled or cancelled_since(self.results, trial_id, self._began)
 
     def _handle(
         self,

@@ -54,10 +54,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: str | Path) -> Any:
     """A JSON file, or ``None`` when it is absent or unreadable."""
     try:
-        return json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            return json.loads(file.read())
     except (OSError, ValueError):
         return None
 
@@ -68,14 +69,22 @@ def append_line(path: Path, value: Any) -> None:
         file.write(json.dumps(value, allow_nan=False).encode() + b"\n")
 
 
-def read_lines(path: Path) -> list[Any]:
+def read_lines(path: str | Path) -> list[Any]:
     """The complete JSON lines of a file; a torn last one is ignored."""
     try:
-        raw = path.read_bytes()
+        with open(path, "rb") as file:
+            raw = file.read()
     except OSError:
         return []
+    complete = raw.split(b"\n")[:-1]
+    try:
+        whole = json.loads(b"[" + b",".join(complete) + b"]")  # one call reads them all; a damaged line needs a look
+        if len(whole) == len(complete):
+            return list(whole)
+    except ValueError:
+        whole = None
     lines = []
-    for line in raw.split(b"\n")[:-1]:
+    for line in complete:
         try:
             lines.append(json.loads(line))
         except ValueError:
@@ -370,6 +379,19 @@ def forgive(results: Path, trial_id: str) -> None:
         write_json(folder / "retry.json", {"upto": int(past[-1].name.removeprefix("attempt-"))})
 
 
+def cancel(results: Path, trial_id: str) -> None:
+    """Note that a trial shall not be started by a run that is under way (``harness cancel``); a later run may."""
+    folder = trial_folder(results, trial_id)
+    if folder.is_dir():
+        write_json(folder / "cancel.json", {"at": time.time()})
+
+
+def cancelled_since(results: Path, trial_id: str, since: float) -> bool:
+    """Whether a trial was cancelled after a moment, in seconds since the epoch."""
+    noted = read_json(f"{results}/trials/{trial_id}/cancel.json")
+    return isinstance(noted, Mapping) and float(noted.get("at", 0.0)) >= since
+
+
 def status_of(results: Path, trial_id: str, digests: Mapping[str, str] | None = None, *, exists: bool = True) -> Status:
     """The status of a trial from its folder; ``stale`` when a component's source differs from the recorded digest."""
     if not exists:
@@ -414,6 +436,14 @@ def final_attempt(folder: Path) -> Path | None:
         return folder / str(marker["attempt"])
     past = attempts(folder)
     return past[-1] if past else None
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Remove what earlier attempts of a done trial had kept to go on from, half-written files included."""
+    for attempt in attempts(folder):
+        for pattern in ("checkpoint.*", ".*.tmp"):
+            for path in attempt.glob(pattern):
+                path.unlink(missing_ok=True)
 
 
 def latest_checkpoint(folder: Path, before: int) -> tuple[Path, Path] | None:

@@ -21,6 +21,7 @@ from harness.registry import Component
 from harness.results.records import (
     Attempt,
     append_line,
+    drop_checkpoints,
     environment_facts,
     latest_checkpoint,
     read_json,
@@ -131,6 +132,8 @@ def run_trial(
     if result is not None:
         with contextlib.suppress(OSError):
             (attempt.path / "checkpoint.pt").unlink(missing_ok=True)
+            if result["status"] == "done":
+                drop_checkpoints(attempt.path.parent)
         host.call("harness_trial_finish", trial=trial, record=result)
     return result
 

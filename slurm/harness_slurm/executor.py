@@ -277,13 +277,14 @@ class Slurm:
 
     def cancel_queued(self, ids: Sequence[str], results: Path) -> int:
         """Take trials out of their jobs, and cancel jobs that have nothing else to do; returns how many trials."""
-        if not scheduler.is_here():
+        submitted = list(batches.open_batches(results))
+        if not submitted or not scheduler.is_here():
             return 0
         wanted = set(ids)
         live = set(scheduler.queue())
         stop: list[str] = []
         told = 0
-        for batch in batches.open_batches(results):
+        for batch in submitted:
             jobs = {job: trials for job, trials in batches.jobs_of(batch).items() if job in live}
             here = {trial for trials in jobs.values() for trial in trials} & wanted
             if not here:

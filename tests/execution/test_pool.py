@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 import harness
+from harness.execution.cancel import cancel_trials
 from harness.execution.orchestrate import Orchestrator
 from harness.results.records import attempts, final_attempt, open_results, read_json, read_lines, trial_folder
 from harness.suite.load import Suite, load_suite
@@ -183,6 +185,24 @@ def test_an_interrupt_keeps_a_checkpoint_and_the_next_run_goes_on(
     assert outcomes(results, suite) == outcomes(tmp_path / "whole", suite)
 
 
+def test_cancelling_from_elsewhere_stops_what_runs_and_starts_nothing_else(
+    write_suite: Write, tmp_path: Path, faulty: Path
+) -> None:
+    methods = '[[method]]\nname = "slow"\nalgorithms = ["slow"]\n'
+    suite = load_suite(write_suite(methods=methods, epochs=2), ["suite.seeds=[0, 1, 2]"], plugins=[faulty])
+    results = open_results(tmp_path / "r")
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "epoch":
+            assert cancel_trials(suite, results, [entry.trial.id for entry in suite.entries()]) == 1
+
+    plan = Orchestrator(suite, results, "local", {"workers": 1}, on_event=stop).run()
+    assert plan.counts()["missing"] == 3
+    started = [trial for trial in (p.id for p in plan.trials) if attempts(trial_folder(results, trial))]
+    assert len(started) == 1 and (attempts(trial_folder(results, started[0]))[0] / "checkpoint.pt").exists()
+    assert harness.run(suite, results, "local").counts()["done"] == 3
+
+
 def test_what_a_plugin_prints_goes_to_the_trials_log(write_suite: Write, tmp_path: Path) -> None:
     plugin = tmp_path / "chatty.py"
     plugin.write_text(
@@ -207,40 +227,58 @@ def test_what_a_plugin_prints_goes_to_the_trials_log(write_suite: Write, tmp_pat
     assert "hello from the plugin" in log and "hello from below" in log
 
 
+def killed_run(command: list[str], when: Callable[[], bool]) -> None:
+    """Start a run in a process group of its own and SIGKILL the group at the given moment."""
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not when():
+        time.sleep(0.0005)
+    assert process.returncode is None, "the run ended before the moment came"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 @pytest.mark.slow
-def test_killing_the_whole_group_loses_only_what_was_not_checkpointed(
-    write_suite: Write, tmp_path: Path, faulty: Path
-) -> None:
+def test_killing_the_whole_group_five_times_changes_no_record(write_suite: Write, tmp_path: Path, faulty: Path) -> None:
+    """Four random moments, and one inside the writing of a checkpoint; large enough that the writing takes a while."""
     methods = METHODS + '[[method]]\nname = "slow"\nalgorithms = ["slow"]\n'
     path = write_suite(
         methods=methods, epochs=4, evaluation="fgsm = [0.1]", tables="[execution]\ncheckpoint_epochs = 1"
     )
+    path.write_text(path.read_text().replace("hidden = [32]", "hidden = [1024, 2048]"))
     suite = load_suite(path, plugins=[faulty])
     harness.run(suite, tmp_path / "whole", "inline")
-    command = [
-        sys.executable,
-        "-m",
-        "harness.cli.main",
-        "run",
-        str(path),
-        "--plugin",
-        str(faulty),
-        "--results",
-        str(tmp_path / "r"),
-    ]
-    for seconds in (3.0, 4.5, 6.0):
-        process = subprocess.Popen(
-            command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(seconds)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    trials = tmp_path / "r" / "trials"
+    command = [sys.executable, "-m", "harness.cli.main", "run", str(path), "--plugin", str(faulty)]
+    command += ["--results", str(tmp_path / "r")]
+
+    def half_written() -> set[Path]:
+        return set(trials.glob("*/attempt-*/.checkpoint.pt.*.tmp"))
+
+    killed_run(command, lambda: bool(half_written()))
+    assert half_written(), "no kill fell inside a write"
+    chance = random.Random(20)
+
+    def some_time_into_an_attempt() -> Callable[[], bool]:
+        already = len(list(trials.glob("*/attempt-*")))
+        wait, begun = chance.uniform(0.0, 1.5), float("inf")
+
+        def come() -> bool:
+            nonlocal begun
+            if begun == float("inf") and len(list(trials.glob("*/attempt-*"))) > already:
+                begun = time.monotonic()
+            return time.monotonic() > begun + wait
+
+        return come
+
+    for _ in range(4):
+        killed_run(command, some_time_into_an_attempt())
+    done_before = {p: p.stat().st_mtime_ns for p in trials.glob("*/attempt-*/result.json")}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert outcomes(tmp_path / "r", suite) == outcomes(tmp_path / "whole", suite)
-    done = [
-        p for p in (tmp_path / "r" / "trials").rglob("result.json") if json.loads(p.read_text())["status"] == "done"
-    ]
+    done = [p for p in trials.rglob("result.json") if json.loads(p.read_text())["status"] == "done"]
     assert len(done) == 4
+    assert {p: p.stat().st_mtime_ns for p in done_before} == done_before
+    assert not half_written() and not list(trials.glob("*/attempt-*/checkpoint.*"))
 
 
 def test_a_worker_speaks_json_lines(write_suite: Write, tmp_path: Path) -> None:
