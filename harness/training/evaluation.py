@@ -19,6 +19,7 @@ MOST_TRANSITION_CLASSES = 100
 """Beyond, the counts of class pairs are not recorded: nobody reads a million of them."""
 LAST_EPOCHS = 10
 HISTOGRAM_BINS = 20
+OUTLYING = 4.0
 
 
 class Evaluator:
@@ -187,18 +188,31 @@ def auroc(scores: Tensor, positive: Tensor) -> Tensor:
 
 
 def histogram(scores: Tensor, corrupted: Tensor) -> dict[str, Any]:
-    """Counts over equal bins from the least to the greatest score, and over the exact values when there are few."""
-    finite = scores.double().cpu()
-    hidden = corrupted.cpu()
+    """Counts over equal bins from the least to the greatest score, and over the exact values when there are few.
+
+    A few scores far outside would leave all others in one bin (RRM's `argmin` gives one sample the weight of all): where
+    the range is more than :data:`OUTLYING` times that of the middle 99 %, the bins cover the middle, the outermost ones
+    count what lies beyond, and ``range`` says how far that reaches.
+    """
+    known = scores.isfinite().cpu()
+    finite = scores.double().cpu()[known]
+    hidden = corrupted.cpu()[known]
     values = finite.unique()
     if len(values) <= HISTOGRAM_BINS:
         counts = [[int((finite[group] == value).sum()) for value in values] for group in (~hidden, hidden)]
         return {"values": values.tolist(), "clean": counts[0], "corrupted": counts[1]}
-    low, high = float(finite.min()), float(finite.max())
+    ordered = finite.sort().values
+    low, high = float(ordered[0]), float(ordered[-1])
+    outside = len(ordered) // 200
+    inner = float(ordered[outside]), float(ordered[-1 - outside])
+    reach = {}
+    if inner[1] > inner[0] and high - low > OUTLYING * (inner[1] - inner[0]):
+        reach = {"range": [low, high]}
+        low, high = inner
     edges = torch.linspace(low, high, HISTOGRAM_BINS + 1).double()
     bins = torch.bucketize(finite, edges[1:-1])
     counts = [torch.bincount(bins[group], minlength=HISTOGRAM_BINS).tolist() for group in (~hidden, hidden)]
-    return {"edges": edges.tolist(), "clean": counts[0], "corrupted": counts[1]}
+    return {"edges": edges.tolist(), "clean": counts[0], "corrupted": counts[1], **reach}
 
 
 def summarise(history: list[dict[str, Any]], task: str) -> tuple[dict[str, dict[str, float | None]], int | None]:

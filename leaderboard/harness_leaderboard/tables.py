@@ -431,13 +431,15 @@ def histogram_charts(histograms: Mapping[str, Any] | None) -> str:
     parts = []
     for name, found in (histograms or {}).items():
         edges = found.get("edges")
+        low, high = found.get("range", (None, None))
+        reach = "" if low is None else f" (outermost bins: from {low:.3g}, to {high:.3g})"
         x = found["values"] if edges is None else [(a + b) / 2 for a, b in itertools.pairwise(edges)]
         series = []
         for kind in ("clean", "corrupted"):
             total = sum(found[kind]) or 1
             series.append(charts.Series(kind, [float(v) for v in x], [100 * count / total for count in found[kind]]))
         parts.append(
-            _figure(f"Score {name}", charts.lines(series, f"Histogram of {name}", name, "share of samples, %"))
+            _figure(f"Score {name}", charts.lines(series, f"Histogram of {name}", name + reach, "share of samples, %"))
         )
     return f'<div class="charts">{"".join(parts)}</div>' if parts else ""
 

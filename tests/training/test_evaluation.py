@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,16 @@ def test_histograms_count_every_sample_once() -> None:
     assert sum(found["clean"]) == 66 and sum(found["corrupted"]) == 34
     few = histogram(torch.tensor([-1.0, 0.0, 0.0, 2.0]), torch.tensor([True, False, True, False]))
     assert few == {"values": [-1.0, 0.0, 2.0], "clean": [0, 1, 1], "corrupted": [1, 1, 0]}
+
+
+def test_a_single_far_score_does_not_hide_the_others() -> None:
+    scores = torch.cat([torch.linspace(-1, 1, 999), torch.tensor([1e6])])
+    corrupted = torch.arange(1000) % 4 == 0
+    found = histogram(scores, corrupted)
+    assert found["range"] == [-1.0, 1e6] and -1 < found["edges"][0] < found["edges"][-1] < 1
+    assert sum(found["clean"]) == 750 and sum(found["corrupted"]) == 250
+    assert max(found["clean"]) < 60
+    assert sum(histogram(torch.tensor([*range(99), math.nan]), corrupted[:100])["clean"]) == 74
 
 
 def test_train_metrics_by_hand(write_suite: Write) -> None:
