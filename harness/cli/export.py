@@ -1,4 +1,4 @@
-"""Write a suite's board as csv, json, markdown, latex or parquet."""
+"""Write a suite's board as csv, json, markdown, latex or parquet, or the records of its trials as one file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,20 @@ def export(
         str | None, typer.Option("--suite", help="Name of the suite; may be left out when there is one.")
     ] = None,
     metric: Annotated[str, typer.Option("--metric", help="last, last10, selected, best, memorisation ...")] = "last",
-    form: Annotated[str, typer.Option("--format", "-f", help="csv, json, markdown, latex or parquet.")] = "csv",
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", "-f", help="csv, json, markdown, latex or parquet; records: all of the trials' records."
+        ),
+    ] = "csv",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; standard output when absent.")
     ] = None,
 ) -> None:
-    """Write a suite's board as csv, json, markdown, latex or parquet."""
+    """Write a suite's board as csv, json, markdown, latex or parquet, or the records of its trials as one file."""
+    if form == "records":
+        _records(results, suite, output)
+        return
     from harness.api import open_store
     from harness.results.board import read_board, with_ties
     from harness.results.export import export as write
@@ -34,3 +42,14 @@ def export(
     text = write(board, form, output)
     if text is not None:
         typer.echo(text, nl=False)
+
+
+def _records(results: Path, suite: str | None, output: Path | None) -> None:
+    from harness.errors import HarnessError
+    from harness.results.archive import pack
+    from harness.results.records import open_results
+
+    if output is None:
+        raise HarnessError("records are not text", "--format", "name a file with --output FILE.parquet")
+    packed = pack(open_results(results, create=False), output, [suite] if suite else [])
+    typer.echo(f"{packed} trials are in {output}; `harness merge {output}` puts them into a results folder")

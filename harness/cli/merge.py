@@ -1,4 +1,4 @@
-"""Copy the records of other results folders into one."""
+"""Copy the records of other results folders, or packed ones, into one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,23 @@ from harness.cli.options import DEFAULT_RESULTS, Results
 
 
 def merge(
-    sources: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Results folders to take from.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR|FILE...", help="Results folders, or files of `export --format records`."),
+    ],
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Copy the records of other results folders into one."""
+    """Copy the records of other results folders, or packed ones, into one."""
+    from harness.results.archive import unpack
     from harness.results.merge import merge_results
     from harness.results.records import open_results
     from harness.results.store import collect
 
     target = open_results(results)
     for source in sources:
-        taken, kept = merge_results(open_results(source, create=False), target)
+        if source.suffix == ".parquet":
+            taken, kept = unpack(source, target)
+        else:
+            taken, kept = merge_results(open_results(source, create=False), target)
         typer.echo(f"{source}: {taken} trials taken, {kept} already there")
     collect(target)

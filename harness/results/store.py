@@ -277,15 +277,13 @@ def read_record(folder: Path, rows: Rows) -> None:
         return
     timings = {line["epoch"]: line for line in read_lines(final / "timing.jsonl")}
     for line in read_lines(final / "epochs.jsonl"):
-        timing = timings.get(line["epoch"], {})
-        rows["epochs"].append(
-            {"trial": trial, **{k: v for k, v in {**line, **timing}.items() if k in TABLES["epochs"]}}
-        )
-        for name, value in line.get("diagnostics", {}).items():
-            rows["diagnostics"].append({"trial": trial, "epoch": line["epoch"], "name": name, "value": value})
-        for name, value in line.items():
-            if name.startswith("detection_auroc@"):
-                rows["diagnostics"].append({"trial": trial, "epoch": line["epoch"], "name": name, "value": value})
+        epoch = line["epoch"]
+        scores = {name: value for name, value in line.items() if name.startswith("detection_auroc@")}
+        for name, value in {**line.get("diagnostics", {}), **scores}.items():
+            rows["diagnostics"].append({"trial": trial, "epoch": epoch, "name": name, "value": value})
+        line["trial"] = trial
+        line.update(timings.get(epoch, ()))
+        rows["epochs"].append(line)  # keys without a column are left out on insertion
     measured = {(m, at): value for m, values in result.get("metrics", {}).items() for at, value in values.items()}
     if timings and result.get("status") == "done":
         measured["seconds_per_epoch", "last"] = statistics.mean(float(t["train_seconds"]) for t in timings.values())

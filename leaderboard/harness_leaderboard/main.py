@@ -36,6 +36,7 @@ def main() -> None:
     st.set_page_config(page_title="Noisy-label leaderboard", page_icon=ICON, layout="wide", menu_items={"About": None})
     st.html(STYLE)
     st.session_state["_component"] = shell.register()
+    shell.choose_source()
     snapshot = shell.newest_snapshot()
     known = shell.suites(snapshot) if snapshot is not None else []
     chosen: list[View] = []

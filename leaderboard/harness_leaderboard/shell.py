@@ -19,6 +19,7 @@ from typing import Any
 import streamlit as st
 
 from harness.errors import HarnessError
+from harness.results.archive import reference_files, reference_results
 from harness.results.board import Board, main_metric, read_board
 from harness.results.metrics import find_metric, parse_metric
 from harness.results.store import current_snapshot
@@ -28,6 +29,7 @@ from harness_leaderboard.shell_variables import RESULTS_VARIABLE
 from harness_leaderboard.views import Filters, Leaderboard, filtered, rank_methods
 
 LOOK_EVERY_S = 3.0
+OWN, REFERENCE = "this folder", "reference"
 TITLES = {
     "last": "accuracy at the last epoch",
     "last10": "mean of the last 10 epochs",
@@ -48,9 +50,20 @@ class View:
     filters: Filters
 
 
-def results_folder() -> Path:
+def own_folder() -> Path:
     """The results folder that the app was started for."""
     return Path(os.environ.get(RESULTS_VARIABLE) or "results").absolute()
+
+
+def results_folder() -> Path:
+    """The results folder that is shown: the app's own, or the reference results."""
+    return reference_folder() if st.session_state.get("source") == REFERENCE else own_folder()
+
+
+@st.cache_resource(show_spinner="Reading the reference results")
+def reference_folder() -> Path:
+    """The reference results as a results folder, unpacked when first asked for."""
+    return reference_results()
 
 
 def newest_snapshot() -> str | None:
@@ -136,6 +149,36 @@ def narrowed(view: View) -> Board:
 
 
 # --- the sidebar ------------------------------------------------------------------------------------------------------
+
+
+def choose_source() -> None:
+    """Whose results are shown; where the app's own folder holds none, the reference results come first."""
+    if not reference_files():
+        st.session_state["source"] = OWN
+        return
+    nothing = current_snapshot(own_folder()) is None and not suites_on_disk(own_folder())
+    with st.sidebar:
+        chosen = st.selectbox(
+            "Source",
+            [OWN, REFERENCE],
+            index=int(nothing),
+            key="source",
+            bind="query-params",
+            help="The folder that the leaderboard was started for, or the results that come with the harness.",
+        )
+    if chosen == REFERENCE:
+        try:
+            reference_folder()
+        except HarnessError as error:
+            problem(error)
+            st.stop()
+    if chosen == REFERENCE and nothing:
+        own = tables.text(own_folder())
+        show(
+            f'<p class="note">There are no results in {own} yet; these are the reference results that come with the '
+            f"harness. Yours: {tables.code('harness run benchmarks.toml --results ' + str(own_folder()))}</p>",
+            "source",
+        )
 
 
 def sidebar(snapshot: str) -> View:

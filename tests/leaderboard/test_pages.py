@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import streamlit as st
 from harness_leaderboard import tables, views
 from harness_leaderboard.main import PAGES
 from made_results import HOSTILE, SETTINGS
@@ -38,6 +39,41 @@ def words_of(html: str) -> str:
     parser.handle_data = parts.append
     parser.feed(html)
     return re.sub(r"\s+", " ", " ".join(parts))
+
+
+@pytest.fixture
+def packed(filled, tmp_path, monkeypatch):
+    """The made results as reference results."""
+    from harness.results import archive
+
+    file = tmp_path / "made.parquet"
+    archive.pack(filled.path, file)
+    for module in ("harness_leaderboard.shell", "harness.results.archive"):
+        monkeypatch.setattr(f"{module}.reference_files", lambda: [file])
+    monkeypatch.setattr(archive, "_is_own", lambda text, trial: True)  # the made trials have made-up ids
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    st.cache_resource.clear()
+    yield file
+    st.cache_resource.clear()
+
+
+def test_a_newcomer_sees_the_reference_results_first_and_why(app, empty, packed):
+    page = app(empty.path)
+    assert not page.exception
+    assert [box.label for box in page.selectbox][:2] == ["Source", "Suite"]
+    assert "these are the reference results" in html_of(page) and str(empty.path) in html_of(page)
+    shown = page.selectbox(key="source").set_value("this folder").run()
+    assert "There are no results in" in html_of(shown)
+
+
+def test_own_results_come_first_and_the_reference_is_a_choice_in_the_url(app, filled, packed, empty):
+    assert app(filled.path).selectbox(key="source").value == "this folder"
+    page = app(filled.path, source="reference")
+    assert not page.exception
+    assert page.selectbox(key="source").value == "reference"
+    assert "these are the reference results" not in html_of(page)
+    for name in ("compare", "trial", "published", "cost", "progress", "export"):
+        assert not app(filled.path, page=name, source="reference").exception, name
 
 
 def test_an_empty_folder_explains_what_to_do(app, empty):

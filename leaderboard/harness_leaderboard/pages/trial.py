@@ -58,7 +58,7 @@ def _top(view: View, found: queries.TrialFacts) -> str:
         parts.append("<h2>Diagnostics</h2>" + tables.diagnostics(found.diagnostics) + histograms)
     parts.append("<h2>Metrics</h2>" + tables.metric_rows(found))
     parts.append("<h2>Where it comes from</h2>" + tables.facts_list(tables.trial_facts(found)))
-    parts.append("<h2>Run it again</h2>" + tables.code(command(place, str(row["trial"]), view.results)))
+    parts.append("<h2>Run it again</h2>" + tables.code(command(place, str(row["trial"]), shell.own_folder())))
     return "".join(parts)
 
 
