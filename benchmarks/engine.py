@@ -27,13 +27,14 @@ from training import bare_epoch, harness_epoch, prepared
 PAIRS = 11
 
 
-def loader_epoch(samples: int, batch: int) -> Work:
+def loader_epoch(samples: int, batch: int, *, augmented: bool) -> Work:
     """LeNet fed by torchvision's MNIST through a DataLoader with per-image transforms, as most papers' code does it."""
     from torchvision import datasets, transforms
 
     from harness.paths import data_folder
 
-    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+    moved = [transforms.RandomCrop(28, padding=4), transforms.RandomHorizontalFlip()] if augmented else []
+    transform = transforms.Compose([*moved, transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     data = Subset(datasets.MNIST(data_folder(), transform=transform), range(samples))
     loader = DataLoader(data, batch_size=batch, shuffle=True)
     model = prepared(batch=batch, samples=samples).run.model
@@ -55,7 +56,11 @@ def loops() -> Iterator[Ratio]:
         ours = harness_epoch(prepared(batch=batch, samples=samples))
         bare = bare_epoch(prepared(batch=batch, samples=samples))
         yield paired(f"harness / bare loop, LeNet, batch {batch}", ours, bare, PAIRS, 1.05)
-        yield paired(f"harness / DataLoader loop, batch {batch}", ours, loader_epoch(samples, batch), 9, 1 / 3)
+        plain = loader_epoch(samples, batch, augmented=False)
+        yield paired(f"harness / DataLoader: tensor, normalise; batch {batch}", ours, plain, 9)
+        moving = harness_epoch(prepared(batch=batch, samples=samples, augment="{ crop = 4, flip = true }"))
+        loader = loader_epoch(samples, batch, augmented=True)
+        yield paired(f"harness / DataLoader: and crop, flip; batch {batch}", moving, loader, 9, 1 / 3)
 
 
 def algorithms() -> Iterator[Ratio]:

@@ -32,6 +32,7 @@ dataset = "{dataset}"
 model = "{model}"
 noise = {{ name = "symmetric", rate = 0.4 }}
 subset = {samples}
+augment = {augment}
 [[method]]
 name = "timed"
 {method}
@@ -51,10 +52,12 @@ class Silent:
 
 def prepared(
     method: str = "", *, batch: int = 128, samples: int = 6400, dataset: str = "mnist", model: str = "lenet",
-    lr: float = 0.01, device: str = "cpu",
+    lr: float = 0.01, device: str = "cpu", augment: str = "{}",
 ) -> Prepared:  # fmt: skip
     """A trial ready to train, as a worker would prepare it."""
-    text = SUITE.format(batch=batch, samples=samples, dataset=dataset, model=model, lr=lr, method=method)
+    text = SUITE.format(
+        batch=batch, samples=samples, dataset=dataset, model=model, lr=lr, method=method, augment=augment
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "suite.toml"
         path.write_text(text)
