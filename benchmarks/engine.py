@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from pairing import HEAD, Ratio, Work, paired
@@ -27,8 +28,8 @@ from training import bare_epoch, harness_epoch, prepared
 PAIRS = 11
 
 
-def loader_epoch(samples: int, batch: int, *, augmented: bool) -> Work:
-    """LeNet fed by torchvision's MNIST through a DataLoader with per-image transforms, as most papers' code does it."""
+def loader_of(samples: int, batch: int, *, augmented: bool) -> DataLoader[Any]:
+    """Torchvision's MNIST through a DataLoader with per-image transforms, as most papers' code has it."""
     from torchvision import datasets, transforms
 
     from harness.paths import data_folder
@@ -36,7 +37,12 @@ def loader_epoch(samples: int, batch: int, *, augmented: bool) -> Work:
     moved = [transforms.RandomCrop(28, padding=4), transforms.RandomHorizontalFlip()] if augmented else []
     transform = transforms.Compose([*moved, transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     data = Subset(datasets.MNIST(data_folder(), transform=transform), range(samples))
-    loader = DataLoader(data, batch_size=batch, shuffle=True)
+    return DataLoader(data, batch_size=batch, shuffle=True)
+
+
+def loader_epoch(samples: int, batch: int, *, augmented: bool) -> Work:
+    """LeNet fed by that loader."""
+    loader = loader_of(samples, batch, augmented=augmented)
     model = prepared(batch=batch, samples=samples).run.model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
@@ -47,6 +53,23 @@ def loader_epoch(samples: int, batch: int, *, augmented: bool) -> Work:
             optimizer.step()
 
     return work
+
+
+def data_alone(samples: int, batch: int) -> Ratio:
+    """What feeding costs without a network: the most that a faster feed can gain."""
+    run = prepared(batch=batch, samples=samples, augment="{ crop = 4, flip = true }").run
+    loader = loader_of(samples, batch, augmented=True)
+    generator = torch.Generator().manual_seed(0)
+
+    def ours() -> None:
+        for _ in run.source.shuffled(torch.randperm(samples), batch, 0, generator):
+            pass
+
+    def theirs() -> None:
+        for _ in loader:
+            pass
+
+    return paired(f"the same without a network, batch {batch}", ours, theirs, 9, 1 / 3)
 
 
 def loops() -> Iterator[Ratio]:
@@ -61,6 +84,7 @@ def loops() -> Iterator[Ratio]:
         moving = harness_epoch(prepared(batch=batch, samples=samples, augment="{ crop = 4, flip = true }"))
         loader = loader_epoch(samples, batch, augmented=True)
         yield paired(f"harness / DataLoader: and crop, flip; batch {batch}", moving, loader, 9, 1 / 3)
+        yield data_alone(samples, batch)
 
 
 def algorithms() -> Iterator[Ratio]:
@@ -91,12 +115,13 @@ def algorithms() -> Iterator[Ratio]:
     yield paired("RRM re-weighting / one forward pass", reweighting, one_forward_pass, PAIRS)
 
 
-def seconds(command: list[str], repeats: int = 5, **options: object) -> float:
-    """Median wall seconds of a whole process, after one uncounted run."""
+def seconds(command: list[str], repeats: int = 5) -> float:
+    """Median wall seconds of a whole process, after one uncounted run, with bytecode kept as Python does by itself."""
     times = []
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     for number in range(repeats + 1):
         started = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
+        subprocess.run(command, check=True, env=kept, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if number:
             times.append(time.perf_counter() - started)
     return statistics.median(times)

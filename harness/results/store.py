@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
-import statistics
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -234,14 +234,16 @@ def read_record(folder: Path, rows: Rows) -> None:
     past = attempts(folder)
     marker = done_marker(folder)
     final = folder / str(marker["attempt"]) if marker is not None else (past[-1] if past else None)
-    words = read_json(final / "trial.json") if final is not None else None
-    words = words or read_json(folder / "trial.json")
+    words = read_json(f"{final}/trial.json") if final is not None else None
+    words = words or read_json(f"{folder}/trial.json")
     if not isinstance(words, Mapping) or "identity" not in words:
         return
     identity = words["identity"]
     trial = folder.name
-    result = read_json(final / "result.json") if final is not None else None
-    result = result if isinstance(result, Mapping) else {}
+    result: Mapping[str, Any] = {}
+    for attempt in past:
+        found = _read_attempt(trial, attempt, attempt == final, rows)
+        result = found if attempt == final else result
     status = result.get("status") or ("running" if final is not None and is_alive(final) else "missing")
     error = result.get("error") or {}
     rows["trials"].append(
@@ -271,33 +273,36 @@ def read_record(folder: Path, rows: Rows) -> None:
             "transitions": json.dumps(result["transitions"]) if result.get("transitions") else None,
         }
     )
-    for attempt in past:
-        _read_attempt(trial, attempt, attempt == final, rows)
     if final is None:
         return
-    timings = {line["epoch"]: line for line in read_lines(final / "timing.jsonl")}
-    for line in read_lines(final / "epochs.jsonl"):
+    timings = {line["epoch"]: line for line in read_lines(f"{final}/timing.jsonl")}
+    for line in read_lines(f"{final}/epochs.jsonl"):
         epoch = line["epoch"]
-        scores = {name: value for name, value in line.items() if name.startswith("detection_auroc@")}
-        for name, value in {**line.get("diagnostics", {}), **scores}.items():
+        for name, value in line.get("diagnostics", {}).items():
             rows["diagnostics"].append({"trial": trial, "epoch": epoch, "name": name, "value": value})
+        for name in [name for name in line if name.startswith("detection_auroc@")]:
+            rows["diagnostics"].append({"trial": trial, "epoch": epoch, "name": name, "value": line[name]})
         line["trial"] = trial
         line.update(timings.get(epoch, ()))
         rows["epochs"].append(line)  # keys without a column are left out on insertion
     measured = {(m, at): value for m, values in result.get("metrics", {}).items() for at, value in values.items()}
     if timings and result.get("status") == "done":
-        measured["seconds_per_epoch", "last"] = statistics.mean(float(t["train_seconds"]) for t in timings.values())
+        measured["seconds_per_epoch", "last"] = math.fsum(float(t["train_seconds"]) for t in timings.values()) / len(
+            timings
+        )
         measured["peak_memory", "last"] = max(float(t["peak_memory"]) for t in timings.values())
-    added = read_json(folder / "evaluations.json") or {}
+    added = read_json(f"{folder}/evaluations.json") or {}
     measured.update({(m, at): value for m, values in added.items() for at, value in values.items()})
     for (metric, at), value in measured.items():
         rows["metrics"].append({"trial": trial, "metric": metric, "at": at, "value": _number(value)})
 
 
-def _read_attempt(trial: str, attempt: Path, final: bool, rows: Rows) -> None:
-    environment = read_json(attempt / "environment.json") or {}
-    result = read_json(attempt / "result.json") or {}
-    claim = read_json(attempt / "claim.json") or {}
+def _read_attempt(trial: str, attempt: Path, final: bool, rows: Rows) -> Mapping[str, Any]:
+    """Append the rows of one attempt, and return what its ``result.json`` holds."""
+    environment = read_json(f"{attempt}/environment.json") or {}
+    result = read_json(f"{attempt}/result.json")
+    result = result if isinstance(result, Mapping) else {}
+    claim = read_json(f"{attempt}/claim.json") or {}
     status = result.get("status") or (
         "interrupted" if environment.get("interrupted") else "running" if is_alive(attempt) else "lost"
     )
@@ -319,6 +324,7 @@ def _read_attempt(trial: str, attempt: Path, final: bool, rows: Rows) -> None:
         }
     )
     rows["environments"].append({"trial": trial, "attempt": attempt.name, "environment": json.dumps(environment)})
+    return result
 
 
 def _number(value: Any) -> float | None:

@@ -40,10 +40,10 @@ def next_lambdas(scores: Tensor, lambdas: Tensor, alpha: float = 2.0, lam0: floa
         (B,) lambdas in (0, lam0], without gradient.
     """
     num_classes = scores.shape[1]
-    smoothed = (scores.detach() / lambdas[:, None]).softmax(1) + SMOOTHING
-    pr = smoothed / smoothed.sum(1, keepdim=True)
-    kl = (pr * (num_classes * pr).log()).sum(1)
-    return lam0 - lam0 * kl / (alpha * math.log(num_classes))
+    pr = (scores.detach() / lambdas[:, None]).softmax(1).add_(SMOOTHING)
+    pr /= pr.sum(1, keepdim=True)
+    kl = torch.xlogy(pr, num_classes * pr).sum(1)
+    return kl.mul_(-lam0 / (alpha * math.log(num_classes))).add_(lam0)
 
 
 def aldr_kl(
@@ -64,7 +64,9 @@ def aldr_kl(
     """
     log_k = math.log(scores.shape[1])
     ratios = margins(scores, targets, margin, "aldr_kl") / lambdas[:, None]
-    return lambdas * (ratios.logsumexp(1) - log_k) - 0.5 * alpha * log_k / lam0 * (lambdas - lam0) ** 2
+    with torch.no_grad():
+        constant = 0.5 * alpha * log_k / lam0 * (lambdas - lam0) ** 2 + log_k * lambdas
+    return lambdas * ratios.logsumexp(1) - constant
 
 
 class ALDRKL:

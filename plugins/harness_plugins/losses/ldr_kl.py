@@ -9,13 +9,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.parameters import NonNegative, Positive
-from harness_plugins.losses.labels import distribution, of_target
+from harness_plugins.losses.labels import classes
 
 
 def margins(scores: Tensor, targets: Tensor, margin: float, loss: str) -> Tensor:
-    """(B, K) ``margin [k != y] + f_k - f_y`` for scores ``f`` (B, K) and classes (B,)."""
-    target_scores = of_target(scores, targets, loss)[:, None]
-    return margin * (1 - distribution(scores, targets, loss)) + scores - target_scores
+    """(B, K) ``margin [k != y] + f_k - f_y`` for scores ``f`` (B, K) and classes (B,); at ``k = y`` it is 0, and so is
+    its gradient."""
+    place = classes(targets, loss)[:, None]
+    return (scores - (scores.gather(1, place) - margin)).scatter(1, place, 0.0)
 
 
 def over_mean(scores: Tensor, size: Tensor) -> Tensor:
