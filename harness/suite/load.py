@@ -80,13 +80,15 @@ class Method:
     when: tuple[tuple[tuple[Clause, ...], WhenTable], ...]
     where: str
     tables: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    known: frozenset[str] = frozenset()
+    """Keys that any setting of the suite has; a selection by one that this setting lacks just does not hold."""
 
     def table_for(self, setting: Setting) -> dict[str, Any]:
         """The method's keys on a setting: as written, then every ``when`` that holds, in order."""
         keys = ("loss", "transforms", "algorithms", *OVERRIDES)
         merged = {key: getattr(self.table, key) for key in keys}
         for clauses, override in self.when:
-            if matches(clauses, setting.view, setting.view, f"{self.where}.when"):
+            if matches(clauses, setting.view, self.known, f"{self.where}.when"):
                 for key in override.model_fields_set - {"select"}:
                     merged[key] = _merge(merged[key], getattr(override, key))
         return merged
@@ -183,9 +185,10 @@ class Suite:
 
     def pairs(self) -> Iterator[tuple[Method, Setting]]:
         """Methods x settings, less what ``[suite] exclude`` takes out."""
+        known = _keys(self.settings)
         for setting, method in itertools.product(self.settings, self.methods):
             view = {**setting.view, "method": method.name}
-            if not any(matches(clauses, view, view, f"{self.path.name}: suite.exclude") for clauses in self.exclude):
+            if not any(matches(clauses, view, known, f"{self.path.name}: suite.exclude") for clauses in self.exclude):
                 yield method, setting
 
     def entries(self) -> Iterator[Entry]:
@@ -254,14 +257,15 @@ def load_suite(
     training = _training(document.get("training", {}), f"{file}: training")
     evaluation = parse(EvaluationTable, document.get("evaluation", {}), f"{file}: evaluation")
     execution = parse(ExecutionTable, document.get("execution", {}), f"{file}: execution")
+    settings = tuple(_settings(document, file, host, training, evaluation, forced, executors))
     suite = Suite(
         path=path,
         table=table,
         training=training,
         evaluation=evaluation,
         execution=execution,
-        settings=tuple(_settings(document, file, host, training, evaluation, forced, executors)),
-        methods=tuple(_methods(document, file, executors, bool(table.tuning_seeds))),
+        settings=settings,
+        methods=tuple(_methods(document, file, executors, bool(table.tuning_seeds), _keys(settings))),
         host=host,
         executors={name: _executor_table(host, name, document[name], file) for name in executors if name in document},
         exclude=tuple(parse_selection(item, f"{file}: suite.exclude") for item in table.exclude),
@@ -415,7 +419,7 @@ def _settings(
             "subset": table.subset if isinstance(table.subset, list) else [table.subset],
             "training": list(product(table.training)),
         }
-        kept = 0
+        points: list[Setting] = []
         for point in itertools.product(*axes.values()):
             dataset, model, noise, augment, normalize, subset, own_training = point
             _check_point(registry, dataset, noise, augment, normalize, subset, where)
@@ -442,22 +446,27 @@ def _settings(
             name = " ".join([base, *varying]) if not table.name else base
             if table.name and len(list(itertools.islice(itertools.product(*axes.values()), 2))) > 1:
                 name = f"{base} / {' / '.join([*parts, *varying])}"
-            setting = Setting(
-                name=name,
-                dataset=dataset,
-                noise=noise,
-                model=model,
-                augment=parse(AugmentTable, augment, f"{where}.augment").model_dump(),
-                normalize=normalize,
-                subset=subset,
-                training=merged,
-                evaluation=checked.model_dump(),
-                where=where,
-                tables=tables,
+            points.append(
+                Setting(
+                    name=name,
+                    dataset=dataset,
+                    noise=noise,
+                    model=model,
+                    augment=parse(AugmentTable, augment, f"{where}.augment").model_dump(),
+                    normalize=normalize,
+                    subset=subset,
+                    training=merged,
+                    evaluation=checked.model_dump(),
+                    where=where,
+                    tables=tables,
+                )
             )
-            if any(matches(clauses, setting.view, setting.view, f"{where}.exclude") for clauses in exclude):
+        known, kept = _keys(points), 0
+        for setting in points:
+            if any(matches(clauses, setting.view, known, f"{where}.exclude") for clauses in exclude):
                 continue
             kept += 1
+            name = setting.name
             key = digest([setting.to_json(), setting.training, setting.evaluation])
             if key in identities:
                 raise SuiteError(f"is the same setting as {identities[key]}", where, "remove one of them")
@@ -502,7 +511,14 @@ def _check_point(
             )
 
 
-def _methods(document: Mapping[str, Any], file: str, executors: set[str], tunes: bool) -> Iterator[Method]:
+def _keys(settings: Iterable[Setting]) -> frozenset[str]:
+    """All keys that selections may name."""
+    return frozenset().union(*(setting.view for setting in settings))
+
+
+def _methods(
+    document: Mapping[str, Any], file: str, executors: set[str], tunes: bool, known: frozenset[str]
+) -> Iterator[Method]:
     seen: dict[str, str] = {}
     for number, raw in enumerate(_tables(document, "method", file)):
         label = f" ({raw['name']})" if isinstance(raw, dict) and isinstance(raw.get("name"), str) else ""
@@ -522,7 +538,7 @@ def _methods(document: Mapping[str, Any], file: str, executors: set[str], tunes:
             place = f"{where}.when[{position}]"
             parsed: WhenTable = parse(WhenTable, override, place)
             when.append((parse_selection(parsed.select, f"{place}.select"), parsed))
-        yield Method(table.name, table, tuple(when), where, tables)
+        yield Method(table.name, table, tuple(when), where, tables, known)
 
 
 def _executor_table(host: Host, name: str, value: Any, file: str) -> Mapping[str, Any]:

@@ -108,6 +108,23 @@ def test_noise_rate_is_resolved_per_setting_and_marks_the_method_an_oracle(write
     assert by_name["CDR", setting] == by_name["given", setting] == by_name["by default", setting]
 
 
+def test_a_selection_by_a_key_that_only_other_settings_have_does_not_hold_here(write_suite: Write) -> None:
+    path = write_suite(
+        noise='["none", { name = "symmetric", rate = [0.2, 0.4] }]',
+        suite='exclude = [{ method = "GCE", "noise.rate" = 0.2 }]',
+        setting='exclude = ["noise.rate=0.4"]',
+        methods='[[method]]\nname = "CE"\n[[method.when]]\nselect = "noise.rate=0.2"\nepochs = 4\n'
+        '[[method]]\nname = "GCE"\nloss = "gce"\n',
+    )
+    suite = load_suite(path)
+    found = {(e.method, e.setting): e.trial.identity["training"]["epochs"] for e in suite.entries()}
+    none, symmetric = "digits / mlp 32 / none", "digits / mlp 32 / symmetric 0.2"
+    assert found == {("CE", none): 2, ("GCE", none): 2, ("CE", symmetric): 4}
+    path.write_text(path.read_text().replace('select = "noise.rate', 'select = "noise.rat'))
+    with pytest.raises(HarnessError, match="did you mean 'noise\\.rate'"):
+        load_suite(path)
+
+
 def test_when_overrides_a_method_where_a_selection_holds(write_suite: Write) -> None:
     path = write_suite(
         noise='[{ name = "symmetric", rate = 0.4 }, { name = "pairflip", rate = 0.4 }]',

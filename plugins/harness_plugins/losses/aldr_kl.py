@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from harness import Declares, Run
 from harness.parameters import NonNegative, Positive
-from harness_plugins.losses.ldr_kl import margins, over_mean
+from harness_plugins.losses.ldr_kl import over_mean, smooth_margin
 from harness_plugins.losses.sample_memory import SampleMemory
 
 SMOOTHING = 1e-5
@@ -42,8 +42,8 @@ def next_lambdas(scores: Tensor, lambdas: Tensor, alpha: float = 2.0, lam0: floa
     num_classes = scores.shape[1]
     pr = (scores.detach() / lambdas[:, None]).softmax(1).add_(SMOOTHING)
     pr /= pr.sum(1, keepdim=True)
-    kl = torch.xlogy(pr, num_classes * pr).sum(1)
-    return kl.mul_(-lam0 / (alpha * math.log(num_classes))).add_(lam0)
+    entropy: Tensor = torch.special.entr(pr).sum(1)  # KL(pr || uniform) = log K - entropy
+    return entropy.mul_(lam0 / (alpha * math.log(num_classes))).add_(lam0 - lam0 / alpha)
 
 
 def aldr_kl(
@@ -63,10 +63,8 @@ def aldr_kl(
         (B,) losses.
     """
     log_k = math.log(scores.shape[1])
-    ratios = margins(scores, targets, margin, "aldr_kl") / lambdas[:, None]
-    with torch.no_grad():
-        constant = 0.5 * alpha * log_k / lam0 * (lambdas - lam0) ** 2 + log_k * lambdas
-    return lambdas * ratios.logsumexp(1) - constant
+    constant = (0.5 * alpha * log_k / lam0) * (lambdas - lam0).square() + log_k * lambdas
+    return lambdas * smooth_margin(scores, targets, margin, lambdas[:, None], "aldr_kl") - constant
 
 
 class ALDRKL:

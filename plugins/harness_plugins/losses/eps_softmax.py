@@ -6,7 +6,7 @@ from torch import Tensor
 
 from harness import Declares
 from harness.parameters import NonNegative
-from harness_plugins.losses.labels import expected
+from harness_plugins.losses.labels import expected, of_target
 from harness_plugins.losses.mae import mean_absolute_error
 
 CLAMP = 1e-8
@@ -31,7 +31,15 @@ def eps_softmax_cross_entropy(outputs: Tensor, targets: Tensor, m: float = 1e4) 
         (B,) losses in [0, 18.5]. Where the label is the prediction the gradient with respect to ``p_y`` is
         ``-1 / (p_y + m)``, else that of cross entropy, and zero where ``p_y < 1e-8 (m + 1)``.
     """
-    return -expected(eps_softmax(outputs, m).clamp(min=CLAMP).log(), targets, "eps_softmax")
+    if targets.is_floating_point():
+        return -expected(eps_softmax(outputs, m).clamp(min=CLAMP).log(), targets, "eps_softmax")
+    return -_at_label(outputs, targets, m)[1].clamp(min=CLAMP).log()
+
+
+def _at_label(outputs: Tensor, targets: Tensor, m: float) -> tuple[Tensor, Tensor]:
+    """(B,) ``p_y`` and (B,) ``pe_y`` for classes (B,); the other entries of ``pe`` are never made."""
+    probabilities = of_target(outputs.softmax(1), targets, "eps_softmax")
+    return probabilities, (probabilities + m * (outputs.argmax(1) == targets)) / (m + 1)
 
 
 class EpsSoftmaxCrossEntropy:
@@ -75,5 +83,8 @@ class EpsSoftmaxCrossEntropyAndMeanAbsolute:
 
     def __call__(self, outputs: Tensor, targets: Tensor, index: Tensor | None = None) -> Tensor:
         """(B,) losses of (B, K) logits."""
-        strengthened = eps_softmax_cross_entropy(outputs, targets, self.m)
-        return self.alpha * strengthened + self.beta * mean_absolute_error(outputs, targets, 2.0)
+        if targets.is_floating_point():
+            strengthened = eps_softmax_cross_entropy(outputs, targets, self.m)
+            return self.alpha * strengthened + self.beta * mean_absolute_error(outputs, targets, 2.0)
+        probabilities, strengthened = _at_label(outputs, targets, self.m)
+        return (2 * self.beta) * (1 - probabilities) - self.alpha * strengthened.clamp(min=CLAMP).log()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,16 +11,17 @@ from harness.parameters import NonNegative, Positive
 from harness_plugins.losses.labels import classes
 
 
-def margins(scores: Tensor, targets: Tensor, margin: float, loss: str) -> Tensor:
-    """(B, K) ``margin [k != y] + f_k - f_y`` for scores ``f`` (B, K) and classes (B,); at ``k = y`` it is 0, and so is
-    its gradient."""
-    place = classes(targets, loss)[:, None]
-    return (scores - (scores.gather(1, place) - margin)).scatter(1, place, 0.0)
+def smooth_margin(scores: Tensor, targets: Tensor, margin: float, lam: Tensor | float, loss: str) -> Tensor:
+    """(B,) ``log sum_k exp((f_k - f_y + margin [k != y]) / lam)`` for scores ``f`` (B, K), classes (B,) and temperatures
+    ``lam``, one or (B, 1): the cross entropy of ``(f - margin [k = y]) / lam``, which has the same differences."""
+    place = classes(targets, loss)
+    lowered = scores.scatter_add(1, place[:, None], scores.new_full((1, 1), -margin).expand(len(place), 1))
+    return functional.cross_entropy(lowered / lam, place, reduction="none")
 
 
 def over_mean(scores: Tensor, size: Tensor) -> Tensor:
     """(B, K) scores divided by their mean ``size`` (B, 1); rows of size 0 stay as they are."""
-    return scores / torch.where(size > 0, size, 1.0)
+    return scores / size.masked_fill(size == 0, 1.0)
 
 
 def ldr_kl(outputs: Tensor, targets: Tensor, margin: float = 0.1, lam: float = 10.0, normalize: bool = True) -> Tensor:
@@ -41,8 +41,7 @@ def ldr_kl(outputs: Tensor, targets: Tensor, margin: float = 0.1, lam: float = 1
     if normalize:
         positive = functional.softplus(outputs)
         scores = over_mean(positive, positive.mean(1, keepdim=True))
-    ratios = margins(scores, targets, margin, "ldr_kl") / lam
-    return lam * (ratios.logsumexp(1) - math.log(outputs.shape[1]))
+    return lam * (smooth_margin(scores, targets, margin, lam, "ldr_kl") - math.log(outputs.shape[1]))
 
 
 class LDRKL:
