@@ -159,6 +159,8 @@ class Suite:
     forced: Mapping[str, Any]
     comparable: bool = True
     """False when ``--scale quick`` shrank it: its results are not comparable with published ones."""
+    arguments: tuple[str, ...] = ()
+    """What follows ``harness run`` to load it again, beside the suite's file."""
     _templates: dict[tuple[str, str], list[Template]] = dataclasses.field(
         default_factory=dict, repr=False, compare=False
     )
@@ -216,6 +218,11 @@ def load_suite(
     Raises:
         SuiteError: with file, key and remedy.
     """
+    plugins = list(plugins)
+    named = str(path) if str(path).startswith("suite:") else Path(path).name
+    arguments = [named, *(["--scale", scale] if scale != "full" else [])]
+    for flag, values in (("--set", overrides), ("--plugin", [str(plugin) for plugin in plugins])):
+        arguments += [word for value in values for word in (flag, value)]
     path = find_suite(path)
     document = read_document(path)
     file = path.name
@@ -272,6 +279,7 @@ def load_suite(
         plugin_files=tuple(str(file.resolve()) for file in files),
         forced=forced,
         comparable=scale == "full",
+        arguments=tuple(arguments),
     )
     for method, setting in suite.pairs():
         suite.templates(method, setting)

@@ -85,6 +85,7 @@ class Plan:
         return {
             "suite": self.suite.name,
             "file": self.suite.path.name,
+            "arguments": list(self.suite.arguments),
             "description": self.suite.table.description,
             "comparable": self.suite.comparable,
             "methods": [method.name for method in self.suite.methods],

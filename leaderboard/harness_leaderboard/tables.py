@@ -557,6 +557,14 @@ def _json(value: object) -> str:
 # --- published --------------------------------------------------------------------------------------------------------
 
 
+def _faced(printed: Mapping[str, Any]) -> str:
+    """What a printed cell is about: data set, noise, rate and what else tells it apart."""
+    rate = "" if printed["rate"] is None else f" {printed['rate']:g}"
+    noise = [] if printed["noise"] is None else [f"{printed['noise']}{rate}"]
+    extra = [f"{key} {value}" for key, value in json.loads(printed["extra"] or "{}").items()]
+    return ", ".join([part for part in (printed["dataset"],) if part] + noise + extra)
+
+
 def published_table(found: Sequence[Reproduced]) -> str:
     """Printed against reproduced with a forest plot of the differences."""
     reach = [abs(v) for item in found for v in (item.check.interval or ())]
@@ -584,7 +592,8 @@ def published_table(found: Sequence[Reproduced]) -> str:
         note = f"<br><span class='sd'>{text(textwrap.shorten(why, 160))}</span>" if why else ""
         flagged = f"<br><span class='sd'>{text(printed['flag'])}</span>" if printed["flag"] and not why else ""
         cells = [
-            f'<th scope="row">{text(printed["method"] or printed["label"])}</th><td class="text">{text(where)}</td>'
+            f'<th scope="row">{text(printed["method"] or printed["label"])}</th>'
+            f'<td class="text">{text(where)}<br><span class="sd">{text(_faced(printed))}</span></td>'
         ]
         cells.append(number(printed["mean"], text(value_text(printed["mean"], printed["std"], printed["n"]))))
         cells.append(number(item.mean, text(item.text) if item.values else "–"))

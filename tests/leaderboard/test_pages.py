@@ -196,7 +196,7 @@ def test_a_trial_shows_seeds_curves_origin_and_the_command(app, filled):
         "started",
     ):
         assert words in said, words
-    assert f"--select id={1:016x}" in said
+    assert f"--select id={1:016x}" in said and "harness run" in said
     assert html.count('<svg class="chart"') >= 5
 
 

@@ -253,3 +253,10 @@ def test_a_reference_needs_a_rate(write_suite: Write, tmp_path: Path) -> None:
     path = write_suite(noise='"odd"', methods='[[method]]\nname = "CDR"\nalgorithms = ["cdr"]')
     with pytest.raises(HarnessError, match="has no rate to refer to; give tau a number"):
         load_suite(path, plugins=[plugin])
+
+
+def test_a_plan_says_how_its_suite_is_loaded_again(write_suite: Write, tmp_path: Path) -> None:
+    path = write_suite()
+    manifest = make_plan(load_suite(path, ["training.epochs=1"], scale="quick"), tmp_path / "r").manifest()
+    assert manifest["arguments"] == ["suite.toml", "--scale", "quick", "--set", "training.epochs=1"]
+    assert load_suite("suite:kpd/table1").arguments == ("suite:kpd/table1",)

@@ -11,7 +11,7 @@ import streamlit as st
 from harness.results.board import BoardCell
 from harness.results.metrics import find_metric
 from harness.results.statistics import cell
-from harness_leaderboard import paper, queries, shell, tables
+from harness_leaderboard import paper, progress, queries, shell, tables
 from harness_leaderboard.shell import View
 
 
@@ -58,7 +58,7 @@ def _top(view: View, found: queries.TrialFacts) -> str:
         parts.append("<h2>Diagnostics</h2>" + tables.diagnostics(found.diagnostics) + histograms)
     parts.append("<h2>Metrics</h2>" + tables.metric_rows(found))
     parts.append("<h2>Where it comes from</h2>" + tables.facts_list(tables.trial_facts(found)))
-    parts.append("<h2>Run it again</h2>" + tables.code(command(place, str(row["trial"]), shell.own_folder())))
+    parts.append("<h2>Run it again</h2>" + tables.code(command(view, place, str(row["trial"]))))
     return "".join(parts)
 
 
@@ -84,10 +84,12 @@ def _cell_words(found: BoardCell, metric: Any) -> str:
     return cell_text(found, metric)
 
 
-def command(place: dict[str, Any] | None, trial_id: str, results: Path) -> str:
+def command(view: View, place: dict[str, Any] | None, trial_id: str) -> str:
     """What runs just this trial again, into another folder, so that the two can be compared."""
-    suite = f"{place['suite']}.toml" if place is not None else "SUITE.toml"
-    return f"harness run {shlex.quote(suite)} --select id={trial_id} --results {shlex.quote(str(results) + '-again')}"
+    manifest = progress.newest_manifest(view.results, place["suite"]) if place is not None else None
+    words = manifest.get("arguments", ()) if manifest is not None else ()  # a plan of an earlier harness has none
+    again = ["--select", f"id={trial_id}", "--results", f"{shell.own_folder()}-again"]
+    return shlex.join(["harness", "run", *map(str, words or ["SUITE.toml"]), *again])
 
 
 def _paper(found: queries.TrialFacts) -> str:
