@@ -111,7 +111,7 @@ def reference_results() -> Path:
         try:
             for file in packed:
                 unpack(file, aside)
-            with contextlib.suppress(FileExistsError, OSError):  # another process was first
+            with contextlib.suppress(OSError):  # another process was first
                 os.rename(aside, folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

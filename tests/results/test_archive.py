@@ -114,7 +114,7 @@ def test_every_reference_file_holds_done_trials_with_their_provenance(file, tmp_
     collect(tmp_path / "results")
     with harness.open_store(tmp_path / "results") as connection:
         rows = connection.execute(
-            "SELECT status, commit, harness, started FROM trials JOIN attempts USING (trial) WHERE final"
+            "SELECT t.status, a.commit, a.harness, a.started FROM trials t JOIN attempts a USING (trial) WHERE a.final"
         ).fetchall()
     assert rows
     assert all(status == "done" and commit and version and started for status, commit, version, started in rows)
