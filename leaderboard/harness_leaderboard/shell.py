@@ -184,6 +184,8 @@ def choose_source() -> None:
 def sidebar(snapshot: str) -> View:
     """The filters; all of them are in the URL."""
     known = suites(snapshot)
+    if st.session_state.get("source") == REFERENCE:  # the default suite first, for those who come to look
+        known = sorted(known, key=lambda facts: (facts.name != "default", facts.name))
     with st.sidebar:
         suite = (
             st.selectbox("Suite", [facts.name for facts in known], key="suite", bind="query-params") or known[0].name
