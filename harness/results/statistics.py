@@ -894,7 +894,7 @@ def compare_over_settings(scores: Scores, settings: Sequence[str] | None = None,
         half_width = np.maximum(half_width, _ROUNDING * scale)
     used = [test for p in each for test in ([p.test, "Games-Howell"] if p.variance_outliers else [p.test])]
     kinds = " and ".join(dict.fromkeys(used))
-    test = f"{kinds} over {len(each)} settings" if len(complete) >= 2 else "no test"
+    test = f"{kinds} over {len(each)} setting{'s' * (len(each) != 1)}" if len(complete) >= 2 else "no test"
     n = tuple(int(count) for count in runs[complete].min(axis=1)) if len(complete) else ()
     outliers = tuple(m for m in kept.methods if any(m in p.variance_outliers for p in each))
     games_howell = np.any([p.games_howell for p in each], axis=0)

@@ -403,7 +403,7 @@ def test_over_one_setting_the_comparison_is_that_of_the_setting():
     over, within = stats.compare_over_settings(scores, ["s1"]), stats.compare_in_setting(scores, "s1")
     np.testing.assert_allclose(over.half_width, within.half_width)
     np.testing.assert_allclose(over.estimate, within.estimate)
-    assert over.test == "block Tukey over 1 settings"
+    assert over.test == "block Tukey over 1 setting"
 
 
 def test_over_settings_variances_add_up():

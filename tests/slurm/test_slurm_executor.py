@@ -55,13 +55,14 @@ def test_the_record_says_where_and_as_what_a_trial_ran(lab: Lab) -> None:
 def test_a_fault_in_mid_run_costs_time_and_nothing_else(
     fault: str, lab: Lab, undisturbed: str, slurm_cluster: Any
 ) -> None:
-    run = lab.start("--executor", "slurm", "--wait", slow_s=0.05)
+    requeued = fault in ("usr2", "preemption")
+    run = lab.start("--executor", "slurm", "--wait", slow_s=0.15 if requeued else 0.05)  # so that some still run then
     eventually(lambda: lab.epochs() >= 2, 120)
     Faults(slurm_cluster, random.Random(0)).happen(fault, lab)
     finish(run, 300)
     lab.check(trials=6)
     assert lab.digest() == undisturbed
-    if fault in ("usr2", "preemption"):
+    if requeued:
         resumed = [e for e in lab.environments() if e["requeues"]]
         assert resumed
         assert any(e.get("resumed_from", {}).get("epoch", 0) >= 1 for e in resumed)
