@@ -593,7 +593,7 @@ def published_table(found: Sequence[Reproduced]) -> str:
         flagged = f"<br><span class='sd'>{text(printed['flag'])}</span>" if printed["flag"] and not why else ""
         cells = [
             f'<th scope="row">{text(printed["method"] or printed["label"])}</th>'
-            f'<td class="text">{text(where)}<br><span class="sd">{text(_faced(printed))}</span></td>'
+            f'<td class="wrap narrow">{text(where)}<br><span class="sd">{text(_faced(printed))}</span></td>'
         ]
         cells.append(number(printed["mean"], text(value_text(printed["mean"], printed["std"], printed["n"]))))
         cells.append(number(item.mean, text(item.text) if item.values else "–"))
