@@ -40,8 +40,8 @@ def next_lambdas(scores: Tensor, lambdas: Tensor, alpha: float = 2.0, lam0: floa
         (B,) lambdas in (0, lam0], without gradient.
     """
     num_classes = scores.shape[1]
-    pr = (scores.detach() / lambdas[:, None]).softmax(1).add_(SMOOTHING)
-    pr /= pr.sum(1, keepdim=True)
+    pr = (scores.detach() / lambdas[:, None]).softmax(1)
+    pr = pr.add_(SMOOTHING).mul_(1 / (1 + SMOOTHING * num_classes))  # a softmax sums to 1
     entropy: Tensor = torch.special.entr(pr).sum(1)  # KL(pr || uniform) = log K - entropy
     return entropy.mul_(lam0 / (alpha * math.log(num_classes))).add_(lam0 - lam0 / alpha)
 
@@ -63,8 +63,12 @@ def aldr_kl(
         (B,) losses.
     """
     log_k = math.log(scores.shape[1])
-    constant = (0.5 * alpha * log_k / lam0) * (lambdas - lam0).square() + log_k * lambdas
-    return lambdas * smooth_margin(scores, targets, margin, lambdas[:, None], "aldr_kl") - constant
+    weight = 0.5 * alpha * log_k / lam0
+    # lambda (smooth_margin - log K) - weight (lambda - lam0)^2, with lambda taken out of all terms that have it
+    taken = smooth_margin(scores, targets, margin, lambdas[:, None], "aldr_kl") - (
+        lambdas * weight + (log_k - 2 * weight * lam0)
+    )
+    return lambdas * taken - weight * lam0**2
 
 
 class ALDRKL:
