@@ -16,8 +16,9 @@ def keep_freed_memory() -> bool:
     """Keep up to 1 GiB of freed memory for the next batch instead of giving it back to the system after each.
 
     glibc maps every large block anew and unmaps it when it is freed, so activations cost a page fault per 4 KiB and
-    batch: a step of LeNet took 1.37 times, one of ResNet-18 at batch 128 1.4 times as long (5 % less memory). Numbers
-    do not change. Nothing is done elsewhere than under glibc, or where a ``MALLOC_`` variable says what the user wants.
+    batch: in a fresh process a step of LeNet took 1.37 times, one of ResNet-18 at batch 128 1.4 times as long. The price
+    is memory, 0.2 GB for a trial of LeNet. Numbers do not change. Nothing is done elsewhere than
+    under glibc, or where a ``MALLOC_`` variable says what the user wants.
 
     Returns:
         Whether it was done.
