@@ -17,48 +17,22 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from pairing import HEAD, Ratio, Work, paired
+from loader import loader_epoch, loader_of
+from pairing import HEAD, Ratio, paired
 from torch.nn import functional
-from torch.utils.data import DataLoader, Subset
 from training import bare_epoch, harness_epoch, prepared
 
+from harness.paths import data_folder
+
 PAIRS = 11
-
-
-def loader_of(samples: int, batch: int, *, augmented: bool) -> DataLoader[Any]:
-    """Torchvision's MNIST through a DataLoader with per-image transforms, as most papers' code has it."""
-    from torchvision import datasets, transforms
-
-    from harness.paths import data_folder
-
-    moved = [transforms.RandomCrop(28, padding=4), transforms.RandomHorizontalFlip()] if augmented else []
-    transform = transforms.Compose([*moved, transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
-    data = Subset(datasets.MNIST(data_folder(), transform=transform), range(samples))
-    return DataLoader(data, batch_size=batch, shuffle=True)
-
-
-def loader_epoch(samples: int, batch: int, *, augmented: bool) -> Work:
-    """LeNet fed by that loader."""
-    loader = loader_of(samples, batch, augmented=augmented)
-    model = prepared(batch=batch, samples=samples).run.model
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-
-    def work() -> None:
-        for inputs, targets in loader:
-            optimizer.zero_grad()
-            functional.cross_entropy(model(inputs), targets).backward()
-            optimizer.step()
-
-    return work
 
 
 def data_alone(samples: int, batch: int) -> Ratio:
     """What feeding costs without a network: the most that a faster feed can gain."""
     run = prepared(batch=batch, samples=samples, augment="{ crop = 4, flip = true }").run
-    loader = loader_of(samples, batch, augmented=True)
+    loader = loader_of(data_folder(), samples, batch, api="v2", augmented=True)
     generator = torch.Generator().manual_seed(0)
 
     def ours() -> None:
@@ -79,11 +53,13 @@ def loops() -> Iterator[Ratio]:
         ours = harness_epoch(prepared(batch=batch, samples=samples))
         bare = bare_epoch(prepared(batch=batch, samples=samples))
         yield paired(f"harness / bare loop, LeNet, batch {batch}", ours, bare, PAIRS, 1.05)
-        plain = loader_epoch(samples, batch, augmented=False)
-        yield paired(f"harness / DataLoader: tensor, normalise; batch {batch}", ours, plain, 9)
         moving = harness_epoch(prepared(batch=batch, samples=samples, augment="{ crop = 4, flip = true }"))
-        loader = loader_epoch(samples, batch, augmented=True)
-        yield paired(f"harness / DataLoader: and crop, flip; batch {batch}", moving, loader, 9, 1 / 3)
+        for api in ("v1", "v2"):
+            with loader_epoch(data_folder(), samples, batch, api=api, augmented=False) as plain:
+                yield paired(f"harness / loader {api}, batch {batch}", ours, plain, 9)
+            bound = 1 / 3 if api == "v2" else None
+            with loader_epoch(data_folder(), samples, batch, api=api, augmented=True) as moved:
+                yield paired(f"harness / loader {api}, crop, flip, batch {batch}", moving, moved, 9, bound)
         yield data_alone(samples, batch)
 
 
