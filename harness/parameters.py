@@ -214,6 +214,8 @@ def explain(error: Any) -> tuple[str, str]:
     value = first.get("input")
     if first["type"] == "missing":
         return key, "is missing"
+    if first["type"] == "too_short" and not value:
+        return ".".join(str(part) for part in first["loc"]), "the list is empty; name at least one"
     if len(siblings) > 1 and len({p["loc"][0] for p in siblings}) == 1:
         ranged = [p for p in siblings if p["type"] in _RANGES] or siblings
         words = " or ".join(dict.fromkeys(_words(p) for p in (ranged if ranged is not siblings else siblings)))
