@@ -215,6 +215,7 @@ def print_published(found: Sequence[Reproduced], agreements: Mapping[str, Orderi
     table = Table(title="printed against reproduced", title_justify="left")
     for head, side in (
         ("suite", "left"),
+        ("setting", "left"),
         ("method", "left"),
         ("column", "left"),
         ("printed", "right"),
@@ -231,7 +232,7 @@ def print_published(found: Sequence[Reproduced], agreements: Mapping[str, Orderi
         difference = f"{check.difference:+.2f}{interval}" if check.difference is not None else "-"
         reason = f" ({check.reason})" if check.reason else ""
         where = f"{printed['column']}, {printed['block']}" if printed.get("block") else str(printed["column"])
-        cells = [item.suite, printed["method"] or printed["label"], where]
+        cells = [item.suite, item.setting or "-", printed["method"] or printed["label"], where]
         cells += [
             value_text(printed["mean"], printed["std"], printed["n"]),
             item.text,

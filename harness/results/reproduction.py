@@ -73,10 +73,10 @@ def summary_sentence(found: Iterable[Reproduced]) -> str:
     summary = summarise_published(item.check for item in found)
     compared = summary.cells - summary.not_comparable
     gap = summary.mean_absolute_difference
-    mean = f"; mean absolute difference {gap:.2f}" if gap is not None else ""
+    mean = f" Mean absolute difference {gap:.2f} over {summary.measured} cells." if gap is not None else ""
     return (
         f"{compared} of {summary.cells} printed numbers compared: {summary.consistent} consistent, {summary.below} below, "
-        f"{summary.above} above the printed one{mean}. {summary.not_comparable} not comparable or not reproduced."
+        f"{summary.above} above the printed one. {summary.not_comparable} not comparable or not reproduced.{mean}"
     )
 
 

@@ -1394,7 +1394,7 @@ def compare_with_published(
     elif ours.std is not None:
         assumptions.append("std not printed: the reproduced one assumed")
     if not sources:
-        return PublishedCheck("not comparable", difference, None, "neither side has a spread (one seed)")
+        return PublishedCheck("not comparable", difference, None, NO_SPREAD)
     if ours.std is None:
         assumptions.append("one reproduced seed: the printed std assumed")
     df = sum(degrees for _, degrees in sources)
@@ -1407,29 +1407,36 @@ def compare_with_published(
     return PublishedCheck(verdict, difference, interval, "", tuple(assumptions))
 
 
+NO_SPREAD = "neither side has a spread (one seed)"
+"""Why a difference that is known gets no verdict."""
+
+
 @dataclass(frozen=True)
 class PublishedSummary:
-    """A whole table against its reproduction: verdict counts and the mean absolute difference of comparable cells."""
+    """A whole table against its reproduction: verdict counts, and the mean absolute difference of the ``measured`` cells,
+    those that measure what the paper does, a verdict or (for want of a spread) none."""
 
     cells: int
     consistent: int
     below: int
     above: int
     not_comparable: int
+    measured: int
     mean_absolute_difference: float | None
 
 
 def summarise_published(checks: Iterable[PublishedCheck]) -> PublishedSummary:
-    """Count verdicts and average ``|reproduced - printed|`` over the cells that are comparable."""
+    """Count verdicts and average ``|reproduced - printed|`` over the measured cells."""
     every = list(checks)
     verdicts = [check.verdict for check in every]
-    gaps = [abs(c.difference) for c in every if c.verdict != "not comparable" and c.difference is not None]
+    gaps = [abs(c.difference) for c in every if c.difference is not None and c.reason in ("", NO_SPREAD)]
     return PublishedSummary(
         len(every),
         verdicts.count("consistent"),
         verdicts.count("below"),
         verdicts.count("above"),
         verdicts.count("not comparable"),
+        len(gaps),
         float(np.mean(gaps)) if gaps else None,
     )
 
