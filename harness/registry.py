@@ -241,6 +241,9 @@ class Registry:
         filled = self.validate(kind, name, values)
         if component.is_family:
             filled["variant"] = variant
+        for ignored, given in self.facts(component).declares.ignored_with.items():
+            if filled.get(given) is not None and ignored not in values:
+                filled[ignored] = 0.0
         for key, value in filled.items():
             if value == params.NOISE_RATE:
                 raise ComponentError(

@@ -12,6 +12,8 @@ from harness_plugins.algorithms.rdi import RDI, add_pull
 from torch import Tensor, nn
 from torch.nn import functional
 
+import harness
+
 
 def half_squares(outputs: Tensor, targets: Tensor, index: Tensor | None = None) -> Tensor:
     """``||z - y||^2 / 2`` per sample."""
@@ -77,6 +79,26 @@ def test_in_the_harness_both_take_the_same_path_too(make_run: Any, train: Any) -
         model = nn.Linear(6, 3, bias=False)
         model.weight.data.copy_(w0.T)
         run = make_run(model, x, y, [algorithm], loss=half_squares, num_outputs=3, lr=0.05)
+        run.num_classes, run.task = None, "regression"
+        for _ in range(100):
+            train(run)
+        weights.append(model.weight.detach().clone())
+    assert torch.allclose(weights[0], weights[1], atol=1e-5)
+    assert (weights[0] - w0.T).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("batch_size", [20, 50])
+def test_with_l2_which_has_no_half_rdi_needs_root_two_of_aux_s_strength(
+    make_run: Any, train: Any, batch_size: int
+) -> None:
+    x, y, w0 = (value.float() for value in problem())
+    weights = []
+    for algorithm in (AUX(lam=1.5), RDI(lam=1.5 * 2**0.5)):
+        model = nn.Linear(6, 3, bias=False)
+        model.weight.data.copy_(w0.T)
+        run = make_run(
+            model, x, y, [algorithm], loss=harness.create("loss", "l2"), num_outputs=3, lr=0.05, batch_size=batch_size
+        )
         run.num_classes, run.task = None, "regression"
         for _ in range(100):
             train(run)

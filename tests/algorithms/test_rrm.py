@@ -18,6 +18,9 @@ from scipy.optimize import linprog
 from torch import nn
 from torch.nn import functional
 
+import harness
+from harness import HarnessError
+
 tied = st.lists(st.integers(0, 6).map(lambda k: k / 2), min_size=2, max_size=12)
 distinct = st.lists(st.floats(0, 20), min_size=2, max_size=12, unique=True)
 
@@ -186,3 +189,9 @@ def test_a_rrm_ranks_losses_at_perturbed_inputs(make_run: Any) -> None:
     model.train()
     assert torch.allclose(run.score_losses(), expected, atol=1e-6)
     assert model.training
+
+
+def test_a_threshold_by_gamma_needs_no_noise_rate_to_be_created() -> None:
+    assert harness.create("algorithm", "rrm", gamma=0.4).gamma == 0.4
+    with pytest.raises(HarnessError, match="refers to the noise rate"):
+        harness.create("algorithm", "rrm")

@@ -135,3 +135,18 @@ def test_a_trial_resumed_within_the_warm_up_goes_on_warming_up() -> None:
     loss.epoch = 1
     other.load_state_dict(loss.state_dict())
     assert torch.equal(other(outputs, targets), harness.create("loss", "ce")(outputs, targets).mean())
+
+
+def test_a_short_last_batch_counts_nothing_after_the_warm_up(make_run: Callable[..., Run]) -> None:
+    outputs, targets = batch()
+    loss = harness.create("loss", "dmi", warmup=1)
+    run = make_run(loss, torch.zeros(4, 2), torch.arange(4), num_classes=4, batch_size=4)
+    run.epoch = 1
+    run.stack.epoch_start(run=run)
+    assert gradient_of(loss, outputs[:3], targets[:3])[1].abs().sum() > 0, "cross entropy takes any batch"
+    run.epoch = 2
+    run.stack.epoch_start(run=run)
+    value, gradient = gradient_of(loss, outputs[:3], targets[:3])
+    assert value == 0
+    assert not gradient.any()
+    assert torch.equal(loss(outputs[:4], targets[:4]), harness.create("loss", "dmi")(outputs[:4], targets[:4]))

@@ -256,3 +256,16 @@ def test_factorised_models_train_and_round_trip_through_a_checkpoint() -> None:
     other = harness.create("transform", "kpd", rank=4)(other)
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(inputs), model(inputs))
+
+
+@pytest.mark.parametrize("params", [{"init": "random"}, {"init": "svd"}])
+@pytest.mark.parametrize("name", ["kpd", "rank_factorization"])
+def test_factors_have_the_precision_and_device_of_the_weight(name: str, params: dict[str, Any]) -> None:
+    transform = harness.create("transform", name, rank=30, **params)
+    for layer, inputs in ((nn.Linear(8, 6), torch.randn(2, 8)), (nn.Conv2d(4, 6, 3), torch.randn(2, 4, 5, 5))):
+        model = transform(nn.Sequential(layer.double()))
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
+        assert model(inputs.double()).dtype == torch.float64
+    if params["init"] == "random":
+        model = transform(nn.Sequential(nn.Linear(8, 6, device="meta")))
+        assert {parameter.device.type for parameter in model.parameters()} == {"meta"}

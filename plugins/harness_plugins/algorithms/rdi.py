@@ -26,10 +26,11 @@ def add_pull(parameters: Sequence[Tensor], initial: Sequence[Tensor], strength: 
 class RDI:
     """Distance to initialisation: `sum_i loss_i + lam^2/2 ||w - w0||^2` (Hu et al., 2020, eq. 3).
 
-    On the mean loss of a batch of nominal size B the gradient is `lam^2 (B / N) (w - w0)`, on all parameters of the
-    network. With the squared loss and AUX's rows at the network's learning rate, a linear model trained by full-batch
-    gradient descent takes the same path under AUX and under RDI. In CDR + RDI the pull stands outside CDR's mask, like
-    weight decay, which it replaces: set `weight_decay = 0`. No official code is reachable.
+    On the mean loss of a batch of nominal size B the gradient is `lam^2 (B / N) (w - w0)`, `lam^2 (w - w0)` when a
+    batch holds all samples, on all parameters of the network. With half the squared error, `||z - y||^2 / 2`, and AUX's
+    rows at the network's learning rate, a linear model trained by full-batch gradient descent takes the same path under
+    AUX and under RDI; with `l2`, which has no half, AUX at lam is RDI at `sqrt(2) lam`. In CDR + RDI the pull stands
+    outside CDR's mask, like weight decay, which it replaces: set `weight_decay = 0`. No official code is reachable.
 
     Args:
         lam: strength; to be chosen on noisy validation from {1, 2, 4, 8, 16}.
@@ -49,7 +50,8 @@ class RDI:
     @hookimpl(trylast=True)
     def after_backward(self, run: Run, step: Step) -> None:
         """Pulls to the initialisation, after every mask on the gradients."""
-        add_pull(self.parameters, self.initial, self.lam**2 * run.batch_size / run.num_samples)
+        share = min(run.batch_size, run.num_samples) / run.num_samples
+        add_pull(self.parameters, self.initial, self.lam**2 * share)
 
     @torch.no_grad()
     def diagnostics(self, run: Run) -> Mapping[str, float]:

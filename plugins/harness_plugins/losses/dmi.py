@@ -62,8 +62,8 @@ class DeterminantMutualInformation:
     Deviations: `slogdet` in place of `log(|det| + 1e-3)`, whose gradient vanishes with 1/B (the determinant of a 10 x
     10 joint matrix is far below 1e-3); the CIFAR-10 code is `eps = 1e-3, divide = false`. The official protocol
     starts from a network trained with CE and goes on with SGD at 1e-6 on full batches of 256; here the first `warmup`
-    epochs are CE in the same trial, and the drop of the learning rate is for the schedule to make. A batch that
-    misses a class counts nothing, so that with many classes and small batches nothing trains (CIFAR-100 at batch size
+    epochs are CE in the same trial, and the drop of the learning rate is for the schedule to make. A short last batch
+    counts nothing after them, as in the official CIFAR-10 code, nor does a batch that misses a class, so that with many classes and small batches nothing trains (CIFAR-100 at batch size
     128); one that nearly does has a gradient without bound: take batches of hundreds, a small learning rate, or clip.
 
     Args:
@@ -79,21 +79,26 @@ class DeterminantMutualInformation:
         self.divide = divide
         self.warmup = warmup
         self.epoch = 0
+        self.full_batch = 0
 
     def __call__(self, outputs: Tensor, targets: Tensor, index: Tensor | None = None) -> Tensor:
         """A scalar for (B, K) logits."""
         if 0 < self.epoch <= self.warmup:
             return cross_entropy(outputs, classes(targets, "dmi")).mean()
+        if len(outputs) < self.full_batch and torch.is_grad_enabled():
+            return 0.0 * outputs.sum()
         return determinant_mutual_information(outputs, targets, self.eps, self.divide)
 
     def epoch_start(self, run: Run) -> None:
-        """Notes the epoch, by which the warm-up ends."""
+        """Notes the epoch, by which the warm-up ends, and the size of a full batch."""
         self.epoch = run.epoch
+        self.full_batch = min(run.batch_size, run.num_samples)
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch: a trial that resumes within one does not start it again."""
-        return {"epoch": self.epoch}
+        """The epoch and the batch size: a trial that resumes within an epoch does not start it again."""
+        return {"epoch": self.epoch, "full_batch": self.full_batch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.epoch = int(state["epoch"])
+        self.full_batch = int(state["full_batch"])

@@ -1,4 +1,8 @@
-"""Pre-activation ResNet-18 (He et al., 2016b) with a 3x3 stem, as DivideMix, ELR+ and SOP+ use it."""
+"""Pre-activation ResNet-18 (He et al., 2016b) with a 3x3 stem, as DivideMix, ELR+ and SOP+ use it.
+
+Their layout departs from the paper's: the stem has its own normalisation, the shortcut of every block starts from the
+activated input, and nothing normalises the last sum.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ class _Block(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         active = functional.relu(self.bn1(inputs))
-        skipped = inputs if self.shortcut is None else self.shortcut(active)
+        skipped = active if self.shortcut is None else self.shortcut(active)
         outputs: Tensor = self.conv2(functional.relu(self.bn2(self.conv1(active)))) + skipped
         return outputs
 
@@ -30,6 +34,7 @@ class _PreActResNet(nn.Module):
     def __init__(self, blocks: list[int], channels: int, num_outputs: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
         layers: list[nn.Module] = []
         fan_in = 64
         for stage, (fan_out, count) in enumerate(zip((64, 128, 256, 512), blocks, strict=True)):
@@ -37,11 +42,10 @@ class _PreActResNet(nn.Module):
                 layers.append(_Block(fan_in, fan_out, 2 if stage > 0 and position == 0 else 1))
                 fan_in = fan_out
         self.layers = nn.Sequential(*layers)
-        self.bn = nn.BatchNorm2d(512)
         self.fc = nn.Linear(512, num_outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        features = functional.relu(self.bn(self.layers(self.conv1(inputs))))
+        features = self.layers(functional.relu(self.bn1(self.conv1(inputs))))
         outputs: Tensor = self.fc(features.mean((2, 3)))
         return outputs
 

@@ -72,12 +72,12 @@ def nearest_kronecker_sum(
     left, values, right = torch.linalg.svd(rearranged.double(), full_matrices=False)
     useful = min(rank, len(values))
     root = values[:useful].sqrt()
-    a = torch.zeros(rank, m1 * n1, dtype=torch.float64)
-    b = torch.zeros(rank, m2 * n2, dtype=torch.float64)
+    a = left.new_zeros(rank, m1 * n1)
+    b = left.new_zeros(rank, m2 * n2)
     a[:useful] = (left[:, :useful] * root).t()
     b[:useful] = right[:useful] * root[:, None]
     if useful < rank:
-        a[useful:] = 1e-3 * torch.randn(rank - useful, m1 * n1, dtype=torch.float64)
+        a[useful:] = 1e-3 * torch.randn(rank - useful, m1 * n1, dtype=torch.float64).to(a.device)
     return a.reshape(rank, m1, n1).to(matrix.dtype), b.reshape(rank, m2, n2).to(matrix.dtype)
 
 
@@ -100,7 +100,8 @@ class KroneckerSum(nn.Module):
         if self._init == "svd":
             return nearest_kronecker_sum(to_matrix(weight), self.a_shape, self.b_shape, self.rank)
         scale = (kaiming_variance(weight) / self.rank) ** 0.25
-        return scale * torch.randn(self.rank, *self.a_shape), scale * torch.randn(self.rank, *self.b_shape)
+        a, b = scale * torch.randn(self.rank, *self.a_shape), scale * torch.randn(self.rank, *self.b_shape)
+        return a.to(weight), b.to(weight)
 
 
 class KroneckerProductDecomposition:

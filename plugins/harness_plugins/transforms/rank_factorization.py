@@ -40,7 +40,8 @@ class LowRank(nn.Module):
             a, b = nearest_kronecker_sum(to_matrix(weight), (m, 1), (1, n), self.rank)
             return a[:, :, 0].t().contiguous(), b[:, 0, :]
         scale = (kaiming_variance(weight) / self.rank) ** 0.25
-        return scale * torch.randn(m, self.rank), scale * torch.randn(self.rank, n)
+        u, v = scale * torch.randn(m, self.rank), scale * torch.randn(self.rank, n)
+        return u.to(weight), v.to(weight)
 
 
 class RankFactorization:
