@@ -38,7 +38,8 @@ def board(
         bool, typer.Option("--ties", help="Mark what cannot be told from the best of its setting.")
     ] = False,
     published: Annotated[
-        bool, typer.Option("--published", help="The paper's numbers beside the suite's, with differences and verdicts.")
+        bool,
+        typer.Option("--published", help="The paper's numbers beside the suite's, at --metric where it is silent."),
     ] = False,
     json: AsJson = False,
 ) -> None:
@@ -50,7 +51,7 @@ def board(
     suite = suite if file is None else _name_of(file)
     with open_store(open_results(results, create=False)) as connection:
         if published:
-            _published(connection, suite, json)
+            _published(connection, suite, metric, json)
             return
         found = read_board(connection, suite, metric)
     if ties:
@@ -70,12 +71,14 @@ def _name_of(file: str) -> str:
     return str(read_document(find_suite(file)).get("suite", {}).get("name", file))
 
 
-def _published(connection: duckdb.DuckDBPyConnection, suite: str | None, json: bool) -> None:
+def _published(connection: duckdb.DuckDBPyConnection, suite: str | None, at: str, json: bool) -> None:
     """Printed against reproduced, for one suite or for all that reproduce a table."""
     from harness.errors import ResultsError, unknown
     from harness.results.board import suites_in
-    from harness.results.reproduction import orderings, published_rows, reproduce
+    from harness.results.reproduction import EPOCHS, orderings, published_rows, reproduce
 
+    if at not in EPOCHS:
+        raise ResultsError(f"--published reads {', '.join(EPOCHS)}, got {at!r}", "--metric")
     known = sorted({f"{row['paper']}/{row['table']}" for row in published_rows(connection)})
     if suite is not None and suite not in known:
         raise ResultsError(unknown("published table", suite, known), "--suite")
@@ -84,7 +87,7 @@ def _published(connection: duckdb.DuckDBPyConnection, suite: str | None, json: b
         raise ResultsError(
             "no suite here reproduces a paper's table", "--published", "`harness suites` lists those that do"
         )
-    found = [item for name in wanted for item in reproduce(connection, name)]
+    found = [item for name in wanted for item in reproduce(connection, name, at)]
     agreements = orderings(connection, found)
     if json:
         print_json(published_json(found, agreements))
@@ -242,5 +245,7 @@ def print_published(found: Sequence[Reproduced], agreements: Mapping[str, Orderi
         table.add_row(*(escape(str(cell)) for cell in cells))
     out.print(table)
     out.print(summary_sentence(found), markup=False)
+    for at in sorted({item.assumed_at for item in found if item.values} - {""}):
+        out.print(f"Where the paper does not say the epoch, ours is read at `{at}` (--metric).", markup=False)
     for label, agreement in agreements.items():
         out.print(f"{label}: {ordering_sentence(agreement)}", markup=False)

@@ -98,11 +98,18 @@ def published_rows(connection: duckdb.DuckDBPyConnection, suite: str | None = No
     return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
-def reproduce(connection: duckdb.DuckDBPyConnection, suite: str | None = None) -> list[Reproduced]:
-    """Every printed cell (of the table that ``suite`` reproduces, or of all) with our answer."""
+EPOCHS = ("last", "selected", "best", "last10")
+"""What a paper that does not say its epoch may be read at."""
+
+
+def reproduce(connection: duckdb.DuckDBPyConnection, suite: str | None = None, at: str = "last") -> list[Reproduced]:
+    """Every printed cell (of the table that ``suite`` reproduces, or of all) with our answer.
+
+    ``at`` (one of ``EPOCHS``) is where ours is read when the paper does not say.
+    """
     printed = published_rows(connection, suite)
     ours = _ours(connection, sorted({f"{row['paper']}/{row['table']}" for row in printed}))
-    return [_answer(row, ours.get(f"{row['paper']}/{row['table']}", {})) for row in printed]
+    return [_answer(row, ours.get(f"{row['paper']}/{row['table']}", {}), at) for row in printed]
 
 
 Where = tuple[str | None, str | None, float | None, str | None, str | None]
@@ -132,14 +139,14 @@ def _ours(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dict[str,
     return found
 
 
-def _answer(printed: dict[str, Any], ours: Mapping[str, Any]) -> Reproduced:
+def _answer(printed: dict[str, Any], ours: Mapping[str, Any], unsaid: str) -> Reproduced:
     from harness.results.statistics import compare_with_published
 
     extra = json.loads(printed["extra"] or "{}")
     metric = printed["metric"] or ""
     if metric == "fgsm_accuracy" and "epsilon" in extra:
         metric = f"{metric}@{float(extra['epsilon']):g}"
-    at = printed["at"] or "last"
+    at = printed["at"] or unsaid
     cells: Ours = ours.get("cells", {})
     by_place = cells.get((printed["method"] or "", metric, at), {})
     candidates = {key: values for key, values in by_place.items() if _matches(printed, key[0])}

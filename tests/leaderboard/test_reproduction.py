@@ -45,6 +45,14 @@ def test_a_printed_cell_is_answered_by_method_data_noise_rate_and_model(reproduc
     assert item.assumed_at == "last"  # the report does not say which epoch
 
 
+def test_where_the_paper_is_silent_the_reader_says_the_epoch(reproduced):
+    with open_store(reproduced.path) as connection:
+        best = [item for item in reproduce(connection, SUITE, "best") if item.values]
+        last = [item for item in reproduce(connection, SUITE) if item.values]
+    assert {item.assumed_at for item in best} == {"best"}
+    assert any(b.mean > a.mean for a, b in zip(last, best, strict=True))
+
+
 def test_a_reproduction_ten_points_lower_is_below(reproduced):
     found, _ = found_in(reproduced)
     verdicts = {i.check.verdict for i in found if i.values and i.printed["method"] == "CE"}
@@ -83,3 +91,7 @@ def test_the_command_prints_both_sides(reproduced):
     assert "printed against reproduced" in shown and "99.05" in shown and "consistent" in shown
     told = json.loads(subprocess.run([*command, "--json"], check=True, capture_output=True, text=True).stdout)
     assert told["summary"]["below"] == 4 and len(told["ordering"]) == 4
+    shown = subprocess.run([*command, "--metric", "best"], check=True, capture_output=True, text=True).stdout
+    assert "ours is read at `best`" in shown
+    refused = subprocess.run([*command, "--metric", "memorisation"], check=False, capture_output=True, text=True)
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and "--metric" in refused.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from harness.results.reproduction import Reproduced, ordering_sentence, orderings, reproduce, summary_sentence
+from harness.results.reproduction import EPOCHS, Reproduced, ordering_sentence, orderings, reproduce, summary_sentence
 from harness.results.statistics import OrderingAgreement
 from harness_leaderboard import queries, shell, tables
 from harness_leaderboard.shell import View
@@ -14,20 +14,22 @@ from harness_leaderboard.shell import View
 REPRODUCED, ALL = "reproduced", "all printed"
 
 
-@st.cache_resource(max_entries=2, show_spinner=False)
-def answers(snapshot: str) -> tuple[list[Reproduced], dict[str, OrderingAgreement]]:
+@st.cache_resource(max_entries=4, show_spinner=False)
+def answers(snapshot: str, at: str) -> tuple[list[Reproduced], dict[str, OrderingAgreement]]:
     """Every printed number with our answer, and what becomes of the printed orders."""
     with queries.cursor(Path(snapshot)) as connection:
-        found = reproduce(connection)
+        found = reproduce(connection, at=at)
         return found, orderings(connection, found)
 
 
 def page(view: View) -> None:
     """Printed against reproduced."""
     shell.titled("Published")
-    found, agreements = answers(view.snapshot)
+    left, middle, right, last = st.columns(4)
+    with last:
+        at = st.selectbox("Epoch, where a paper is silent", EPOCHS, key="at", bind="query-params")
+    found, agreements = answers(view.snapshot, at)
     reproduced = [item for item in found if item.values]
-    left, middle, right = st.columns(3)
     with left:
         which = st.segmented_control(
             "Numbers",
