@@ -248,4 +248,5 @@ def print_published(found: Sequence[Reproduced], agreements: Mapping[str, Orderi
     for at in sorted({item.assumed_at for item in found if item.values} - {""}):
         out.print(f"Where the paper does not say the epoch, ours is read at `{at}` (--metric).", markup=False)
     for label, agreement in agreements.items():
-        out.print(f"{label}: {ordering_sentence(agreement)}", markup=False)
+        if agreement.methods:
+            out.print(f"{label}: {ordering_sentence(agreement)}", markup=False)
