@@ -84,7 +84,9 @@ class Progress:
     def _plan(self, event: dict[str, Any]) -> None:
         plan, todo = event["plan"], set(event["todo"])
         counts = plan.counts()
-        self.total, self.done, self.failed = len(plan.trials), counts["done"] + counts["stale"], counts["failed"]
+        settled = [planned.status for planned in plan.trials if planned.id not in todo]
+        self.total, self.failed = len(plan.trials), settled.count("failed")
+        self.done = settled.count("done") + settled.count("stale")
         for planned in plan.trials:
             self._names[planned.id] = f"{planned.entry.method} | {planned.entry.setting} | seed {planned.entry.seed}"
         self.epochs_total = self.epochs_done + sum(

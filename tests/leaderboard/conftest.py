@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_results import Folder, fill
+
+MAIN = sys.modules["__main__"]
 
 
 @pytest.fixture
@@ -23,6 +26,13 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     fill(folder)
     folder.collect()
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_main() -> Iterator[None]:
+    """Streamlit puts the app in the place of `__main__`, which processes that later tests spawn would run."""
+    yield
+    sys.modules["__main__"] = MAIN
 
 
 @pytest.fixture(autouse=True)
