@@ -1,4 +1,4 @@
-"""Where data sets and caches lie, by environment variable."""
+"""Where data sets and caches lie, by environment variable, and what ``~`` stands for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import os
 from pathlib import Path
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with its ``~``; that of a user whom the system does not know stays as it is written."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def data_folder() -> Path:
     """``$HARNESS_DATA``, else ``./data``: data sets in torchvision's layout."""
-    return Path(os.environ.get("HARNESS_DATA") or "data").expanduser()
+    return expanded(os.environ.get("HARNESS_DATA") or "data")
 
 
 def cache_folder() -> Path:

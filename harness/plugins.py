@@ -24,6 +24,7 @@ import pluggy
 
 from harness import faults, hookspecs
 from harness.errors import HarnessError, did_you_mean
+from harness.paths import expanded
 from harness.registry import PLURALS, Component, Registry
 
 GROUP = "harness"
@@ -262,7 +263,7 @@ def _host(files: tuple[tuple[Path, int], ...]) -> Host:
 
 def load_host(files: Iterable[str | Path] = ()) -> Host:
     """The host with all installed plugins and the given single files; made once per set of files and their state."""
-    paths = [Path(file).expanduser().resolve() for file in files]
+    paths = [expanded(file).resolve() for file in files]
     for path in paths:
         if not path.is_file():
             raise HarnessError("no such plugin file", str(path), "check --plugin or the suite's `plugins`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
@@ -26,6 +27,8 @@ def evaluate(
     from harness.suite.plan import make_plan
     from harness.training.reevaluate import evaluate_trial, has_kept_state
 
+    if not all(map(math.isfinite, fgsm)):
+        raise HarnessError("an epsilon should be a finite number", "--fgsm")
     folder = open_results(results)
     made = make_plan(load(suite, set_, plugin), folder, select)
     done = made.select("done")

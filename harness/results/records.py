@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import ClaimLost, ResultsError
+from harness.paths import expanded
 from harness.suite.trial import Trial
 
 RESULTS_SCHEMA = 1
@@ -101,7 +102,7 @@ def open_results(folder: str | Path, *, create: bool = True) -> Path:
     Raises:
         ResultsError: when it cannot be made or written, or was written by a newer schema.
     """
-    path = Path(folder).expanduser().absolute()
+    path = expanded(folder).absolute()
     stamp = path / "version.json"
     found = read_json(stamp)
     if isinstance(found, Mapping) and int(found.get("schema", 0)) > RESULTS_SCHEMA:

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.errors import HarnessError, StackError, SuiteError, unknown
 from harness.parameters import NOISE_MATRIX, NOISE_RATE
+from harness.paths import expanded
 from harness.plugins import DISTRIBUTION, Host, load_host
 from harness.registry import as_component
 from harness.suite.compose import Part, check_stack
@@ -294,7 +295,7 @@ def find_suite(path: str | Path) -> Path:
     ``harness.suites``."""
     text = str(path)
     if not text.startswith("suite:"):
-        return Path(path).expanduser()
+        return expanded(path)
     known = packaged_suites()
     name = text.removeprefix("suite:")
     if name not in known:

@@ -52,7 +52,7 @@ class EvaluationTable(Table):
     """``[evaluation]``: what is measured besides test and validation at every epoch."""
 
     train_every: Annotated[int, Field(ge=1)] = Field(default=5, description="epochs between train-set metrics")
-    fgsm: list[Annotated[float, Field(ge=0)]] = Field(
+    fgsm: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
         default=[], description="FGSM epsilons in standardised units, for the last and the selected state"
     )
 

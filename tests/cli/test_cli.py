@@ -159,6 +159,10 @@ BAD = [
     (("components", "loss", "gec"), "did you mean 'gce'"),
     (("rnu",), "did you mean 'run'"),
     (("run", "{suite}", "--stale", "x"), "--stale"),
+    (("plan", "~no-such-user/suite.toml"), "no such suite file"),
+    (("board", "--results", "~no-such-user/results"), "nothing has been collected"),
+    (("run", "{suite}", "--set", "evaluation.fgsm=[inf]"), "evaluation.fgsm"),
+    (("evaluate", "{suite}", "--fgsm", "inf"), "finite"),
 ]
 
 
