@@ -34,8 +34,8 @@ def outcome(**environment: str) -> list[str]:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc")
 def test_batches_reuse_memory_and_numbers_stay():
-    kept, faults, numbers = outcome()
+    tries = [outcome() for _ in range(3)]  # a busy system takes pages back now and then: the fewest faults count
     left, many_faults, same_numbers = outcome(MALLOC_ARENA_MAX="2")
-    assert (kept, left) == ("True", "False")
-    assert int(faults) < 0.5 * int(many_faults)  # a system short of memory takes some pages back
-    assert numbers == same_numbers
+    assert ({kept for kept, _, _ in tries}, left) == ({"True"}, "False")
+    assert min(int(faults) for _, faults, _ in tries) < 0.1 * int(many_faults)
+    assert {numbers for _, _, numbers in tries} == {same_numbers}
