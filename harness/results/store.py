@@ -125,7 +125,7 @@ def collect(results: Path, *, rebuild: bool = False) -> Path:
                 else:
                     previous = None
         except duckdb.Error:
-            previous = None
+            previous, rebuild = None, True  # a damaged file is not pointed to again
     signatures = dict(_signatures(results))
     changed = [trial for trial, signature in signatures.items() if known.get(trial) != signature]
     gone = [trial for trial in known if trial not in signatures]
