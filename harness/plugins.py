@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
+import json
 import logging
 import sys
 import types
@@ -59,7 +60,14 @@ class Host:
             self._admit_file(path)
         self.registry.unavailable = {plugin.name: plugin.error for plugin in self.plugins if plugin.error}
 
-    def call(self, hook: str, *, on_error: Callable[[str], None] | None = None, **arguments: Any) -> list[Any]:
+    def call(
+        self,
+        hook: str,
+        *,
+        on_error: Callable[[str], None] | None = None,
+        accept: Callable[[Any], Any] = lambda result: result,
+        **arguments: Any,
+    ) -> list[Any]:
         """Call a host hook of every plugin that has it, in pluggy's order; results that are ``None`` are left out.
 
         A plugin that raises is logged and noted for ``harness plugins``, and the next one is called.
@@ -67,6 +75,7 @@ class Host:
         Args:
             hook: such as ``harness_trial_start``.
             on_error: told of every failure in one line, before the next plugin is called.
+            accept: takes a result as it should be; what it raises is the plugin's failure too.
             arguments: the hook's arguments.
         """
         results: list[Any] = []
@@ -74,8 +83,8 @@ class Host:
             plugin = implementation.plugin
             others = [other for other in self.manager.get_plugins() if other is not plugin]
             try:
-                results += self.manager.subset_hook_caller(hook, others)(**arguments)
-            except Exception as error:
+                results += map(accept, self.manager.subset_hook_caller(hook, others)(**arguments))
+            except (Exception, SystemExit) as error:
                 words = f"{self.manager.get_name(plugin)}: {hook} raised {type(error).__name__}: {error}"
                 log.warning("%s; mend or remove the plugin", words)
                 log.info("where it was raised:", exc_info=error)
@@ -309,9 +318,15 @@ def problems(host: Host) -> list[Problem]:
 
 
 def merge_environment(host: Host) -> dict[str, Any]:
-    """What plugins add to ``environment.json``."""
+    """What plugins add to ``environment.json``; what JSON cannot hold is the plugin's failure."""
+
+    def accept(facts: Any) -> dict[str, Any]:
+        if not isinstance(facts, Mapping):
+            raise TypeError(f"a dict is expected, not {type(facts).__name__}")
+        held: dict[str, Any] = json.loads(json.dumps(dict(facts), allow_nan=False))
+        return held
+
     merged: dict[str, Any] = {}
-    for facts in reversed(host.call("harness_collect_environment")):
-        if isinstance(facts, Mapping):
-            merged.update(facts)
+    for facts in reversed(host.call("harness_collect_environment", accept=accept)):
+        merged.update(facts)
     return merged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,25 +85,27 @@ def check(
         path, value = parse_assignment(text, "--set")
         params[".".join(path)] = value
     found: list[catalogue.Finding] = []
+    aside = contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext()
 
     def told(finding: catalogue.Finding) -> None:
         found.append(finding)
         if not json:
             _show(finding)
 
-    for place in [target] if target is not None else _here():
-        checked = read_plugin(place, params)
-        names = [name for name in only if name not in ("listing", "loads")]
-        selected = catalogue.cases(checked, names, [name for name in without if name != "listing"])
-        if not json:
-            typer.echo(f"{checked.plugin.name} ({checked.plugin.owner})")
-        told(loading(checked))
-        if found[-1].status == "fault":
-            continue
-        if (not only or "listing" in only) and "listing" not in without:
-            told(listing(checked))
-        for case in selected if not only or names else ():
-            told(case.find())
+    with aside:  # what a component prints must not stand in the JSON
+        for place in [target] if target is not None else _here():
+            checked = read_plugin(place, params)
+            names = [name for name in only if name not in ("listing", "loads")]
+            selected = catalogue.cases(checked, names, [name for name in without if name != "listing"])
+            if not json:
+                typer.echo(f"{checked.plugin.name} ({checked.plugin.owner})")
+            told(loading(checked))
+            if found[-1].status == "fault":
+                continue
+            if (not only or "listing" in only) and "listing" not in without:
+                told(listing(checked))
+            for case in selected if not only or names else ():
+                told(case.find())
     faults = sum(finding.status == "fault" for finding in found)
     if json:
         import dataclasses

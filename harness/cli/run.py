@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,15 +94,18 @@ def run(
         if dry_run:
             _show_preview(orchestrator, json)
             return
-        plan = orchestrator.run()
+        with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
+            plan = orchestrator.run()  # what a component prints must not stand in the JSON
     counts = plan.counts()
+    waits = "waits" in orchestrator.executor.capabilities
+    left = counts["missing"] + counts["running"] if waits else 0
     if json:
         print_json(
             {"suite": loaded.name, "results": str(folder), "counts": counts, "interrupted": orchestrator.interrupted}
         )
     else:
         _report(plan, orchestrator)
-    raise typer.Exit(130 if orchestrator.interrupted else 1 if counts["failed"] else 0)
+    raise typer.Exit(130 if orchestrator.interrupted else 1 if counts["failed"] or left else 0)
 
 
 def _options(texts: list[str], option: str = "--option") -> dict[str, Any]:
@@ -190,9 +195,9 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
         with connect(snapshot) as connection:
             print_board(read_board(connection, plan.suite.name), out)
     for planned in plan.select("failed")[:10]:
-        from harness.results.records import final_attempt, read_json, trial_folder
+        from harness.results.records import latest_attempt, read_json, trial_folder
 
-        attempt = final_attempt(trial_folder(plan.results, planned.id))
+        attempt = latest_attempt(trial_folder(plan.results, planned.id))
         error = (read_json(attempt / "result.json") or {}).get("error") if attempt is not None else None
         words = f"{error['type']}: {error['message']}" if error else "no record"
         out.print(
@@ -223,7 +228,10 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
         out.print(
             f"submitted; `harness status {plan.suite.path} --results {plan.results}` tells how it goes", markup=False
         )
-    elif not counts["missing"] and not counts["running"] and not counts["failed"]:
+    elif left := counts["missing"] + counts["running"]:
+        busy = f", {counts['running']} of them at work in another process" if counts["running"] else ""
+        out.print(f"{left} trials are left{busy}; the same command goes on with them", markup=False)
+    elif not counts["failed"]:
         out.print(
             f"all {counts['done'] + counts['stale']} trials are done; `harness leaderboard` opens the pages",
             markup=False,

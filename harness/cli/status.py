@@ -90,9 +90,9 @@ def status(
 
 def trial_line(plan: Any, planned: Any) -> dict[str, Any]:
     """What a trial's latest attempt tells."""
-    from harness.results.records import final_attempt, read_json, read_lines, trial_folder
+    from harness.results.records import latest_attempt, read_json, read_lines, trial_folder
 
-    attempt = final_attempt(trial_folder(plan.results, planned.id))
+    attempt = latest_attempt(trial_folder(plan.results, planned.id))
     if attempt is None:  # its job was gone before it started
         attempt = trial_folder(plan.results, planned.id) / "attempt-000"
     claim = read_json(attempt / "claim.json") or {}

@@ -40,18 +40,23 @@ STATUSES: tuple[Status, ...] = ("done", "failed", "running", "missing", "stale")
 # --- files -------------------------------------------------------------------------------------------------------------
 
 
-def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
+def write_json(path: Path, value: Any, *, indent: int | None = 1, durable: bool = False) -> None:
     """Write a JSON file in one step: a reader sees the old content or the new, never a part.
 
-    Without ``indent`` it is written five times as fast, which tells where there are many or long ones.
+    Without ``indent`` it is written five times as fast, which tells where there are many or long ones. A ``durable`` file
+    is on the disk before its name is: a power cut leaves the whole of it or nothing.
     """
-    write_bytes(path, json.dumps(value, indent=indent, allow_nan=False).encode() + b"\n")
+    write_bytes(path, json.dumps(value, indent=indent, allow_nan=False).encode() + b"\n", durable=durable)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Write a file in one step, through a temporary name in the same folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    temporary.write_bytes(content)
+    with open(temporary, "wb") as file:
+        file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
@@ -290,22 +295,18 @@ class Attempt:
         if result["status"] == "done":
             marker = self.path.parent / "done.json"
             temporary = self.path / "done.tmp"
-            write_json(temporary, {"attempt": self.path.name, "digests": dict(digests)})
+            write_json(temporary, {"attempt": self.path.name, "digests": dict(digests)}, durable=True)
             try:
                 os.link(temporary, marker)
             except FileExistsError:
                 held = read_json(marker)
                 owner = held.get("attempt") if isinstance(held, Mapping) else None
-                if (
-                    owner is not None
-                    and (self.path.parent / owner / "result.json").exists()
-                    and not self._reruns(owner)
-                ):
+                if owner is not None and _has_result(self.path.parent / owner) and not self._reruns(owner):
                     raise ClaimLost(self.trial_id) from None
                 os.replace(temporary, marker)
             finally:
                 temporary.unlink(missing_ok=True)
-        write_json(self.path / "result.json", result)
+        write_json(self.path / "result.json", result, durable=True)
 
     def _reruns(self, owner: str) -> bool:
         """Whether this attempt was claimed knowing that ``owner`` had finished (a stale trial run again)."""
@@ -328,7 +329,7 @@ def claim(results: Path, trial_id: str, *, job: str | None = None, rerun: bool =
             return None
         if past and not (past[-1] / "result.json").exists() and is_alive(past[-1]):
             return None
-        if past and not rerun and finished is None and _failed_for_good(folder, past):
+        if past and (rerun_failed(folder) if finished is not None else _failed_for_good(folder, past)):
             return None
         number = int(past[-1].name.removeprefix("attempt-")) + 1 if past else 1
         temporary = folder / f".claim-{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
@@ -358,9 +359,19 @@ def done_marker(folder: str | Path) -> dict[str, Any] | None:
             found = json.loads(file.read())
     except (OSError, ValueError):
         return None
-    if isinstance(found, dict) and os.path.exists(f"{folder}/{found.get('attempt')}/result.json"):
+    if isinstance(found, dict) and _has_result(f"{folder}/{found.get('attempt')}"):
         return found
     return None
+
+
+def _has_result(attempt: str | Path) -> bool:
+    """Whether an attempt has its whole ``result.json``: what a full disk or a power cut left of one counts as none."""
+    try:
+        with open(f"{attempt}/result.json", "rb") as file:
+            file.seek(-2, os.SEEK_END)
+            return file.read() == b"}\n"
+    except OSError:
+        return False
 
 
 def _failed_for_good(folder: Path, past: list[Path]) -> bool:
@@ -370,6 +381,12 @@ def _failed_for_good(folder: Path, past: list[Path]) -> bool:
     forgiven = read_json(folder / "retry.json")
     number = int(past[-1].name.removeprefix("attempt-"))
     return not (isinstance(forgiven, Mapping) and number <= int(forgiven["upto"]))
+
+
+def rerun_failed(folder: Path) -> bool:
+    """Whether a trial that had finished was run again and failed; its earlier result still stands."""
+    marker, past = done_marker(folder), attempts(folder)
+    return marker is not None and past[-1].name > marker["attempt"] and _failed_for_good(folder, past)
 
 
 def forgive(results: Path, trial_id: str) -> None:
@@ -412,7 +429,7 @@ def status_of(results: Path, trial_id: str, digests: Mapping[str, str] | None = 
             return "running"
         recorded = marker.get("digests", {})
         if digests is not None and any(recorded.get(key, value) != value for key, value in digests.items()):
-            return "stale"
+            return "failed" if rerun_failed(folder) else "stale"
         return "done"
     past = attempts(folder)
     if not past:
@@ -428,6 +445,12 @@ def known_trials(results: Path) -> set[str]:
         return set(os.listdir(results / "trials"))
     except FileNotFoundError:
         return set()
+
+
+def latest_attempt(folder: Path) -> Path | None:
+    """The latest attempt: what a trial is doing, or why it failed, also where an earlier one had finished."""
+    past = attempts(folder)
+    return past[-1] if past else None
 
 
 def final_attempt(folder: Path) -> Path | None:

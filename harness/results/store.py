@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -24,8 +25,11 @@ from harness.suite.trial import canonical
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 STORE_SCHEMA = 3
+log = logging.getLogger("harness.store")
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 KEPT_SNAPSHOTS = 3
 
 TABLES: dict[str, dict[str, str]] = {
@@ -181,12 +185,8 @@ def _build(
             connection.execute("CREATE TEMP TABLE stale AS SELECT unnest(?) AS trial", [stale])
             for table in BY_TRIAL:
                 connection.execute(f"DELETE FROM {table} WHERE trial IN (SELECT trial FROM stale)")
-        rows: Rows = {table: [] for table in BY_TRIAL}
-        for trial in changed:
-            read_record(results / "trials" / trial, rows)
-            rows["sources"].append({"trial": trial, "signature": signatures[trial]})
-        for table, items in rows.items():
-            insert(connection, table, items)
+        for table, arrow in _read_changed(results, changed, signatures).items():
+            _transfer(connection, table, arrow)
         connection.execute("DELETE FROM suite_trials")
         insert(connection, "suite_trials", list(_suite_rows(manifests)))
         connection.execute("DELETE FROM meta")
@@ -194,16 +194,64 @@ def _build(
         connection.execute("COMMIT")
 
 
-def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:
-    """Insert rows by one columnar transfer; absent keys are null."""
-    if not rows:
-        return
+def _read_changed(results: Path, changed: Iterable[str], signatures: Mapping[str, str]) -> dict[str, pa.Table]:
+    """The rows of changed trials, by table. A trial whose record holds what no record does gives none and is named in a
+    warning: it must not keep the others from the board."""
+    parts: dict[str, Rows] = {}
+    for trial in changed:
+        part: Rows = {table: [] for table in BY_TRIAL}
+        try:
+            read_record(results / "trials" / trial, part)
+        except _DAMAGE as error:
+            _warn(results, trial, error)
+        else:
+            part["sources"].append({"trial": trial, "signature": signatures[trial]})
+            parts[trial] = part
+
+    def merged() -> dict[str, pa.Table]:
+        return {table: to_arrow(table, [row for part in parts.values() for row in part[table]]) for table in BY_TRIAL}
+
+    try:
+        return merged()
+    except _DAMAGE:  # some value is none of its column's
+        for trial, part in list(parts.items()):
+            try:
+                for table, rows in part.items():
+                    to_arrow(table, rows)
+            except _DAMAGE as error:
+                _warn(results, trial, error)
+                del parts[trial]
+        return merged()
+
+
+def _warn(results: Path, trial: str, error: Exception) -> None:
+    log.warning(
+        "%s: its record cannot be read (%s: %s) and is left out; move the folder away and run the trial again",
+        results / "trials" / trial,
+        type(error).__name__,
+        error,
+    )
+
+
+def to_arrow(table: str, rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table with the columns of a store's table; absent keys are null."""
     import pyarrow as pa
 
     kinds = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "BIGINT": pa.int64(), "BOOLEAN": pa.bool_()}
-    columns = TABLES[table]
-    arrays = {name: pa.array([row.get(name) for row in rows], type=kinds[kind]) for name, kind in columns.items()}
-    connection.register("incoming", pa.table(arrays))
+    return pa.table(
+        {name: pa.array([row.get(name) for row in rows], type=kinds[kind]) for name, kind in TABLES[table].items()}
+    )
+
+
+def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:
+    """Insert rows by one columnar transfer; absent keys are null."""
+    _transfer(connection, table, to_arrow(table, rows))
+
+
+def _transfer(connection: duckdb.DuckDBPyConnection, table: str, arrow: pa.Table) -> None:
+    if not len(arrow):
+        return
+    connection.register("incoming", arrow)
     connection.execute(f"INSERT INTO {table} SELECT * FROM incoming")
     connection.unregister("incoming")
 

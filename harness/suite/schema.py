@@ -16,12 +16,15 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
 class SuiteTable(Table):
     """``[suite]``: what the suite is called and which seeds every method faces."""
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/ -]*$", description="name of the suite")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, description="seeds of the compared trials")
-    tuning_seeds: list[Annotated[int, Field(ge=0)]] = Field(
+    seeds: list[Seed] = Field(min_length=1, description="seeds of the compared trials")
+    tuning_seeds: list[Seed] = Field(
         default=[], description="seeds on which `search` chooses; never those of the comparison"
     )
     plugins: list[str] = Field(default=[], description="single-file plugins, beside the suite")

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from harness.errors import HarnessError, TrialInterrupted
+from harness.errors import TrialInterrupted
 from harness.training import seeds
 from harness.training.evaluation import Evaluator
 from harness.training.optim import learning_rates
@@ -159,8 +159,7 @@ class Loop:
         run.optimizer.zero_grad(set_to_none=True)
         run.fill(step)
         losses = step.losses
-        if losses is None:
-            raise HarnessError("a hook claimed to compute the losses and set none", run.name, "set step.losses (B,)")
+        assert losses is not None
         if losses.ndim == 0:
             loss = losses
         elif step.weighted:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from harness.errors import HarnessError, unknown
+from harness.errors import ComponentError, HarnessError, unknown
 from harness.training import seeds
 from harness.training.data import BatchSource, Task
 from harness.training.stack import Stack
@@ -288,8 +288,23 @@ class Run:
             stack.after_forward(run=self, step=step)
         if stack.compute_losses is None or not stack.compute_losses(run=self, step=step):
             step.losses = stack.loss(step.outputs, step.targets, step.index)
+        self._check(step, f"loss {stack.loss_name!r}" if stack.compute_losses is None else "compute_losses")
         if stack.after_losses is not None:
             stack.after_losses(run=self, step=step)
+            self._check(step, "after_losses")
+
+    def _check(self, step: Step, who: str) -> None:
+        """Refuse losses that would train but could not be weighted sample by sample."""
+        losses, wanted = step.losses, step.index.shape
+        if isinstance(losses, Tensor) and losses.shape == (() if self.stack.per_batch else wanted):
+            return
+        if losses is None:
+            raise ComponentError(f"{who} set no losses", self.name, "set step.losses (B,)")
+        given = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else f"type {type(losses).__name__}"
+        remedy = "return one number, as it declares per_batch"
+        if not self.stack.per_batch:
+            remedy = "return (B,) losses; a loss that exists per batch only declares Declares(per_batch=True)"
+        raise ComponentError(f"{who} gave losses of {given} for a batch of {wanted[0]}", self.name, remedy)
 
     def losses(self, inputs: Tensor, targets: Tensor, index: Tensor, phase: Phase) -> Tensor:
         """Losses of samples in an extra pass through the stack, which changes no state.

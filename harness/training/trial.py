@@ -35,6 +35,9 @@ from harness.training.loop import Loop
 from harness.training.prepare import DataCache, Prepared, choose_device, prepare
 
 RESULT_SCHEMA = 1
+OWN_FACTS = frozenset({"device", "device_name", "threads", "resumed_from", "resumes", "interrupted", "yielded"}) | {
+    *("started", "finished", "seconds", "executor", "job", "node", "worker", "warnings")
+}
 log = logging.getLogger("harness.trial")
 
 OnEpoch = Callable[[Mapping[str, Any]], None]
@@ -108,7 +111,7 @@ def run_trial(
         try:
             write_json(attempt.path / "trial.json", trial.to_json())
             write_json(attempt.path / "environment.json", environment)
-            environment.update(merge_environment(host))
+            _add_facts(environment, merge_environment(host))
             result = _train(trial, attempt, host, cache, should_stop, on_epoch, environment)
         except TrialInterrupted as interrupt:
             log.info("%s; the checkpoint is kept", interrupt)
@@ -116,7 +119,7 @@ def run_trial(
         except ClaimLost:
             log.warning("a later attempt has taken this trial over; this one yields")
             environment["yielded"] = True
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a component that leaves fails its trial, not the run
             result = failure(error, traceback.format_exc())
             result["error"].update(_blame(error, trial, host))
             log.error("%s", result["error"]["traceback"])
@@ -140,15 +143,21 @@ def run_trial(
 
 def failure(error: BaseException, text: str = "") -> dict[str, Any]:
     """The content of ``result.json`` for a trial that failed."""
-    return {
-        "schema": RESULT_SCHEMA,
-        "status": "failed",
-        "metrics": {},
-        "error": {"type": type(error).__name__, "message": str(error), "traceback": text},
-    }
+    said = {"type": type(error).__name__, "message": str(error), "traceback": text}
+    words = {key: value.encode("utf-8", "backslashreplace").decode() for key, value in said.items()}
+    return {"schema": RESULT_SCHEMA, "status": "failed", "metrics": {}, "error": words}
 
 
-def _blame(error: Exception, trial: Trial, host: Host) -> dict[str, str]:
+def _add_facts(environment: dict[str, Any], facts: Mapping[str, Any]) -> None:
+    """Add what plugins say of the environment; the keys of the harness are its own."""
+    for key, value in facts.items():
+        if key in environment or key in OWN_FACTS:
+            log.warning("harness_collect_environment: the key %r is the harness's own; give it another name", key)
+        else:
+            environment[key] = value
+
+
+def _blame(error: BaseException, trial: Trial, host: Host) -> dict[str, str]:
     """Which component of the trial raised, whose it is and in which hook; noted for ``harness plugins``."""
     identity = trial.identity
     parts = [("loss", identity["loss"]), *(("algorithm", spec) for spec in identity["algorithms"])]

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.results.records import attempts, done_marker, final_attempt, read_json, status_of, trial_folder
+from harness.results.records import (
+    attempts,
+    done_marker,
+    latest_attempt,
+    read_json,
+    rerun_failed,
+    status_of,
+    trial_folder,
+)
 from harness.suite.plan import Plan
 from harness_slurm import batches, scheduler
 
@@ -44,7 +52,7 @@ class _Follower:
     def ended(self, trial_id: str, status: str) -> None:
         """Tell the end of a trial."""
         self.look(trial_id)
-        attempt = final_attempt(trial_folder(self._results, trial_id))
+        attempt = latest_attempt(trial_folder(self._results, trial_id))
         result: dict[str, Any] = (read_json(attempt / "result.json") or {}) if attempt is not None else {}
         self._executor.on_event({"event": status, "id": trial_id, "error": (result.get("error") or {}).get("message")})
 
@@ -132,5 +140,7 @@ def _status(results: Path, trial_id: str, rerun: frozenset[str], placed: dict[st
         marker = done_marker(trial_folder(results, trial_id))
         batch = placed[trial_id][0] if trial_id in placed else None
         before = batches.describe(batch).get("rerun", {}).get(trial_id) if batch is not None else None
-        return "done" if marker is not None and marker["attempt"] != before else "running"
+        if marker is not None and marker["attempt"] != before:
+            return "done"
+        return "failed" if rerun_failed(trial_folder(results, trial_id)) else "running"
     return status_of(results, trial_id)

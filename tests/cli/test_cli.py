@@ -130,6 +130,56 @@ def test_an_edited_plugin_makes_its_results_stale(write_suite: Write, tmp_path: 
     assert json.loads(call("plan", path, "--results", tmp_path / "r", "--json").stdout)["counts"]["done"] == 1
 
 
+def test_a_rerun_that_fails_exits_with_one_and_says_why(write_suite: Write, tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    source = (
+        "from harness import hookimpl\nclass Mine:\n    'A part.'\n    def setup(self, run):\n        {}\n"
+        "@hookimpl\ndef harness_register_algorithms(register):\n    register('mine', Mine)\n"
+    )
+    plugin.write_text(source.format("pass"))
+    path = write_suite(methods='[[method]]\nname = "M"\nalgorithms = ["mine"]', suite='plugins = ["./mine.py"]')
+    common = (path, "--results", tmp_path / "r", "--executor", "inline")
+    assert call("run", *common).returncode == 0
+    plugin.write_text(source.format("raise ValueError('broken now')"))
+    failed = call("run", *common, "--stale", "rerun")
+    assert failed.returncode == 1 and "ValueError: broken now" in failed.stdout and "are done" not in failed.stdout
+    assert call("run", *common, "--stale", "rerun").returncode == 1, "a failure is final"
+    plugin.write_text(source.format("return"))
+    assert "1 trials will run again" in call("retry", *common[:3], "--failed").stdout
+    mended = call("run", *common, "--stale", "rerun")
+    assert mended.returncode == 0 and "all 1 trials are done" in mended.stdout
+
+
+def test_json_holds_nothing_that_a_component_prints(write_suite: Write, tmp_path: Path) -> None:
+    plugin = tmp_path / "chatty.py"
+    plugin.write_text(
+        "from harness import hookimpl\nclass Chatty:\n    'Prints.'\n    def setup(self, run):\n        print('hello')\n"
+        "@hookimpl\ndef harness_register_algorithms(register):\n    register('chatty', Chatty)\n"
+    )
+    path = write_suite(methods='[[method]]\nname = "M"\nalgorithms = ["chatty"]', epochs=1)
+    common = (path, "--results", tmp_path / "r", "--executor", "inline", "--plugin", plugin)
+    done = call("run", *common, "--json")
+    assert json.loads(done.stdout)["counts"]["done"] == 1 and "hello" in done.stderr
+    checked = call("plugin", "check", plugin, "--json", "--only", "deterministic")
+    assert json.loads(checked.stdout)["faults"] == 0, checked
+
+
+def test_trials_left_to_another_process_are_told_and_exit_with_one(write_suite: Write, tmp_path: Path) -> None:
+    from harness.results.records import claim, open_results, submit_trials
+    from harness.suite.load import load_suite
+
+    path, results = write_suite(epochs=1), open_results(tmp_path / "r")
+    (entry,) = load_suite(path).entries()
+    submit_trials(results, [entry.trial])
+    attempt = claim(results, entry.trial.id)  # by this test's process, which lives
+    assert attempt is not None
+    command = ("run", path, "--results", results, "--executor", "inline")
+    left = call(*command)
+    assert left.returncode == 1 and "1 trials are left, 1 of them at work in another process" in left.stdout
+    attempt.release()
+    assert call(*command).returncode == 0
+
+
 def test_a_search_runs_then_compares_what_it_chose(write_suite: Write, tmp_path: Path) -> None:
     path = write_suite(
         suite="tuning_seeds = [100]",

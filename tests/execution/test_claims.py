@@ -153,6 +153,38 @@ def test_a_changed_source_makes_a_done_trial_stale(tmp_path: Path) -> None:
     assert status_of(tmp_path, "t", {"loss:ce": "bbbb"}) == "done"
 
 
+def test_a_rerun_that_fails_is_a_failure_until_it_is_retried_or_the_source_is_back(tmp_path: Path) -> None:
+    first = claim(tmp_path, "t")
+    assert first is not None
+    first.finish(DONE, {"loss:ce": "aaaa"})
+    again = claim(tmp_path, "t", rerun=True)
+    assert again is not None
+    again.finish(FAILED, {"loss:ce": "bbbb"})
+    assert status_of(tmp_path, "t", {"loss:ce": "bbbb"}) == "failed"
+    assert status_of(tmp_path, "t", {"loss:ce": "aaaa"}) == "done", "its earlier result still stands"
+    assert claim(tmp_path, "t", rerun=True) is None
+    forgive(tmp_path, "t")
+    assert status_of(tmp_path, "t", {"loss:ce": "bbbb"}) == "stale"
+    third = claim(tmp_path, "t", rerun=True)
+    assert third is not None
+    third.finish(DONE, {"loss:ce": "bbbb"})
+    assert status_of(tmp_path, "t", {"loss:ce": "bbbb"}) == "done"
+
+
+@pytest.mark.parametrize("left", [0, 1, 20])
+def test_what_a_power_cut_left_of_a_result_is_none(tmp_path: Path, left: int) -> None:
+    first = claim(tmp_path, "t")
+    assert first is not None
+    first.finish(DONE, {})
+    first.release()
+    os.truncate(first.path / "result.json", left)
+    assert done_marker(tmp_path / "trials" / "t") is None and status_of(tmp_path, "t") == "missing"
+    second = claim(tmp_path, "t")
+    assert second is not None
+    second.finish(DONE, {})
+    assert done_marker(tmp_path / "trials" / "t") == {"attempt": "attempt-002", "digests": {}}
+
+
 def test_a_torn_last_line_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "epochs.jsonl"
     path.write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')

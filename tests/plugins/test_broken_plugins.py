@@ -188,6 +188,84 @@ def test_an_exception_in_a_host_hook_stops_nothing_and_is_listed(
         assert any("harness_plan_modify raised ValueError" in note for note in plan.notes)
 
 
+@pytest.mark.parametrize(
+    "returned, words",
+    [
+        ("losses.mean()", "shape () for a batch of 58; return (B,) losses"),
+        ("losses[1:]", "shape (57,) for a batch of 58"),
+        ("losses.unsqueeze(1)", "shape (58, 1) for a batch of 58"),
+        ("losses.unsqueeze(1).expand(-1, 10)", "shape (58, 10) for a batch of 58"),
+        ("losses.mean().item()", "type float for a batch of 58"),
+        ("losses.detach().numpy()", "type ndarray for a batch of 58"),
+        ("None", "set no losses"),
+    ],
+)
+def test_losses_that_cannot_be_weighted_by_sample_fail_their_trial(
+    returned: str, words: str, write_plugin: Callable[..., Path], small: Callable[..., Suite], tmp_path: Path
+) -> None:
+    source = f"""
+        class Mine:
+            "A loss."
+            def __call__(self, outputs, targets, index):
+                losses = torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
+                return {returned}
+        """
+    suite = small('loss = "mine"', write_plugin(source, "losses"))
+    found = results_of(Orchestrator(suite, open_results(tmp_path / "results"), "inline").run())
+    assert found["CE"]["status"] == "done" and found["tested"]["status"] == "failed"
+    assert "loss 'mine'" in found["tested"]["error"]["message"] and words in found["tested"]["error"]["message"]
+
+
+def test_a_declared_batch_loss_has_to_be_one_number(
+    write_plugin: Callable[..., Path], small: Callable[..., Suite], tmp_path: Path
+) -> None:
+    source = """
+        class Mine:
+            "A loss."
+            declares = Declares(per_batch=True)
+            def __call__(self, outputs, targets, index):
+                return torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
+        """
+    suite = small('loss = "mine"', write_plugin(source, "losses"))
+    found = results_of(Orchestrator(suite, open_results(tmp_path / "results"), "inline").run())
+    assert "return one number, as it declares per_batch" in found["tested"]["error"]["message"]
+
+
+def test_a_component_that_leaves_fails_its_trial_not_the_run(
+    write_plugin: Callable[..., Path], small: Callable[..., Suite], tmp_path: Path
+) -> None:
+    source = "class Mine:\n    'Leaves.'\n    def setup(self, run):\n        raise SystemExit(0)\n"
+    suite = small('algorithms = ["mine"]', write_plugin(source, "algorithms"), suite="tuning_seeds = []")
+    found = results_of(Orchestrator(suite, open_results(tmp_path / "results"), "inline").run())
+    assert found["CE"]["status"] == "done"
+    error = found["tested"]["error"]
+    assert (error["type"], error["component"], error["hook"]) == ("SystemExit", "algorithms.mine", "setup")
+
+
+@pytest.mark.parametrize("value", ["{'n': numpy.int64(3)}", "{'n': float('nan')}", "['a list']"])
+def test_facts_that_json_cannot_hold_are_left_out_and_listed(
+    value: str, write_plugin: Callable[..., Path], small: Callable[..., Suite], tmp_path: Path
+) -> None:
+    file = write_plugin(f"import numpy\n@hookimpl\ndef harness_collect_environment():\n    return {value}\n")
+    plan = Orchestrator(small('loss = "gce"', file), open_results(tmp_path / "results"), "inline").run()
+    assert plan.counts()["done"] == 2
+    assert "harness_collect_environment" in listed(file)
+
+
+def test_facts_of_plugins_are_added_and_those_of_the_harness_stay(
+    write_plugin: Callable[..., Path], small: Callable[..., Suite], tmp_path: Path
+) -> None:
+    source = (
+        "@hookimpl\ndef harness_collect_environment():\n    return {'versions': 3, 'interrupted': True, 'rack': 'B7'}\n"
+    )
+    plan = Orchestrator(small('loss = "gce"', write_plugin(source)), open_results(tmp_path / "results"), "inline").run()
+    attempt = final_attempt(trial_folder(plan.results, plan.trials[0].id))
+    assert attempt is not None
+    environment = read_json(attempt / "environment.json")
+    assert environment["rack"] == "B7" and "torch" in environment["versions"] and "interrupted" not in environment
+    assert "'versions' is the harness's own" in (attempt / "log.txt").read_text()
+
+
 def test_what_a_failing_plan_hook_had_changed_is_undone(
     write_plugin: Callable[..., Path], small: Callable[..., Suite], tmp_path: Path
 ) -> None:

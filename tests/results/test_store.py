@@ -170,3 +170,34 @@ def test_old_snapshots_are_tidied_and_the_link_is_relative(results: Path) -> Non
         collect(results)
     assert len(list((results / "store").glob("*.duckdb"))) <= 3
     assert not os.path.isabs(os.readlink(results / "store" / "current"))
+
+
+@pytest.mark.parametrize(
+    "file, content",
+    [
+        ("epochs.jsonl", "null\n"),
+        ("epochs.jsonl", '{"epoch": "first", "diagnostics": {}}\n'),
+        ("environment.json", "[1]\n"),
+        ("result.json", '{"status": "failed", "error": {"type": "E", "message": "\\ud800", "traceback": ""}}\n'),
+    ],
+)
+def test_a_record_that_no_run_writes_is_named_and_keeps_no_other_from_the_board(
+    results: Path, caplog: pytest.LogCaptureFixture, file: str, content: str
+) -> None:
+    odd = sorted((results / "trials").iterdir())[3]
+    attempt = final_attempt(odd)
+    assert attempt is not None
+    (attempt / file).write_text(content)
+    with connect(collect(results, rebuild=True)) as connection:
+        counted = connection.execute("SELECT count(*) FROM trials").fetchone()
+        assert counted == (7,)
+        for table in TABLES:
+            if "trial" in TABLES[table] and table != "suite_trials":
+                assert connection.execute(f"SELECT count(*) FROM {table} WHERE trial = ?", [odd.name]).fetchone() == (
+                    0,
+                )
+        assert read_board(connection, "small").rows
+    assert str(odd) in caplog.text and "left out" in caplog.text
+    (attempt / file).unlink()
+    with connect(collect(results)) as connection:
+        assert connection.execute("SELECT count(*) FROM trials").fetchone() == (8,), "mended, it is read again"

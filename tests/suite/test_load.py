@@ -207,6 +207,7 @@ BAD = {
     "a method that overrides validation": (
         dict(methods='[[method]]\nname = "a"\nvalidation = 0.5'), "method[0] (a)", "may not set 'validation'",
     ),
+    "a seed beyond 63 bits": (dict(suite="tuning_seeds = [9223372036854775808]"), "suite.tuning_seeds.0", "9223372036854775808"),
     "a duplicate seed": (dict(suite="tuning_seeds = [0]"), "suite.tuning_seeds", "comparison seed"),
     "a misspelt optimizer": (dict(training='schedule = "cosin"'), "training.schedule", "did you mean 'cosine'"),
     "a selection that cannot be read": (

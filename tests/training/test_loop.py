@@ -21,7 +21,7 @@ from harness.training import seeds
 from harness.training.evaluation import summarise
 from harness.training.loop import Loop
 from harness.training.prepare import prepare
-from harness.training.trial import run_trial
+from harness.training.trial import failure, run_trial
 
 Write = Callable[..., Path]
 
@@ -222,6 +222,11 @@ def test_a_failing_trial_records_its_traceback(write_suite: Write, tmp_path: Pat
     assert "on purpose" in (attempt.path / "log.txt").read_text()
     assert claim(tmp_path / "r", entry.trial.id) is None, "an exception is final until it is retried"
     assert trial_folder(tmp_path / "r", entry.trial.id).is_dir()
+
+
+def test_an_error_that_is_no_proper_text_is_recorded_as_one(write_suite: Write) -> None:
+    words = failure(ValueError("half a pair: \ud800"), "in \udfff")["error"]
+    assert words == {"type": "ValueError", "message": "half a pair: \\ud800", "traceback": "in \\udfff"}
 
 
 def test_records_hold_no_times_where_they_must_be_reproducible(write_suite: Write, tmp_path: Path) -> None:
