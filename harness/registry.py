@@ -367,7 +367,7 @@ class FactsCache:
 
     def __init__(self) -> None:
         self._entries: dict[str, Any] | None = None
-        self._changed = False
+        self._new: dict[str, Any] = {}
 
     @property
     def path(self) -> Path:
@@ -375,11 +375,15 @@ class FactsCache:
 
     def _load(self) -> dict[str, Any]:
         if self._entries is None:
-            try:
-                self._entries = json.loads(self.path.read_text())
-            except (OSError, ValueError):
-                self._entries = {}
+            self._entries = self._read()
         return self._entries
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def get(self, kind: str, target: str, digest: str) -> Facts | None:
         entry = self._load().get(f"{kind} {target}")
@@ -387,20 +391,21 @@ class FactsCache:
 
     def put(self, kind: str, target: str, digest: str, facts: Facts) -> None:
         if digest:
-            self._load()[f"{kind} {target}"] = {"digest": digest + _core(), "facts": facts.to_json()}
-            self._changed = True
+            self._new[f"{kind} {target}"] = {"digest": digest + _core(), "facts": facts.to_json()}
+            self._load().update(self._new)
 
     def save(self) -> None:
-        if not self._changed:
+        """Add what is new to the file as it is now: other processes may have added to it since it was read."""
+        if not self._new:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False, suffix=".tmp") as file:
-                json.dump(self._entries, file)
+                json.dump({**self._read(), **self._new}, file)
             os.replace(file.name, self.path)
         except OSError:
             return  # a cache that cannot be written only costs time
-        self._changed = False
+        self._new = {}
 
 
 _core_digest = ""

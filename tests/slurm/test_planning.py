@@ -14,11 +14,12 @@ from harness_slurm.diagnosis import read_partitions, suggestion
 from harness_slurm.executor import Slurm, check_shared
 from harness_slurm.packing import Item, pack
 from harness_slurm.resources import Resources
+from harness_slurm.waiting import _status
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness.results.records import read_trial
+from harness.results.records import claim, read_trial
 from harness.suite.trial import Trial, canonical, digest, seeded
 
 items_strategy = st.lists(st.floats(0.1, 1000), min_size=1, max_size=300).map(
@@ -223,3 +224,19 @@ def test_partitions_are_read_as_sinfo_tells_them() -> None:
     assert (gpu.cpus, gpu.minutes, gpu.gpus) == (32, 120, [("a100", 4), ("v100", 2)])
     assert (old.up, old.minutes, old.gpus) == (False, None, [("", 2)])
     assert suggestion([cpu, gpu, old])[1:4] == ['partition = "gpu"', "gpus_per_node = 1", "cpus_per_task = 5"]
+
+
+def test_a_waiting_run_learns_that_a_rerun_has_failed(tmp_path: Path) -> None:
+    error = {"type": "E", "message": "m", "traceback": ""}
+    first = claim(tmp_path, "t")
+    assert first is not None
+    first.finish({"status": "done", "metrics": {}, "error": None}, {"loss:ce": "aaaa"})
+    again = claim(tmp_path, "t", rerun=True)
+    assert again is not None
+    batch = tmp_path / "batch"
+    batch.mkdir()
+    (batch / "jobs.json").write_text(json.dumps({"rerun": {"t": "attempt-001"}}))
+    placed = {"t": (batch, "1_0")}
+    assert _status(tmp_path, "t", frozenset(["t"]), placed) == "running"
+    again.finish({"status": "failed", "metrics": {}, "error": error}, {"loss:ce": "bbbb"})
+    assert _status(tmp_path, "t", frozenset(["t"]), placed) == "failed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -10,6 +11,8 @@ from annotated_types import Ge, Interval
 
 from harness.errors import ComponentError
 from harness.parameters import Count, NoiseRate, Positive, Rate, describe, from_tree, spell, to_tree, validate
+from harness.plugins import load_host
+from harness.registry import FactsCache
 
 
 def factory(
@@ -81,3 +84,17 @@ def test_parameters_without_type_or_of_a_type_that_toml_has_not_are_problems() -
 
     assert "has no type" in describe(untyped)[1][0]
     assert "cannot be written in a suite" in describe(strange)[1][0]
+
+
+def test_two_processes_add_to_one_cache_of_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    first, second = FactsCache(), FactsCache()
+    facts = load_host().registry.facts(load_host().registry.find("loss", "gce")[0])
+    assert first.get("loss", "a:A", "1") is None and second.get("loss", "b:B", "1") is None  # both have read the file
+    first.put("loss", "a:A", "1", facts)
+    second.put("loss", "b:B", "1", facts)
+    first.save()
+    second.save()
+    third = FactsCache()
+    assert third.get("loss", "a:A", "1") == third.get("loss", "b:B", "1") == facts
+    assert third.get("loss", "a:A", "2") is None, "another source, other facts"
