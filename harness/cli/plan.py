@@ -58,6 +58,7 @@ def plan(
                 "waiting": made.waiting,
                 "remaining_seconds": remaining,
                 "trials": trials,
+                "notes": made.notes,
             }
         )
         return

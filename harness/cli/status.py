@@ -58,7 +58,7 @@ def status(
                 "waiting": made.waiting,
                 "trials": lines,
                 "queued": waiting,
-                "notes": queues.notes,
+                "notes": [*made.notes, *queues.notes],
             }
         )
         return
@@ -81,7 +81,7 @@ def status(
         out.print(f"queued   {count} trials: {detail}", markup=False)
     if counts["lost"]:
         out.print("`harness run` goes on with lost trials from their checkpoints", markup=False)
-    for note in queues.notes:
+    for note in [*made.notes, *queues.notes]:
         out.print(f"note: {note}", markup=False)
     remaining = made.remaining_seconds()
     if remaining != 0.0:

@@ -564,6 +564,12 @@ def _executor_table(host: Host, name: str, value: Any, file: str) -> Mapping[str
 def _templates(suite: Suite, method: Method, setting: Setting) -> list[Template]:
     table = method.table_for(setting)
     searching = bool(method.table.search)
+    if searching and not setting.training["validation"]:
+        raise SuiteError(
+            f"a search chooses by the noisy validation, and {setting.name!r} holds none out",
+            f"{method.where}.search",
+            "set validation above 0 in [training] or the [[setting]], or drop the search",
+        )
     return [
         _template(
             suite, method, setting, _with_candidate(table, candidate, method.where), candidate if searching else None

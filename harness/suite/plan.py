@@ -52,7 +52,7 @@ class Plan:
         trials: in the order in which they are to run.
         waiting: compared trials that a search has not chosen parameters for yet.
         chosen: what a search chose, by (method, setting).
-        notes: what a reader should know (unequal numbers of tries).
+        notes: what a reader should know (unequal numbers of tries, a search that could not choose).
     """
 
     suite: Suite
@@ -122,8 +122,8 @@ def make_plan(suite: Suite, results: Path, selections: Sequence[str] = ()) -> Pl
     existing = known_trials(results)
     plan = Plan(suite, results, [])
     entries = [*_tuning(suite), *suite.entries()]
-    chosen, waiting = _choose(suite, results)
-    plan.waiting = waiting
+    chosen, plan.waiting, undecided = _choose(suite, results)
+    plan.notes += undecided
     plan.chosen = {(t.method.name, t.setting.name): t.candidate or {} for t in chosen}
     entries += [template.entry(seed) for seed in suite.table.seeds for template in chosen]
     if clauses:
@@ -171,10 +171,15 @@ def _tuning(suite: Suite) -> list[Entry]:
     ]
 
 
-def _choose(suite: Suite, results: Path) -> tuple[list[Template], int]:
+def _choose(suite: Suite, results: Path) -> tuple[list[Template], int, list[str]]:
     """For every searching method and setting: the candidate with the best mean noisy-validation score at the last
-    epoch over the tuning seeds (the first of equals; regression: the lowest loss), once all are done or failed."""
+    epoch over the tuning seeds (the first of equals; regression: the lowest loss), once all are done or failed.
+
+    Returns:
+        What was chosen; how many compared trials wait for a choice; a note on every search that is over without one.
+    """
     chosen: list[Template] = []
+    notes: list[str] = []
     waiting = 0
     for method, setting in suite.pairs():
         if not method.table.search:
@@ -195,7 +200,12 @@ def _choose(suite: Suite, results: Path) -> tuple[list[Template], int]:
             chosen.append(max(scored, key=lambda pair: pair[0])[1])
         elif not finished:
             waiting += len(suite.table.seeds)
-    return chosen, waiting
+        else:
+            notes.append(
+                f"the search of {method.name} | {setting.name} chose nothing, so it is not compared: no candidate has a "
+                "noisy-validation score on every tuning seed; mend what failed, or hold out a larger validation"
+            )
+    return chosen, waiting, notes
 
 
 def _validation(results: Path, trial: Trial) -> list[float] | None:

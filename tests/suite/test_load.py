@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import harness
 from harness.errors import HarnessError
 from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
@@ -175,6 +176,17 @@ def test_a_search_tries_candidates_on_tuning_seeds_only(write_suite: Write, tmp_
     assert {p.entry.seed for p in plan.trials} == {100, 101} and all(p.entry.tuning for p in plan.trials)
 
 
+def test_a_search_that_is_over_without_a_choice_is_told(write_suite: Write, tmp_path: Path) -> None:
+    path = write_suite(
+        suite="tuning_seeds = [100]", training="validation = 1e-5",  # a share of no sample
+        methods='[[method]]\nname = "CE"\nsearch = { "optimizer.lr" = [0.01, 0.1] }',
+    )  # fmt: skip
+    plan = harness.run(load_suite(path), tmp_path / "results")
+    assert plan.counts()["done"] == len(plan.trials) == 2 and plan.waiting == 0 and not plan.chosen
+    (note,) = plan.notes
+    assert "the search of CE | digits / mlp 32 / symmetric 0.4 chose nothing" in note
+
+
 def test_quick_scale_shrinks_and_says_so(write_suite: Write) -> None:
     suite = load_suite(write_suite(epochs=20), scale="quick")
     (entry,) = suite.entries()
@@ -214,6 +226,13 @@ BAD = {
         dict(methods='[[method]]\nname = "a"\n[[method.when]]\nselect = "noise"'), "when[0].select", "write key=value",
     ),
     "a search without seeds": (dict(methods='[[method]]\nname = "a"\nsearch = { epochs = [1] }'), "search", "tuning_seeds"),
+    "a search without validation": (
+        dict(
+            suite="tuning_seeds = [9]", training="validation = 0.0",
+            methods='[[method]]\nname = "a"\nsearch = { epochs = [1, 2] }',
+        ),
+        "method[0] (a).search", "set validation above 0",
+    ),
     "an executor's key": (dict(tables="[local]\nworker = 2"), "local", "did you mean 'workers'"),
 }  # fmt: skip
 
