@@ -211,7 +211,7 @@ class Registry:
         return self._facts[key]
 
     def validate(self, kind: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters of a component checked, with defaults filled in."""
+        """Parameters of a component checked, with defaults filled in; one that another makes meaningless is 0."""
         component, variant = self.find(kind, name)
         facts = self.facts(component)
         if facts.problems:
@@ -223,6 +223,9 @@ class Registry:
         filled = params.validate_with(facts.validator, values, component.label)
         if component.is_family:
             filled.pop("variant", None)
+        for ignored, given in facts.declares.ignored_with.items():
+            if filled.get(given) is not None and ignored not in values:
+                filled[ignored] = 0.0
         return filled
 
     def create(self, kind: str, name: str, values: Mapping[str, Any], **context: Any) -> Any:
@@ -241,9 +244,6 @@ class Registry:
         filled = self.validate(kind, name, values)
         if component.is_family:
             filled["variant"] = variant
-        for ignored, given in self.facts(component).declares.ignored_with.items():
-            if filled.get(given) is not None and ignored not in values:
-                filled[ignored] = 0.0
         for key, value in filled.items():
             if value == params.NOISE_RATE:
                 raise ComponentError(

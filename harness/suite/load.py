@@ -625,9 +625,6 @@ def _template(
                 facts = registry.facts(component)
                 resolved, used = _resolve(written, setting, registry)
                 validated = registry.validate(kind, name, resolved)
-                for ignored, given in facts.declares.ignored_with.items():
-                    if validated.get(given) is not None and ignored not in written:
-                        validated[ignored] = 0.0
                 filled, used_default = _resolve(validated, setting, registry)
             except HarnessError as error:
                 raise SuiteError(

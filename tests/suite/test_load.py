@@ -126,6 +126,22 @@ def test_a_selection_by_a_key_that_only_other_settings_have_does_not_hold_here(w
         load_suite(path)
 
 
+def test_a_parameter_that_another_makes_meaningless_is_no_reference(write_suite: Write) -> None:
+    written = 'loss = "ce"\nalgorithms = [{ name = "rrm", gamma = 0.4%s }]'
+    path = write_suite(
+        methods="".join(
+            f'[[method]]\nname = "{name}"\n{written % more}\n'
+            for name, more in (("own", ""), ("both", ', contamination = "noise.rate"'))
+        )
+    )
+    suite = load_suite(path)
+    own, both = suite.entries()
+    assert own.trial.identity["algorithms"][0]["params"]["contamination"] == 0.0 and not own.oracle
+    assert both.trial.identity["algorithms"][0]["params"]["contamination"] == 0.4 and both.oracle
+    assert suite.host.registry.validate("algorithm", "rrm", {"gamma": 0.4})["contamination"] == 0.0
+    assert suite.host.registry.create("algorithm", "rrm", {"gamma": 0.4}).contamination == 0.0
+
+
 def test_when_overrides_a_method_where_a_selection_holds(write_suite: Write) -> None:
     path = write_suite(
         noise='[{ name = "symmetric", rate = 0.4 }, { name = "pairflip", rate = 0.4 }]',
