@@ -22,8 +22,8 @@ from typing import Any
 from harness.errors import ResultsError
 from harness.paths import cache_folder
 from harness.results.merge import merge_results
-from harness.results.records import attempts, done_marker, open_results, read_json, write_bytes
-from harness.results.store import collect
+from harness.results.records import attempts, done_marker, open_results, write_bytes
+from harness.results.store import collect, read_manifests
 from harness.suite.trial import Trial, digest
 
 _RECORD = re.compile(
@@ -121,16 +121,10 @@ def reference_results() -> Path:
 
 def _manifests(results: Path, suites: set[str]) -> list[tuple[Path, Mapping[str, Any]]]:
     """The newest plan of each suite, with its file."""
-    found = []
-    for folder in sorted((results / "suites").glob("*")):
-        plans = sorted(folder.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-        content = read_json(plans[-1]) if plans else None
-        if isinstance(content, Mapping) and (not suites or content["suite"] in suites):
-            found.append((plans[-1], content))
-    missing = suites - {content["suite"] for _, content in found}
-    if missing:
+    found, newest = read_manifests(results)
+    if missing := suites - set(newest):
         raise ResultsError(f"has no suite {sorted(missing)[0]!r}", str(results))
-    return found
+    return [(path, found[path]) for path in sorted(newest[name] for name in suites or newest)]
 
 
 def _records(folder: Path) -> Iterator[tuple[str, str]]:

@@ -379,16 +379,21 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
+def read_manifests(results: Path) -> tuple[dict[Path, Mapping[str, Any]], dict[str, Path]]:
+    """All suite manifests by file, and the file of each suite's newest plan by the suite's own name: names that differ
+    in signs alone share a folder."""
+    files = sorted((results / "suites").glob("*/*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    read = {path: read_json(path) for path in files}
+    found = {path: content for path, content in read.items() if isinstance(content, Mapping) and "suite" in content}
+    return found, {content["suite"]: path for path, content in found.items()}
+
+
 def _manifests(results: Path) -> list[dict[str, Any]]:
-    """All suite manifests; of each suite the one planned last is the newest."""
-    found: list[dict[str, Any]] = []
-    for folder in sorted((results / "suites").glob("*")):
-        files = sorted(folder.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-        for path in files:
-            content = read_json(path)
-            if isinstance(content, Mapping):
-                found.append({**content, "digest": path.stem, "newest": path == files[-1]})
-    return found
+    found, newest = read_manifests(results)
+    return [
+        {**content, "digest": path.stem, "newest": path == newest[content["suite"]]}
+        for path, content in sorted(found.items(), key=lambda item: item[0])
+    ]
 
 
 def _suite_rows(manifests: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

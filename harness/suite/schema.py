@@ -22,7 +22,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 class SuiteTable(Table):
     """``[suite]``: what the suite is called and which seeds every method faces."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/ -]*$", description="name of the suite")
+    name: str = Field(
+        min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/ -]*$", description="name of the suite"
+    )
     seeds: list[Seed] = Field(min_length=1, description="seeds of the compared trials")
     tuning_seeds: list[Seed] = Field(
         default=[], description="seeds on which `search` chooses; never those of the comparison"

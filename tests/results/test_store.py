@@ -11,7 +11,8 @@ import pytest
 
 import harness
 from harness.errors import ResultsError
-from harness.results.board import read_board, shorten
+from harness.results.archive import pack, unpack
+from harness.results.board import read_board, shorten, suites_in
 from harness.results.export import to_csv, to_json, to_markdown
 from harness.results.merge import merge_results
 from harness.results.records import final_attempt, open_results, read_json, trial_folder, write_json
@@ -161,6 +162,33 @@ def test_merging_machines_is_copying_trials(results: Path, tmp_path: Path) -> No
         query = 'SELECT trial, metric, "at", value FROM metrics ORDER BY ALL'
         assert connection.execute(query).fetchall() == original.execute(query).fetchall()
         assert read_board(connection).suite == "small"
+
+
+def test_suites_that_share_a_folder_keep_their_boards(write_suite: Write, tmp_path: Path) -> None:
+    path, folder = write_suite(epochs=1), tmp_path / "r"
+    names = ["lab a", "lab-a"]
+    for name in [*names, names[0]]:
+        harness.run(load_suite(path, [f"suite.name={name!r}"]), folder)
+    with harness.open_store(folder) as connection:
+        assert [read_board(connection, name).rows[0].method for name in names] == ["CE", "CE"]
+    assert pack(folder, tmp_path / "one.parquet", ["lab-a"]) == 1
+    assert pack(folder, tmp_path / "both.parquet") == 1  # two suites, the same trial
+    unpack(tmp_path / "both.parquet", tmp_path / "other")
+    with connect(collect(tmp_path / "other")) as connection:
+        assert suites_in(connection) == names
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_a_truncated_snapshot_is_built_anew(write_suite: Write, tmp_path: Path, rebuild: bool) -> None:
+    harness.run(load_suite(write_suite(epochs=1)), tmp_path / "r")
+    snapshot = current_snapshot(tmp_path / "r")
+    assert snapshot is not None
+    os.truncate(snapshot, 4096)
+    with pytest.raises(ResultsError, match=r"cannot be opened .*; `harness collect --rebuild`"):
+        connect(snapshot)
+    collect(tmp_path / "r", rebuild=rebuild)
+    with harness.open_store(tmp_path / "r") as connection:
+        assert len(read_board(connection).rows) == 1
 
 
 def test_old_snapshots_are_tidied_and_the_link_is_relative(results: Path) -> None:

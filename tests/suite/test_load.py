@@ -265,7 +265,8 @@ def test_bad_input_names_file_key_and_remedy_in_one_line(write_suite: Write, nam
 @pytest.mark.parametrize(
     ("content", "words"),
     [(b"[suite\nname = 1", "line 1"), (b"\xff\xfe\x00", "not text"), (b"", "[suite] is missing"),
-     (b"[suite]\nname = 'a'\nseeds = []", "suite.seeds: the list is empty; name at least one")],
+     (b"[suite]\nname = 'a'\nseeds = []", "suite.seeds: the list is empty; name at least one"),
+     (b"[suite]\nseeds = [0]\nname = '" + b"a" * 256 + b"'", "suite.name: .*at most 100 characters")],
 )  # fmt: skip
 def test_files_that_are_no_suites(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "suite.toml"
