@@ -54,12 +54,17 @@ def main() -> None:
         run.__name__ = path
         return run
 
+    first = PAGES[0][1]
     pages = {
-        path: st.Page(shown(path, show), title=title, icon=icon, url_path=path, default=path == "leaderboard")
+        path: st.Page(
+            shown(path, show), title=title, icon=icon, url_path="" if path == first else path, default=path == first
+        )
         for title, path, icon, show in PAGES
     }
     st.session_state["_pages"] = pages
-    current = st.navigation(list(pages.values()), expanded=True)
+    # The default page lies at the root alone: a hidden one answers to its name, so that both addresses lead to it.
+    named = st.Page(shown(first, PAGES[0][3]), title=PAGES[0][0], url_path=first, visibility="hidden")
+    current = st.navigation([*pages.values(), named], expanded=True)
     if snapshot is not None and known:
         chosen.append(shell.sidebar(snapshot))
     current.run()

@@ -88,6 +88,18 @@ def test_the_leaderboard_loads_and_asks_nobody_else(page, server):
     assert elsewhere == []
 
 
+def test_the_first_page_also_answers_to_its_name(page, server):
+    page.goto(f"{server.url}/leaderboard?dataset=fashion")
+    page.get_by_text("1 setting").first.wait_for()
+    page.wait_for_timeout(1000)
+    assert page.get_by_text("Page not found").count() == 0
+    assert page.get_by_role("link", name="Leaderboard").count() == 1  # once in the menu
+    page.get_by_role("row", name=re.compile("^CE")).locator("td.cell a").first.click()
+    page.get_by_text("Transition matrix").first.wait_for(state="attached")
+    page.go_back()
+    page.get_by_text("1 setting").first.wait_for()
+
+
 def test_a_filter_changes_the_table_and_the_url_and_the_url_brings_it_back(page, server):
     page.goto(server.url)
     page.get_by_text("3 settings").first.wait_for()
