@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 
 class HarnessError(Exception):
@@ -49,7 +52,7 @@ class DataError(HarnessError):
 
 
 class ResultsError(HarnessError):
-    """A results folder that cannot be read or written."""
+    """A results folder, or a file made for the user, that cannot be read or written."""
 
 
 class TrialInterrupted(Exception):
@@ -58,6 +61,16 @@ class TrialInterrupted(Exception):
 
 class ClaimLost(Exception):
     """A later attempt has taken this trial over: the one that raises this yields and writes nothing more."""
+
+
+@contextlib.contextmanager
+def writing(path: Path, remedy: str = "name another place") -> Iterator[None]:
+    """What the system refuses while ``path`` is written, told as a :class:`ResultsError`."""
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)  # pyarrow's strerror is longer
+        raise ResultsError(f"cannot be written ({why})", str(path), remedy) from None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from harness.cli.options import DEFAULT_RESULTS, Results
+from harness.paths import expanded
 
 
 def doctor(results: Results = DEFAULT_RESULTS) -> None:
@@ -23,7 +24,7 @@ def doctor(results: Results = DEFAULT_RESULTS) -> None:
             typer.echo(f"plugin {plugin.name} is broken: {plugin.error}")
     for name in host.registry.names("executor"):
         diagnose = getattr(host.registry.create("executor", name, {}), "diagnose", None)
-        for line in diagnose(results.expanduser().absolute()) if diagnose is not None else ():
+        for line in diagnose(expanded(results).absolute()) if diagnose is not None else ():
             typer.echo(line)
 
 
@@ -49,7 +50,7 @@ def machine(results: Path) -> list[str]:
 
 def nearest(folder: Path) -> Path:
     """The folder, or the nearest one above it that exists."""
-    path = folder.expanduser().absolute()
+    path = expanded(folder).absolute()
     while not path.exists():
         path = path.parent
     return path

@@ -18,14 +18,18 @@ def merge(
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Copy the records of other results folders, or packed ones, into one."""
+    from harness.errors import ResultsError
+    from harness.paths import expanded
     from harness.results.archive import unpack
     from harness.results.merge import merge_results
     from harness.results.records import open_results
     from harness.results.store import collect
 
     target = open_results(results)
-    for source in sources:
-        if source.suffix == ".parquet":
+    for source in map(expanded, sources):
+        if not source.exists():
+            raise ResultsError("no such file or folder", str(source))
+        if source.is_file():
             taken, kept = unpack(source, target)
         else:
             taken, kept = merge_results(open_results(source, create=False), target)

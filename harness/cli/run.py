@@ -24,6 +24,7 @@ from harness.cli.options import (
     print_json,
 )
 from harness.errors import HarnessError, unknown
+from harness.paths import expanded
 
 if TYPE_CHECKING:
     from harness.execution.orchestrate import Orchestrator
@@ -130,7 +131,7 @@ def _profile(file: Path | None, executor: str) -> dict[str, Any]:
 
     if file is None:
         return {}
-    document = read_document(file.expanduser())
+    document = read_document(expanded(file))
     found = document.get(executor)
     if not isinstance(found, dict):
         raise HarnessError(f"the table [{executor}] is missing", str(file), f"write the keys under [{executor}]")

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from string import Template
 
-from harness.errors import HarnessError, unknown
+from harness.errors import HarnessError, unknown, writing
 from harness.registry import PLURALS
 
 METHODS = '[[method]]\nname = "CE"\nloss = "ce"\n'
@@ -131,7 +131,7 @@ def write_package(name: str, kind: str, into: Path) -> list[Path]:
     """Write the package into a new folder and return its files.
 
     Raises:
-        HarnessError: when the folder is there already.
+        HarnessError: when the folder is there already, or cannot be written.
     """
     known = words(name, kind)
     root = into / known["distribution"]
@@ -157,8 +157,9 @@ def write_package(name: str, kind: str, into: Path) -> list[Path]:
     written = []
     for template, target in files.items():
         path = root / target
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_render(template, known))
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(_render(template, known))
         written.append(path)
     return written
 
@@ -167,7 +168,7 @@ def write_file(path: Path, kind: str) -> list[Path]:
     """Write a single-file plugin: the component, and its registration below it.
 
     Raises:
-        HarnessError: when the file is there already.
+        HarnessError: when the file is there already, or cannot be written.
     """
     if path.exists():
         raise HarnessError("is there already", str(path), "choose another name, or remove it")
@@ -181,8 +182,9 @@ def write_file(path: Path, kind: str) -> list[Path]:
         f'    register("{known["component"]}", {known["factory"]}, version="1")\n'
     )
     head, separator, tail = rest.partition("from harness")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{docstring}\n\n{head}{imports}{separator}{tail}{hook}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{docstring}\n\n{head}{imports}{separator}{tail}{hook}")
     return [path]
 
 

@@ -19,7 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ResultsError
+from harness.errors import ResultsError, writing
 from harness.paths import cache_folder
 from harness.results.merge import merge_results
 from harness.results.records import attempts, done_marker, open_results, write_bytes
@@ -61,10 +61,8 @@ def pack(results: Path, file: Path, suites: Iterable[str] = ()) -> int:
     if not packed:
         raise ResultsError("has no finished trial to pack", str(results))
     table = pa.table({"path": [path for path, _ in rows], "text": [text for _, text in rows]})
-    try:
+    with writing(file):
         pq.write_table(table, file, compression="zstd", compression_level=19)
-    except OSError as error:
-        raise ResultsError(f"cannot be written ({error.strerror or error})", str(file)) from None
     return packed
 
 
@@ -155,9 +153,12 @@ def _checked(file: Path) -> Iterator[tuple[str, str]]:
     except FileNotFoundError:
         raise ResultsError("no such file", str(file)) from None
     except (OSError, pa.ArrowException) as error:
-        raise ResultsError(f"holds no packed records ({str(error).splitlines()[0]})", str(file)) from None
+        why = str(error).splitlines()[0]
+        raise ResultsError(
+            f"holds no packed records ({why})", str(file), "`harness export --format records` makes such a file"
+        ) from None
     for path, text in zip(table["path"].to_pylist(), table["text"].to_pylist(), strict=True):
-        match = _RECORD.fullmatch(path or "")
+        match = _RECORD.fullmatch(path) if isinstance(path, str) else None
         if match is None or match["suite"] in (".", "..") or not isinstance(text, str):
             raise ResultsError(f"holds a row that is no record ({str(path)[:80]!r})", str(file))
         if path.endswith("/trial.json") and not _is_own(text, match["trial"]):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ResultsError, unknown
+from harness.errors import ResultsError, unknown, writing
 from harness.results.board import Board, BoardCell, shorten
 
 
@@ -192,17 +192,19 @@ def export(board: Board, form: str, path: Path | None) -> str | None:
     """Write a board as ``form`` to ``path``, or return the text when there is no path.
 
     Raises:
-        ResultsError: for an unknown format, or a binary one without a path.
+        ResultsError: for an unknown format, a binary one without a path, or a path that cannot be written.
     """
     if form == "parquet":
         if path is None:
             raise ResultsError("a Parquet file needs a path", "--output", "add --output FILE")
-        write_parquet(board, path)
+        with writing(path):
+            write_parquet(board, path)
         return None
     if form not in TEXT_FORMATS:
         raise ResultsError(unknown("format", form, [*TEXT_FORMATS, "parquet"]), "--format")
     text = TEXT_FORMATS[form](board)
     if path is None:
         return text
-    path.write_text(text)
+    with writing(path):
+        path.write_text(text, encoding="utf-8")
     return None

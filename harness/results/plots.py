@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import ResultsError, unknown
+from harness.errors import ResultsError, unknown, writing
 from harness.results.metrics import METRICS, find_metric, parse_metric
 from harness.results.store import TABLES
 from harness.suite.select import flatten
@@ -533,12 +533,10 @@ def save(figure: Figure, path: Path, dpi: int = 300) -> None:
             f"cannot write a picture as {path.suffix or 'nothing'!r}", str(path), f"end it in {', '.join(FORMATS)}"
         )
     metadata: dict[str, Any] = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with matplotlib.rc_context(STYLE):
             figure.savefig(path, dpi=dpi, metadata=metadata[path.suffix.lower()])
-    except OSError as error:
-        raise ResultsError(f"cannot be written ({error.strerror})", str(path)) from None
 
 
 def _panels(rows: int, columns: int, width: float = 1.0, height: float = 1.0) -> tuple[Figure, list[list[Axes]]]:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import ResultsError
+from harness.errors import ResultsError, writing
 from harness.results.records import attempts, done_marker, is_alive, read_json, read_lines
 from harness.suite.trial import canonical
 
@@ -113,10 +113,8 @@ def collect(results: Path, *, rebuild: bool = False) -> Path:
 
     folder = results / "store"
     previous = None if rebuild else current_snapshot(results)
-    try:
+    with writing(folder, "mend its permissions"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResultsError(f"cannot be written ({error.strerror})", str(folder), "mend its permissions") from None
     known: dict[str, str] = {}
     old_suites = ""
     if previous is not None:
@@ -142,7 +140,8 @@ def collect(results: Path, *, rebuild: bool = False) -> Path:
     if final.exists() and not rebuild:
         _point_to(folder, final)
         return final
-    handle, name = tempfile.mkstemp(prefix=".building-", suffix=".duckdb", dir=folder)
+    with writing(folder, "mend its permissions"):
+        handle, name = tempfile.mkstemp(prefix=".building-", suffix=".duckdb", dir=folder)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, unknown
+from harness.paths import expanded
 from harness.plugins import DISTRIBUTION, GROUP, Host, Plugin
 from harness.registry import Component, Facts
 
@@ -143,7 +144,7 @@ def read_plugin(
     Raises:
         HarnessError: when there is no such file, or no installed plugin of that name.
     """
-    path = Path(target).expanduser()
+    path = expanded(target)
     if str(target).endswith(".py") or path.is_file():
         if not path.is_file():
             raise HarnessError("no such plugin file", str(path), "give a .py file or the name of an installed plugin")

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
-from harness.errors import HarnessError, ResultsError
+from harness.errors import HarnessError, ResultsError, writing
+from harness.paths import expanded
 from harness.results.board import Board, main_metric, read_board, with_ties
 from harness.results.export import TEXT_FORMATS, write_parquet
 from harness.results.records import known_trials
@@ -51,23 +52,24 @@ def publish(results: Path, folder: Path) -> Published:
     """Write the site of the newest snapshot into a folder, which is new, empty or an earlier site.
 
     Raises:
-        ResultsError: nothing has been collected, or the folder holds something else.
+        ResultsError: nothing has been collected, or the folder holds something else or cannot be written.
     """
     snapshot = current_snapshot(results)
     if snapshot is None:
         raise ResultsError("nothing has been collected here", str(results), "run a suite, or `harness collect`")
-    folder = folder.expanduser().absolute()
-    _check(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        written = _write(results, snapshot, building)
-        building.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        building.rename(folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    folder = expanded(folder).absolute()
+    with writing(folder, "name another folder"):
+        _check(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            written = _write(results, snapshot, building)
+            building.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            building.rename(folder)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
     return written
 
 

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.cli.main import entry_points
+import harness
+from harness.cli.main import entry_points, main
 
 Write = Callable[..., Path]
 
@@ -226,6 +228,55 @@ def test_bad_input_is_one_line_and_exit_status_two(
     done = call(*filled, cwd=tmp_path)
     assert done.returncode == 2, done
     assert words in done.stderr and len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
+    """Runs a command in this process: exit status, standard output, standard error."""
+
+    def run(*arguments: object) -> tuple[Any, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_a_place_that_cannot_be_written_is_one_line(
+    write_suite: Write, tmp_path: Path, inside: Callable[..., tuple[Any, str, str]]
+) -> None:
+    harness.run(write_suite(epochs=1), tmp_path / "r")
+    file, folder = tmp_path / "file", tmp_path / "folder.png"
+    file.write_text("kept")
+    (folder / "inner").mkdir(parents=True)
+    from_results = [
+        *(("export", "-f", form, "-o", at) for form in ("csv", "latex", "parquet", "records") for at in (file / "x", folder)),
+        *(("plot", "curves", "--out", at) for at in (file / "x.png", folder)),
+        *(("publish", at) for at in (file, file / "site", folder)),
+    ]  # fmt: skip
+    new = [("plugin", "new", name, "--into", file) for name in ("mine", "mine.py")]
+    for command in [*((*words, "--results", tmp_path / "r") for words in from_results), *new]:
+        status, _, said = inside(*command)
+        assert status == 2 and said.startswith("harness: ") and len(said.splitlines()) == 1, (command, said)
+    assert file.read_text() == "kept" and [path.name for path in folder.iterdir()] == ["inner"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_is_merged_is_known_by_what_it_is_and_not_by_its_name(
+    write_suite: Write, tmp_path: Path, inside: Callable[..., tuple[Any, str, str]]
+) -> None:
+    records, table, results = tmp_path / "records", tmp_path / "table.parquet", tmp_path / "r.parquet"
+    harness.run(write_suite(epochs=1), results)
+    assert inside("export", "-f", "records", "-o", records, "--results", results)[0] == 0
+    assert inside("export", "-f", "parquet", "-o", table, "--results", results)[0] == 0
+    for number, source in enumerate((records, results)):
+        status, said, _ = inside("merge", source, "--results", tmp_path / str(number))
+        assert status == 0 and "1 trials taken" in said
+    for source, words in ((table, "no packed records"), (write_suite(), "no packed records"), (table / "x", "no such")):
+        status, _, said = inside("merge", source, "--results", tmp_path / "2")
+        assert status == 2 and words in said and len(said.splitlines()) == 1
 
 
 def test_a_data_set_that_is_not_on_disk_names_the_command(
