@@ -187,7 +187,11 @@ def _build(
         for table, arrow in _read_changed(results, changed, signatures).items():
             _transfer(connection, table, arrow)
         connection.execute("DELETE FROM suite_trials")
-        insert(connection, "suite_trials", list(_suite_rows(manifests)))
+        for manifest in manifests:
+            try:
+                insert(connection, "suite_trials", _suite_rows(manifest))
+            except _DAMAGE as error:
+                _warn(manifest["file"], error, "remove the file and run the suite again")
         connection.execute("DELETE FROM meta")
         insert(connection, "meta", [{"key": "schema", "value": str(STORE_SCHEMA)}, {"key": "suites", "value": suites}])
         connection.execute("COMMIT")
@@ -202,7 +206,7 @@ def _read_changed(results: Path, changed: Iterable[str], signatures: Mapping[str
         try:
             read_record(results / "trials" / trial, part)
         except _DAMAGE as error:
-            _warn(results, trial, error)
+            _warn(results / "trials" / trial, error)
         else:
             part["sources"].append({"trial": trial, "signature": signatures[trial]})
             parts[trial] = part
@@ -218,18 +222,13 @@ def _read_changed(results: Path, changed: Iterable[str], signatures: Mapping[str
                 for table, rows in part.items():
                     to_arrow(table, rows)
             except _DAMAGE as error:
-                _warn(results, trial, error)
+                _warn(results / "trials" / trial, error)
                 del parts[trial]
         return merged()
 
 
-def _warn(results: Path, trial: str, error: Exception) -> None:
-    log.warning(
-        "%s: its record cannot be read (%s: %s) and is left out; move the folder away and run the trial again",
-        results / "trials" / trial,
-        type(error).__name__,
-        error,
-    )
+def _warn(path: Path, error: Exception, remedy: str = "move the folder away and run the trial again") -> None:
+    log.warning("%s: cannot be read (%s: %s) and is left out; %s", path, type(error).__name__, error, remedy)
 
 
 def to_arrow(table: str, rows: list[dict[str, Any]]) -> pa.Table:
@@ -383,39 +382,44 @@ def read_manifests(results: Path) -> tuple[dict[Path, Mapping[str, Any]], dict[s
     in signs alone share a folder."""
     files = sorted((results / "suites").glob("*/*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     read = {path: read_json(path) for path in files}
-    found = {path: content for path, content in read.items() if isinstance(content, Mapping) and "suite" in content}
+    found = {
+        path: content
+        for path, content in read.items()
+        if isinstance(content, Mapping) and isinstance(content.get("suite"), str)
+    }
     return found, {content["suite"]: path for path, content in found.items()}
 
 
 def _manifests(results: Path) -> list[dict[str, Any]]:
     found, newest = read_manifests(results)
     return [
-        {**content, "digest": path.stem, "newest": path == newest[content["suite"]]}
+        {**content, "file": path, "digest": path.stem, "newest": path == newest[content["suite"]]}
         for path, content in sorted(found.items(), key=lambda item: item[0])
     ]
 
 
-def _suite_rows(manifests: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    for manifest in manifests:
-        methods = {name: position for position, name in enumerate(manifest["methods"])}
-        settings = {name: position for position, name in enumerate(manifest["settings"])}
-        for line in manifest["trials"]:
-            yield {
-                "suite": manifest["suite"],
-                "digest": manifest["digest"],
-                "newest": manifest["newest"],
-                "trial": line["id"],
-                "method": line["method"],
-                "setting": line["setting"],
-                "seed": line["seed"],
-                "oracle": line["oracle"],
-                "tuning": line["tuning"],
-                "candidate": json.dumps(line["candidate"]) if line["candidate"] is not None else None,
-                "tries": manifest["tries"].get(line["method"], 1),
-                "comparable": manifest["comparable"],
-                "method_position": methods.get(line["method"]),
-                "setting_position": settings.get(line["setting"]),
-            }
+def _suite_rows(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    methods = {name: position for position, name in enumerate(manifest["methods"])}
+    settings = {name: position for position, name in enumerate(manifest["settings"])}
+    return [
+        {
+            "suite": manifest["suite"],
+            "digest": manifest["digest"],
+            "newest": manifest["newest"],
+            "trial": line["id"],
+            "method": line["method"],
+            "setting": line["setting"],
+            "seed": line["seed"],
+            "oracle": line["oracle"],
+            "tuning": line["tuning"],
+            "candidate": json.dumps(line["candidate"]) if line["candidate"] is not None else None,
+            "tries": manifest["tries"].get(line["method"], 1),
+            "comparable": manifest["comparable"],
+            "method_position": methods.get(line["method"]),
+            "setting_position": settings.get(line["setting"]),
+        }
+        for line in manifest["trials"]
+    ]
 
 
 def _published() -> list[dict[str, Any]]:

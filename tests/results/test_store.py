@@ -229,3 +229,15 @@ def test_a_record_that_no_run_writes_is_named_and_keeps_no_other_from_the_board(
     (attempt / file).unlink()
     with connect(collect(results)) as connection:
         assert connection.execute("SELECT count(*) FROM trials").fetchone() == (8,), "mended, it is read again"
+
+
+@pytest.mark.parametrize("content", ['{"suite": "odd"}', '{"suite": ["odd"]}', "[]", "{"])
+def test_a_plan_that_no_run_writes_keeps_no_other_from_the_board(
+    results: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    odd = results / "suites" / "odd" / "0123456789abcdef.json"
+    odd.parent.mkdir()
+    odd.write_text(content)
+    with connect(collect(results, rebuild=True)) as connection:
+        assert len(read_board(connection, "small").rows) == 2
+    assert (str(odd) in caplog.text) == (content == '{"suite": "odd"}')
