@@ -88,7 +88,8 @@ def harness_trial_finish(trial: Trial, record: Mapping[str, Any]) -> None:
 
 @hostspec
 def harness_collect_environment() -> Mapping[str, Any] | None:
-    """In the worker, when an attempt starts: facts to add to ``environment.json`` (JSON values); ``None`` adds nothing."""
+    """In the worker, when an attempt starts: facts to add to ``environment.json`` (JSON values); ``None`` adds nothing.
+    The harness's own keys stay as they are."""
 
 
 @hostspec
