@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -234,6 +235,8 @@ def print_published(found: Sequence[Reproduced], agreements: Mapping[str, Orderi
         interval = f" [{check.interval.low:+.2f}, {check.interval.high:+.2f}]" if check.interval is not None else ""
         difference = f"{check.difference:+.2f}{interval}" if check.difference is not None else "-"
         reason = f" ({check.reason})" if check.reason else ""
+        if check.by_numbers is not None:  # the reason is told once below
+            reason = f" (by numbers {check.by_numbers})"
         where = f"{printed['column']}, {printed['block']}" if printed.get("block") else str(printed["column"])
         cells = [item.suite, item.setting or "-", printed["method"] or printed["label"], where]
         cells += [
@@ -245,6 +248,8 @@ def print_published(found: Sequence[Reproduced], agreements: Mapping[str, Orderi
         table.add_row(*(escape(str(cell)) for cell in cells))
     out.print(table)
     out.print(summary_sentence(found), markup=False)
+    for reason, count in Counter(item.check.reason for item in found if item.check.by_numbers is not None).items():
+        out.print(f"{count} cells: {reason}", markup=False)
     for at in sorted({item.assumed_at for item in found if item.values} - {""}):
         out.print(f"Where the paper does not say the epoch, ours is read at `{at}` (--metric).", markup=False)
     for label, agreement in agreements.items():

@@ -190,7 +190,9 @@ def _rank(
 ) -> Board:
     """A board's rows in order and the best of every setting; its own rows are ignored."""
     settings, higher = board.settings, board.higher_is_better
-    covered = {m: sum(cell.n > 0 for cell in by_setting.values()) for m, by_setting in cells.items()}
+    # a cell counts as in statistics.default_min_seeds: with two runs where any cell has as many
+    needed = min(2, max((cell.n for by_setting in cells.values() for cell in by_setting.values()), default=0)) or 1
+    covered = {m: sum(cell.n >= needed for cell in by_setting.values()) for m, by_setting in cells.items()}
     begun = {s for by_setting in cells.values() for s, cell in by_setting.items() if cell.n}
     means: dict[str, float | None] = {}
     for method, by_setting in cells.items():
@@ -204,7 +206,7 @@ def _rank(
         ranks[method] = None if means[method] is None else (ranks[order[position - 1]] if tied else position + 1)
     best: dict[str, set[str]] = {}
     for setting in settings:
-        present = {m: c[setting].mean for m, c in cells.items() if setting in c and c[setting].mean is not None}
+        present = {m: c[setting].mean for m, c in cells.items() if setting in c and c[setting].n >= needed}
         if present:
             top = (max if higher else min)(value for value in present.values() if value is not None)
             best[setting] = {m for m, value in present.items() if value == top}

@@ -22,7 +22,8 @@ suite, `label` the paper's own where it differs; a column may build the method f
 more than once is said once: table, then `[[table.block]]` (rows under a sub-heading), then column, then row, the later
 winning. No noise named means the labels as the data set comes. A flag holds for every cell that has all its other
 keys' values (a list means any of them); its reason starts with `misprint:` (the number is wrong), `suspect:` (do not
-compare with it) or `note:` (the number stands).
+compare with it), `level:` (compare the order of methods only) or `note:` (the number stands). How many decimals a table
+prints of a metric is read from its cells: write them as printed, 98.30 not 98.3, at least once in each table.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class PublishedCell:
     std: float | None
     n: int | None
     flag: str | None
+    decimals: int
 
     @property
     def suite(self) -> str:
@@ -94,15 +96,35 @@ class PublishedCell:
 
     @property
     def comparable(self) -> bool:
-        """False for misprints and suspects: numbers that no reproduction should be measured against."""
-        return not any(part.startswith(("misprint:", "suspect:")) for part in (self.flag or "").split(_FLAG_JOIN))
+        """False for misprints, suspects and doubtful levels: numbers that no reproduction should be measured against."""
+        return self.ordered and not self._flagged("level:")
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the number may be compared with those of other methods beside it."""
+        return not self._flagged("misprint:", "suspect:")
+
+    def _flagged(self, *kinds: str) -> bool:
+        return any(part.startswith(kinds) for part in (self.flag or "").split(_FLAG_JOIN))
+
+
+class _Literal(float):
+    """A number of the file that knows with how many decimals it was written."""
+
+    decimals: int
+
+    def __new__(cls, text: str) -> _Literal:
+        made = super().__new__(cls, text)
+        made.decimals = len(text.partition(".")[2].partition("e")[0])
+        return made
 
 
 class Value(NamedTuple):
-    """What one cell prints."""
+    """What one cell prints, and with how many decimals its mean is written."""
 
     mean: float
     spread: float | None
+    decimals: int
 
 
 def _value(raw: object) -> Value | None:
@@ -113,7 +135,8 @@ def _value(raw: object) -> Value | None:
         raise ValueError("a printed number is finite; write [] where nothing is printed")
     if not numbers:
         return None
-    return Value(float(numbers[0]), float(numbers[1]) if len(numbers) == 2 else None)
+    decimals = getattr(numbers[0], "decimals", 0)
+    return Value(float(numbers[0]), float(numbers[1]) if len(numbers) == 2 else None, decimals)
 
 
 Cell = Annotated[Value | None, PlainValidator(_value)]
@@ -171,7 +194,7 @@ class Flag(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
-    reason: Annotated[str, Field(pattern=r"^(misprint|suspect|note): \S[^|]*$")]
+    reason: Annotated[str, Field(pattern=r"^(misprint|suspect|level|note): \S[^|]*$")]
 
     def selects(self, known: Mapping[str, object], where: str) -> bool:
         """Whether a cell (or hyper-parameter) with these values is meant."""
@@ -282,7 +305,7 @@ def _toml_files(source: Source) -> list[Traversable]:
 
 def _parse(path: Traversable) -> PublishedPaper:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=_Literal)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ResultsError(f"not TOML: {error}", path.name) from None
     try:
@@ -333,7 +356,11 @@ def _table_cells(where: str, paper: str, table: Table) -> Iterator[PublishedCell
         raise ResultsError("two columns have one name", f"{where}.columns")
     flagged: set[int] = set()
     identities: set[tuple[object, ...]] = set()
-    for of_cell, known, value in _printed(where, table):
+    printed = list(_printed(where, table))
+    decimals: dict[str | None, int] = {}
+    for _, known, value in printed:
+        decimals[known["metric"]] = max(decimals.get(known["metric"], 0), value.decimals)
+    for of_cell, known, value in printed:
         identity = tuple(said for key, said in sorted(known.items()) if key != "column")
         if identity in identities:
             raise ResultsError("two cells say the same of themselves", of_cell)
@@ -341,7 +368,7 @@ def _table_cells(where: str, paper: str, table: Table) -> Iterator[PublishedCell
         flags = {n: flag for n, flag in enumerate(table.flags) if flag.selects(known, f"{where}.flags[{n}]")}
         flagged |= flags.keys()
         reasons = _FLAG_JOIN.join(flag.reason for flag in flags.values())
-        yield _cell(of_cell, paper, table, known, value, reasons or None)
+        yield _cell(of_cell, paper, table, known, value, reasons or None, decimals[known["metric"]])
     _check_flags(where, table.flags, flagged)
 
 
@@ -394,7 +421,7 @@ def _method(where: str, column: Column, row: Row) -> str | None:
 
 
 def _cell(
-    where: str, paper: str, table: Table, known: Mapping[str, Any], value: Value, flag: str | None
+    where: str, paper: str, table: Table, known: Mapping[str, Any], value: Value, flag: str | None, decimals: int
 ) -> PublishedCell:
     metric, unit = known["metric"], known["unit"]
     if metric is None or unit is None:
@@ -434,6 +461,7 @@ def _cell(
         std=value.spread if table.spread == "std" else None,
         n=table.seeds,
         flag=flag,
+        decimals=decimals,
     )
 
 

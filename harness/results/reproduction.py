@@ -8,6 +8,7 @@ the two; the terminal, the page and the static site show what it finds.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -74,9 +75,16 @@ def summary_sentence(found: Iterable[Reproduced]) -> str:
     compared = summary.cells - summary.not_comparable
     gap = summary.mean_absolute_difference
     mean = f" Mean absolute difference {gap:.2f} over {summary.measured} cells." if gap is not None else ""
+    departing = ""
+    if summary.departing:
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in summary.by_numbers.items())
+        departing = (
+            f" {summary.departing} were run in another configuration than the paper's suite asks for; their numbers alone "
+            f"would be {counts}."
+        )
     return (
         f"{compared} of {summary.cells} printed numbers compared: {summary.consistent} consistent, {summary.below} below, "
-        f"{summary.above} above the printed one. {summary.not_comparable} not comparable or not reproduced.{mean}"
+        f"{summary.above} above the printed one. {summary.not_comparable} not comparable or not reproduced.{departing}{mean}"
     )
 
 
@@ -108,8 +116,9 @@ def reproduce(connection: duckdb.DuckDBPyConnection, suite: str | None = None, a
     ``at`` (one of ``EPOCHS``) is where ours is read when the paper does not say.
     """
     printed = published_rows(connection, suite)
-    ours = _ours(connection, sorted({f"{row['paper']}/{row['table']}" for row in printed}))
-    return [_answer(row, ours.get(f"{row['paper']}/{row['table']}", {}), at) for row in printed]
+    suites = sorted({f"{row['paper']}/{row['table']}" for row in printed})
+    ours, departures = _ours(connection, suites), _departures(connection, suites)
+    return [_answer(row, ours.get(f"{row['paper']}/{row['table']}", {}), departures, at) for row in printed]
 
 
 Where = tuple[str | None, str | None, float | None, str | None, str | None]
@@ -139,7 +148,25 @@ def _ours(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dict[str,
     return found
 
 
-def _answer(printed: dict[str, Any], ours: Mapping[str, Any], unsaid: str) -> Reproduced:
+def _departures(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dict[tuple[str, str, str], str]:
+    """By suite, method and setting: in what our trials depart from the packaged suite."""
+    from harness.results.paper import departure
+
+    lines = connection.execute(
+        """
+        SELECT s.suite, s.method, s.setting, any_value(t.identity)
+        FROM suite_trials s JOIN trials t USING (trial)
+        WHERE s.newest AND NOT s.tuning AND t.status = 'done' AND s.suite IN (SELECT unnest(?::VARCHAR[]))
+        GROUP BY ALL
+        """,
+        [suites],
+    ).fetchall()
+    return {(s, method, setting): departure(s, method, json.loads(identity)) for s, method, setting, identity in lines}
+
+
+def _answer(
+    printed: dict[str, Any], ours: dict[str, Any], departures: Mapping[tuple[str, str, str], str], unsaid: str
+) -> Reproduced:
     from harness.results.statistics import compare_with_published
 
     extra = json.loads(printed["extra"] or "{}")
@@ -162,10 +189,30 @@ def _answer(printed: dict[str, Any], ours: Mapping[str, Any], unsaid: str) -> Re
         reason = reason or "run at --scale quick"
     scale = SCALES.get(printed["unit"] or "", 1.0)
     scaled = {seed: scale * value for seed, value in sorted(values.items())}
+    steps: dict[str, float] = ours.setdefault("steps", {})
+    if metric not in steps:
+        steps[metric] = _step(cells, metric, scale)
     check = compare_with_published(
-        list(scaled.values()), printed["mean"], printed["std"], printed["n"], not_comparable=reason
+        list(scaled.values()),
+        printed["mean"],
+        printed["std"],
+        printed["n"],
+        decimals=printed["decimals"],
+        step=steps[metric],
+        not_comparable=reason,
+        departure=departures.get((f"{printed['paper']}/{printed['table']}", printed["method"], setting or ""), ""),
     )
     return Reproduced(printed, setting, scaled, check, "" if printed["at"] else at)
+
+
+def _step(cells: Ours, metric: str, scale: float) -> float:
+    """The least difference between two of our scores: what one more right prediction is worth, where there are enough of
+    them to show it, else more."""
+    found = sorted(
+        {v for (_, name, _), places in cells.items() if name == metric for p in places.values() for v in p.values()}
+    )
+    gaps = [scale * (b - a) for a, b in itertools.pairwise(found) if b - a > 1e-9]
+    return min(gaps, default=0.0)
 
 
 def _matches(printed: Mapping[str, Any], place: Where) -> bool:
@@ -187,7 +234,7 @@ def _matches(printed: Mapping[str, Any], place: Where) -> bool:
 
 
 def _flagged(flag: str) -> str:
-    parts = [part for part in flag.split(" | ") if part.startswith(("misprint:", "suspect:"))]
+    parts = [part for part in flag.split(" | ") if part.startswith(("misprint:", "suspect:", "level:"))]
     return parts[0] if parts else flag
 
 
@@ -197,7 +244,7 @@ def orderings(connection: duckdb.DuckDBPyConnection, found: Iterable[Reproduced]
 
     by_setting: dict[tuple[str, str], list[Reproduced]] = {}
     for item in found:
-        if item.setting is not None and item.printed["comparable"] and item.printed["method"]:
+        if item.setting is not None and item.printed["ordered"] and item.printed["method"]:
             extra = json.loads(item.printed["extra"] or "{}")
             label = f"{item.suite}: {item.setting}" + (f", epsilon {extra['epsilon']:g}" if "epsilon" in extra else "")
             by_setting.setdefault((label, item.printed["metric"]), []).append(item)

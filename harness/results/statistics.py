@@ -1045,7 +1045,8 @@ def compare_across_settings(
 
     Never averaged: what happens to be there. A mean and a rank need every setting; a difference to the reference is
     over the settings that both have, and says how many; methods without full coverage come after all ranked ones,
-    ordered by the additive model's estimate.
+    ordered by the additive model's estimate. Means and ranks are those of all runs of a method; a difference is paired,
+    over the seeds that both have (where they share enough).
 
     Args:
         scores: the table.
@@ -1070,7 +1071,11 @@ def compare_across_settings(
     position = {int(m): i for i, m in enumerate(ranked)}
     rng = np.random.default_rng(seed)
     strata = [_stratum(part.values[ranked, s], rng, resamples, needed) for s in range(len(part.settings))]
-    means, drawn = _mean_over_strata(strata, len(ranked), resamples)
+    resampled, drawn = _mean_over_strata(strata, len(ranked), resamples)
+    means = cells(part, intervals=False).mean[ranked].mean(axis=1)  # of all runs, as the cells beside it show
+    drawn += means - resampled
+    every_run = int((~np.isnan(part.values[ranked])).sum())
+    whole = every_run == sum(r.size for stratum in strata for r in stratum.runs)  # no seed is left out as not shared
     ranks, rank_intervals = _ranks(means, drawn, part.higher_is_better, level)
     certain = all(len(r) > 1 for stratum in strata for r in stratum.runs)
     model = additive_model(part)
@@ -1081,11 +1086,11 @@ def compare_across_settings(
         delta: _Difference = _Difference(None, None, None, None)
         count = 0
         if base is not None:
-            if i is not None and base in position and not iqm:
+            if i is not None and base in position and whole and not iqm:
                 theirs, count = position[base], len(strata)
                 gap = _percentiles(drawn[:, i] - drawn[:, theirs], level) if certain else None
                 delta = _Difference(float(means[i] - means[theirs]), gap, None, None)
-            elif i is not None and base in position:
+            elif i is not None and base in position and whole:
                 delta, count = _difference_to_reference(strata, i, position[base], level, iqm), len(strata)
             else:
                 both = np.flatnonzero(has[m] & has[base])
@@ -1341,6 +1346,8 @@ class PublishedCheck:
         difference: reproduced minus printed mean; None when nothing was reproduced.
         interval: of that difference; it contains 0 exactly when the verdict is ``consistent``.
         assumptions: what had to be assumed because the paper does not print it.
+        by_numbers: the verdict that the numbers alone would get where only the configuration departs from the paper's.
+        measured: whether both sides measure one thing, if perhaps in different configurations or without a spread.
     """
 
     verdict: Verdict
@@ -1348,6 +1355,8 @@ class PublishedCheck:
     interval: Interval | None
     reason: str = ""
     assumptions: tuple[str, ...] = ()
+    by_numbers: Verdict | None = None
+    measured: bool = False
 
 
 def compare_with_published(
@@ -1356,8 +1365,11 @@ def compare_with_published(
     printed_std: float | None = None,
     printed_n: int | None = None,
     *,
+    decimals: int | None = None,
+    step: float = 0.0,
     level: float = 0.95,
     not_comparable: str = "",
+    departure: str = "",
 ) -> PublishedCheck:
     """Is a printed mean what our seeds would predict? Student-t prediction interval (Whitmore, 1986).
 
@@ -1366,11 +1378,19 @@ def compare_with_published(
     degrees of freedom, or comes from the one that is known. What is not printed is assumed, and said: no std, then
     ours; no n, then the fewest runs possible (1 without a std, 2 with one), which gives the widest interval.
 
+    Two roundings are allowed for. The printed mean may be any number that is printed so: the interval is half a unit of
+    its last place wider. Scores are shares of a finite test set: their variance is at least that of a uniform number
+    within one ``step`` of their grid, ``step^2 / 12``, or equal runs would claim to know everything.
+
     Args:
         reproduced: our scores, in the units of the printed mean; NaN is ignored.
         printed_mean, printed_std, printed_n: as printed; the std is the sample standard deviation over runs.
+        decimals: places after the point with which the mean is printed; None allows for no rounding.
+        step: what the least change of a prediction does to our scores.
         level: coverage, in (0, 1).
-        not_comparable: why the two measure different things (another metric, budget or model); it decides the verdict.
+        not_comparable: why the two measure different things (another metric or model); it decides the verdict.
+        departure: in what ours was run otherwise (another budget); the verdict is ``not comparable``, the numbers' own
+            is kept beside it.
 
     Raises:
         HarnessError: a negative printed std, or fewer than one run.
@@ -1381,6 +1401,13 @@ def compare_with_published(
     difference = None if ours is None else ours.mean - printed_mean
     if not_comparable or ours is None or difference is None or math.isnan(printed_mean):
         return PublishedCheck("not comparable", difference, None, not_comparable or "nothing to compare")
+
+    def judged(verdict: Verdict, interval: Interval | None, reason: str) -> PublishedCheck:
+        if not departure:
+            return PublishedCheck(verdict, difference, interval, reason, tuple(assumptions), None, True)
+        by_numbers = verdict if verdict != "not comparable" else None
+        return PublishedCheck("not comparable", difference, interval, departure, tuple(assumptions), by_numbers, True)
+
     assumptions = []
     n_printed = printed_n
     if n_printed is None:
@@ -1394,17 +1421,19 @@ def compare_with_published(
     elif ours.std is not None:
         assumptions.append("std not printed: the reproduced one assumed")
     if not sources:
-        return PublishedCheck("not comparable", difference, None, NO_SPREAD)
+        return judged("not comparable", None, NO_SPREAD)
     if ours.std is None:
         assumptions.append("one reproduced seed: the printed std assumed")
     df = sum(degrees for _, degrees in sources)
-    variance = sum(std**2 * degrees for std, degrees in sources) / df
+    variance = max(sum(std**2 * degrees for std, degrees in sources) / df, step**2 / 12)
     half = float(t_quantile(level, df)) * math.sqrt(variance * (1 / n_printed + 1 / ours.n))
+    if decimals is not None:
+        half += 0.5 * 10.0**-decimals
     interval = Interval(difference - half, difference + half)
     verdict: Verdict = "consistent"
     if abs(difference) > max(half, _ROUNDING * abs(printed_mean)):
         verdict = "above" if difference > 0 else "below"
-    return PublishedCheck(verdict, difference, interval, "", tuple(assumptions))
+    return judged(verdict, interval, "")
 
 
 NO_SPREAD = "neither side has a spread (one seed)"
@@ -1414,7 +1443,8 @@ NO_SPREAD = "neither side has a spread (one seed)"
 @dataclass(frozen=True)
 class PublishedSummary:
     """A whole table against its reproduction: verdict counts, and the mean absolute difference of the ``measured`` cells,
-    those that measure what the paper does, a verdict or (for want of a spread) none."""
+    those that measure what the paper does, a verdict or (for want of a spread, or in another configuration) none.
+    ``departing`` of them were run in another configuration; ``by_numbers`` counts what their numbers alone say."""
 
     cells: int
     consistent: int
@@ -1423,13 +1453,17 @@ class PublishedSummary:
     not_comparable: int
     measured: int
     mean_absolute_difference: float | None
+    departing: int
+    by_numbers: Mapping[Verdict, int]
 
 
 def summarise_published(checks: Iterable[PublishedCheck]) -> PublishedSummary:
     """Count verdicts and average ``|reproduced - printed|`` over the measured cells."""
     every = list(checks)
     verdicts = [check.verdict for check in every]
-    gaps = [abs(c.difference) for c in every if c.difference is not None and c.reason in ("", NO_SPREAD)]
+    gaps = [abs(c.difference) for c in every if c.difference is not None and c.measured]
+    departing = [c for c in every if c.measured and c.verdict == "not comparable" and c.reason != NO_SPREAD]
+    alone: tuple[Verdict, ...] = ("consistent", "below", "above")
     return PublishedSummary(
         len(every),
         verdicts.count("consistent"),
@@ -1438,6 +1472,8 @@ def summarise_published(checks: Iterable[PublishedCheck]) -> PublishedSummary:
         verdicts.count("not comparable"),
         len(gaps),
         float(np.mean(gaps)) if gaps else None,
+        len(departing),
+        {verdict: sum(c.by_numbers == verdict for c in departing) for verdict in alone},
     )
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-STORE_SCHEMA = 3
+STORE_SCHEMA = 4
 log = logging.getLogger("harness.store")
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 KEPT_SNAPSHOTS = 3
@@ -66,7 +66,7 @@ TABLES: dict[str, dict[str, str]] = {
         "paper": "VARCHAR", "table": "VARCHAR", "page": "BIGINT", "label": "VARCHAR", "method": "VARCHAR",
         "column": "VARCHAR", "dataset": "VARCHAR", "noise": "VARCHAR", "rate": "DOUBLE", "model": "VARCHAR",
         "extra": "VARCHAR", "metric": "VARCHAR", "at": "VARCHAR", "unit": "VARCHAR", "mean": "DOUBLE", "std": "DOUBLE",
-        "n": "BIGINT", "flag": "VARCHAR", "comparable": "BOOLEAN",
+        "n": "BIGINT", "flag": "VARCHAR", "decimals": "BIGINT", "comparable": "BOOLEAN", "ordered": "BOOLEAN",
     },
     "sources": {"trial": "VARCHAR", "signature": "VARCHAR"},
     "meta": {"key": "VARCHAR", "value": "VARCHAR"},
@@ -86,15 +86,24 @@ def current_snapshot(results: Path) -> Path | None:
 
 
 def connect(snapshot: Path) -> duckdb.DuckDBPyConnection:
-    """A read-only connection to a snapshot."""
+    """A read-only connection to a snapshot.
+
+    Raises:
+        ResultsError: it is damaged, or another version of the harness has built it.
+    """
     import duckdb
 
     try:
-        return duckdb.connect(str(snapshot), read_only=True)
+        connection = duckdb.connect(str(snapshot), read_only=True)
+        found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
     except duckdb.Error as error:
         raise ResultsError(
             f"cannot be opened ({str(error).splitlines()[0]})", str(snapshot), "`harness collect --rebuild`"
         ) from None
+    if found != (str(STORE_SCHEMA),):
+        connection.close()
+        raise ResultsError("was built by another version of the harness", str(snapshot), "`harness collect`")
+    return connection
 
 
 # --- collecting --------------------------------------------------------------------------------------------------------
@@ -125,7 +134,7 @@ def collect(results: Path, *, rebuild: bool = False) -> Path:
                     known = dict(connection.execute("SELECT trial, signature FROM sources").fetchall())
                     old_suites = meta.get("suites", "")
                 else:
-                    previous = None
+                    previous, rebuild = None, True
         except duckdb.Error:
             previous, rebuild = None, True  # a damaged file is not pointed to again
     signatures = dict(_signatures(results))

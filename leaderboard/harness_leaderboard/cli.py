@@ -51,8 +51,11 @@ def leaderboard(
 ) -> None:
     """Browse results in a browser."""
     from harness.results.records import open_results
+    from harness.results.store import connect, current_snapshot
 
     folder = open_results(results, create=False)
+    if (snapshot := current_snapshot(folder)) is not None:
+        connect(snapshot).close()  # one that cannot be read is told here, not on every page
     check_port(host, port)
     if host not in ("127.0.0.1", "localhost", "::1"):
         typer.echo(f"harness: everyone who reaches {host}:{port} can read these results", err=True)

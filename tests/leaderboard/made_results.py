@@ -13,6 +13,7 @@ from harness.results.store import collect
 
 HOSTILE = "<script>alert('x')</script> & \"q\" *b* _i_ $5 | `c` \\ % # ~ ^ {}"
 METHODS = {"CE": ("ce", []), "ELR": ("ce", ["elr"]), HOSTILE: ("sce", [])}
+FURTHER = {"CDR": ("ce", ["cdr"]), "AUX": ("ce", ["aux"]), "CDR+AUX": ("ce", ["cdr", "aux"]), "L1": ("l1", [])}
 SETTINGS = (("mnist5k", "symmetric", 0.2), ("mnist5k", "pairflip", 0.4), ("fashion", "symmetric", 0.4))
 LIFT = {"CE": 0.0, "ELR": 0.05, HOSTILE: 0.044}
 
@@ -37,12 +38,13 @@ class Folder:
         suite: str = "made",
         error: str = "",
         epochs: int = 3,
+        batch_size: int = 64,
         metrics: Mapping[str, Mapping[str, float]] | None = None,
         model: str = "lenet",
         log: str = "started\n",
     ) -> str:
         """One trial: done with a value, failed with an error, or planned only (neither)."""
-        loss, algorithms = METHODS.get(method, ("ce", ["other"]))
+        loss, algorithms = {**METHODS, **FURTHER}.get(method, ("ce", ["other"]))
         dataset, noise, rate = place
         number = sum(map(len, self.lines.values())) + 1
         trial = f"{number:016x}"
@@ -69,7 +71,7 @@ class Folder:
             "loss": {"name": loss, **part},
             "transforms": [],
             "algorithms": [{"name": name, **part} for name in algorithms],
-            "training": {"epochs": epochs, "batch_size": 64},
+            "training": {"epochs": epochs, "batch_size": batch_size},
             "seed": seed,
         }
         attempt = self.path / "trials" / trial / "attempt-001"

@@ -130,3 +130,19 @@ def test_parquet_reads_back(filled, tmp_path: Path):
 
     export(board_of(filled), "parquet", tmp_path / "board.parquet")
     assert pq.read_table(tmp_path / "board.parquet").num_rows == 9
+
+
+def test_a_single_lucky_seed_is_neither_ranked_nor_best(empty):
+    for place in SETTINGS[:2]:
+        empty.trial("CE", place, 0, 0.83)
+        for seed in (1, 2):
+            empty.trial("CE", place, seed, None)
+        for seed, value in enumerate((0.80, 0.84, 0.82)):
+            empty.trial("ELR", place, seed, value)
+    empty.collect()
+    board = with_ties(board_of(empty))
+    first, second = board.rows
+    assert (first.method, first.rank) == ("ELR", 1)
+    assert (second.method, second.rank, second.mean, second.covered) == ("CE", None, None, 0)
+    assert all(best == {"ELR"} for best in board.best.values())
+    assert r"\textbf{83" not in to_latex(board)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import duckdb
 import pytest
-from harness_leaderboard import paper, progress, queries
+from harness_leaderboard import progress, queries
 from made_results import HOSTILE, SETTINGS
 
+from harness.results import paper
 from harness.results.store import current_snapshot
 
 

@@ -24,7 +24,7 @@ def reproduced(empty: Folder) -> Folder:
         if rate == 0.2 and method in ("CE", "CDR", "AUX"):
             for seed in range(3):
                 value = mean / 100 + 0.002 * (seed - 1) - (0.1 if method == "CE" else 0.0)
-                empty.trial(method, ("mnist", noise, rate), seed, value, suite=SUITE)
+                empty.trial(method, ("mnist", noise, rate), seed, value, suite=SUITE, epochs=100, batch_size=32)
     empty.collect()
     return empty
 
@@ -82,7 +82,37 @@ def test_a_flagged_number_is_not_measured_against(empty):
     with open_store(empty.path) as connection:
         found = reproduce(connection, "kpd/table1")
     assert {item.check.verdict for item in found} == {"not comparable"}
-    assert all(item.check.reason.startswith("suspect:") for item in found)
+    assert all(item.check.reason.startswith("level:") for item in found)
+
+
+def test_a_doubtful_level_leaves_the_order_of_methods_comparable(empty):
+    for method, value in (("L1", 0.5), ("L1 + KPD", 0.6)):
+        for seed in range(3):
+            place = ("california_housing", "gaussian", 0.5)
+            measured = {"mae": {"selected": value + 0.01 * seed}}
+            empty.trial(method, place, seed, 0.5, suite="kpd/table1", model="linear", metrics=measured)
+    empty.collect()
+    with open_store(empty.path) as connection:
+        found = reproduce(connection, "kpd/table1")
+        (agreement,) = orderings(connection, found).values()
+    assert {item.check.verdict for item in found} == {"not comparable"} and len(agreement.methods) == 2
+    assert agreement.agree + agreement.disagree + agreement.undecided == 1
+
+
+def test_another_budget_is_not_comparable_whatever_the_numbers_say(empty):
+    printed = {(c.method, c.noise, c.rate): c.mean for c in load_published() if f"{c.paper}/{c.table}" == SUITE}
+    for seed in range(3):
+        mean = printed["CE", "pairflip", 0.2] / 100
+        empty.trial(
+            "CE", ("mnist", "pairflip", 0.2), seed, mean + 0.002 * (seed - 1), suite=SUITE, epochs=20, batch_size=32
+        )
+    empty.collect()
+    found, _ = found_in(empty)
+    (item,) = (item for item in found if item.values)
+    assert item.check.verdict == "not comparable" and item.check.by_numbers == "consistent"
+    assert item.check.reason == "another configuration: training.epochs 20, the suite's 100"
+    assert "1 were run in another configuration" in summary_sentence(found)
+    assert "1 consistent, 0 below, 0 above" in summary_sentence(found) and "over 1 cells" in summary_sentence(found)
 
 
 def test_the_command_prints_both_sides(reproduced):

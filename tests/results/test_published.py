@@ -496,7 +496,7 @@ def test_a_cell_collects_what_table_block_column_and_row_say(tmp_path: Path) -> 
     assert first == PublishedCell(
         paper="p", table="table1", page=3, printed="table", block="upper", label="CE", method="CE", column="A",
         dataset="mnist", noise="symmetric", rate=0.2, model="lenet", extra="{}", metric="accuracy", at=None,
-        unit="percent", mean=90.0, std=0.5, n=5, flag=None,
+        unit="percent", mean=90.0, std=0.5, n=5, flag=None, decimals=1,
     )  # fmt: skip
     assert (second.method, second.mean, second.std, second.extra) == ("CE + X", 80.5, None, '{"epsilon": 0.1}')
     assert second.flag == "misprint: seen | note: too"
@@ -561,7 +561,7 @@ def test_a_folder_is_read_file_by_file_and_other_files_are_left_alone(tmp_path: 
             ["table1.flags[0]: unknown key 'colum'", "did you mean 'column'"],
         ),
         ('column = "B", reason', "reason", ["table1.flags[0]: a flag selects no cell"]),
-        ("misprint: seen", "seen", ["table1.flags[0].reason:", "misprint|suspect|note"]),
+        ("misprint: seen", "seen", ["table1.flags[0].reason:", "misprint|suspect|level|note"]),
     ],
 )
 def test_a_wrong_file_names_file_key_and_fault_in_one_line(tmp_path: Path, old: str, new: str, said: list[str]) -> None:

@@ -729,6 +729,31 @@ def test_not_comparable_has_a_reason():
         stats.compare_with_published([70.0, 71.0], 71.0, -1.0)
 
 
+def test_a_printed_mean_may_be_any_number_that_is_printed_so():
+    plain = stats.compare_with_published([98.30, 98.35, 98.40], 98.0)
+    rounded = stats.compare_with_published([98.30, 98.35, 98.40], 98.0, decimals=0)
+    assert (plain.verdict, rounded.verdict) == ("above", "consistent")
+    assert rounded.interval.high - rounded.interval.low == pytest.approx(plain.interval.high - plain.interval.low + 1.0)
+
+
+def test_equal_scores_of_a_finite_test_set_do_not_claim_to_know_everything():
+    assert stats.compare_with_published([98.61, 98.61], 98.63, decimals=2).verdict == "below"
+    assert stats.compare_with_published([98.61, 98.61], 98.63, decimals=2, step=0.01).verdict == "consistent"
+    assert stats.compare_with_published([98.61, 98.61], 99.63, decimals=2, step=0.01).verdict == "below"
+
+
+@pytest.mark.parametrize("runs", [2, 3])
+@pytest.mark.parametrize("decimals", [0, 1, 2])
+@pytest.mark.parametrize("std", [0.01, 0.1, 0.5])
+def test_rounding_and_grid_make_no_false_verdicts(runs, decimals, std):
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(500):
+        ours, theirs = np.split(np.round(rng.normal(98 + rng.random(), std, runs + 1), 2), [runs])
+        check = stats.compare_with_published(ours, np.round(theirs[0], decimals), decimals=decimals, step=0.01)
+        wrong += check.verdict != "consistent"
+    assert wrong / 500 <= 0.08
+
+
 def test_equal_constants_are_consistent():
     assert stats.compare_with_published([0.3, 0.3], 0.1 + 0.2, 0.0, 3).verdict == "consistent"
     assert stats.compare_with_published([0.3, 0.3], 0.4, 0.0, 3).verdict == "below"
@@ -828,3 +853,18 @@ def test_too_few_runs_give_a_difference_at_most():
 def test_constant_differences_are_certain_and_none_is_no_difference():
     assert stats.compare_pair([1.0, 2.0], [2.0, 3.0]).p_value == 0
     assert stats.compare_pair([0.3, 0.5], [0.1 + 0.2, 0.5]).p_value == pytest.approx(1.0)
+
+
+def test_a_mean_and_its_rank_are_of_all_runs_whatever_seeds_others_lack():
+    runs = np.full((3, 2, 5), NAN)
+    runs[0] = [0.90, 0.91, 0.92, 0.70, 0.71]
+    runs[1, :, :3] = 0.86
+    runs[2] = [0.80, 0.81, 0.82, 0.60, 0.61]
+    scores = stats.Scores(("A", "B", "CE"), ("s", "t"), (0, 1, 2, 3, 4), runs)
+    for iqm in (False, True):
+        found = {m.method: m for m in stats.compare_across_settings(scores, "CE", iqm=iqm).methods}
+        assert found["A"].mean == pytest.approx(0.828) and found["B"].mean == pytest.approx(0.86)
+        assert (found["B"].rank, found["A"].rank, found["CE"].rank) == (1, 2, 3)
+        assert found["A"].difference == pytest.approx(0.10), "over the five seeds that both have"
+        assert found["B"].difference == pytest.approx(0.05), "over the three seeds that both have"
+        assert found["A"].rank_interval.low <= 2 <= found["A"].rank_interval.high

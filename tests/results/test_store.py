@@ -241,3 +241,15 @@ def test_a_plan_that_no_run_writes_keeps_no_other_from_the_board(
     with connect(collect(results, rebuild=True)) as connection:
         assert len(read_board(connection, "small").rows) == 2
     assert (str(odd) in caplog.text) == (content == '{"suite": "odd"}')
+
+
+def test_a_snapshot_of_another_version_is_told_in_one_line_and_built_anew(results: Path) -> None:
+    import duckdb
+
+    with duckdb.connect(str(current_snapshot(results))) as connection:
+        connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+    with pytest.raises(ResultsError, match="another version of the harness"):
+        harness.open_store(results)
+    collect(results)
+    with harness.open_store(results) as connection:
+        assert len(read_board(connection, "small").rows) == 2

@@ -8,10 +8,11 @@ from typing import Any
 
 import streamlit as st
 
+from harness.results import paper
 from harness.results.board import BoardCell
 from harness.results.metrics import find_metric
 from harness.results.statistics import cell
-from harness_leaderboard import paper, progress, queries, shell, tables
+from harness_leaderboard import progress, queries, shell, tables
 from harness_leaderboard.shell import View
 
 

@@ -11,8 +11,10 @@ from harness.suite.load import Suite, load_suite, packaged_suites
 
 
 @functools.lru_cache(maxsize=64)
-def _suite(name: str) -> Suite | None:
+def packaged(name: str) -> Suite | None:
     """A packaged suite; ``None`` for one that cannot be loaded here (its data or a plugin is missing)."""
+    if name not in packaged_suites():
+        return None
     try:
         return load_suite(f"suite:{name}")
     except HarnessError:
@@ -23,7 +25,7 @@ def configurations(identity: Mapping[str, Any], methods: tuple[str, ...]) -> dic
     """By suite: what a paper's suite asks of a method of the same name on the same data set, noise and rate."""
     found: dict[str, Mapping[str, Any]] = {}
     for name in packaged_suites():
-        suite = _suite(name)
+        suite = packaged(name)
         if suite is None or not {method.name for method in suite.methods} & set(methods):
             continue
         for method, setting in suite.pairs():
@@ -32,6 +34,43 @@ def configurations(identity: Mapping[str, Any], methods: tuple[str, ...]) -> dic
                     if _place(template.identity) == _place(identity):
                         found.setdefault(f"{name}, {setting.name}", template.identity)
     return found
+
+
+def departure(suite: str, method: str, identity: Mapping[str, Any]) -> str:
+    """In which keys a trial departs from what the packaged suite asks of the method in its place, in words; empty where it
+    does not, or where there is no such suite, method or place. How it is evaluated does not count."""
+    found = packaged(suite)
+    if found is None:
+        return ""
+    closest: list[tuple[str, object, object]] | None = None
+    for candidate, setting in found.pairs():
+        if candidate.name != method or setting.dataset.name != identity["dataset"]["name"]:
+            continue
+        for template in found.templates(candidate, setting):
+            if _place(template.identity) != _place(identity):
+                continue
+            changed = [one for one in differences(identity, template.identity) if _counts(one)]
+            if closest is None or len(changed) < len(closest):
+                closest = changed
+    if not closest:
+        return ""
+    words = [f"{key} {_word(here)}, the suite's {_word(there)}" for key, here, there in closest[:3]]
+    more = f" and {len(closest) - 3} more" if len(closest) > 3 else ""
+    return f"another configuration: {'; '.join(words)}{more}"
+
+
+def _counts(change: tuple[str, object, object]) -> bool:
+    """Whether a difference is one of what was trained: a value that both have, or a component that one lacks."""
+    key, here, there = change
+    if key.startswith("evaluation") or key.endswith("version"):
+        return False
+    return (here is not ... and there is not ...) or (
+        key.startswith(("algorithms", "transforms")) and key.endswith("name")
+    )
+
+
+def _word(value: object) -> str:
+    return "none" if value is ... else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _place(identity: Mapping[str, Any]) -> tuple[Any, ...]:
