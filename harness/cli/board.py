@@ -107,6 +107,7 @@ def board_json(found: Board) -> dict[str, Any]:
         "snapshot": found.snapshot,
         "ties": {setting: sorted(methods) for setting, methods in found.ties.items()},
         "conclusion": found.conclusion,
+        "caution": found.caution,
         "rows": [
             {
                 "rank": row.rank,
@@ -184,6 +185,8 @@ def print_board(found: Board, out: Console) -> None:
         out.print(f"{method}: by {' and '.join(Path(owner).name for owner in owners)}", markup=False)
     if found.conclusion:
         out.print(f"Over all settings: {found.conclusion}.", markup=False)
+    if found.caution:
+        out.print(found.caution, markup=False)
 
 
 def published_json(found: Sequence[Reproduced], agreements: Mapping[str, OrderingAgreement]) -> dict[str, Any]:

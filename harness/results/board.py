@@ -72,6 +72,7 @@ class Board:
         ties: for every setting, the methods that are not separable from its top, when asked for (:func:`with_ties`).
         conclusion: what can be concluded over the settings, in a sentence; empty without ties.
         owners: for a method with third-party components, the distributions or files that they come from.
+        mixed: components of whose source the shown results hold several versions, with the methods that use them.
     """
 
     suite: str
@@ -87,6 +88,15 @@ class Board:
     ties: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
     conclusion: str = ""
     owners: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    mixed: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def caution(self) -> str:
+        """What a reader must know of results that one source has not made, in a sentence; empty where one has."""
+        methods = {row.method for row in self.rows}
+        parts = {name: [m for m in using if m in methods] for name, using in self.mixed.items()}
+        said = "; ".join(f"{name} ({', '.join(using)})" for name, using in parts.items() if using)
+        return f"Made by several versions of {said}: `harness run SUITE --stale rerun` makes them one." if said else ""
 
 
 def suites_in(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -139,7 +149,7 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
     databases = connection.execute("PRAGMA database_list").fetchall()
     snapshot = Path(databases[0][2] or "memory").stem
     board = _arrange(suite, metric_facts, at, lines, higher, snapshot)
-    return dataclasses.replace(board, owners=owners_in(connection, suite))
+    return dataclasses.replace(board, owners=owners_in(connection, suite), mixed=mixed_in(connection, suite))
 
 
 def owners_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tuple[str, ...]]:
@@ -156,6 +166,26 @@ def owners_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tu
     for method, owners in lines:
         found.setdefault(method, set()).update(json.loads(owners).values())
     return {method: tuple(sorted(owners)) for method, owners in found.items()}
+
+
+def mixed_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tuple[str, ...]]:
+    """Components of whose source a suite's results hold several versions, with the methods that use them."""
+    lines = connection.execute(
+        """
+        SELECT s.method, CAST(json_extract(t.options, '$.digests') AS VARCHAR)
+        FROM suite_trials s JOIN trials t USING (trial)
+        WHERE s.suite = ? AND s.newest AND NOT s.tuning AND t.status = 'done'
+        GROUP BY ALL ORDER BY min(s.method_position)
+        """,
+        [suite],
+    ).fetchall()
+    versions: dict[str, set[str]] = {}
+    using: dict[str, dict[str, None]] = {}
+    for method, digests in lines:
+        for name, found in json.loads(digests or "{}").items():
+            versions.setdefault(name, set()).add(found)
+            using.setdefault(name, {})[method] = None
+    return {name: tuple(using[name]) for name, found in versions.items() if len(found) > 1}
 
 
 def main_metric(connection: duckdb.DuckDBPyConnection, suite: str) -> str:

@@ -89,6 +89,8 @@ def caption(board: Board) -> str:
         said.append("The best epoch is chosen on test data: an oracle.")
     if not board.comparable:
         said.append("Run at a reduced scale.")
+    if board.caution:
+        said.append(board.caution)
     if board.snapshot:
         said.append(f"Snapshot {board.snapshot}.")
     return " ".join(said)

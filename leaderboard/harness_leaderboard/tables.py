@@ -119,6 +119,8 @@ def leaderboard_head(view: Leaderboard) -> str:
     parts = []
     if view.conclusion:
         parts.append(f'<p class="lead">{text(view.conclusion)}.</p>')
+    if view.board.caution:
+        parts.append(f"<p><strong>{text(view.board.caution)}</strong></p>")
     unit = f" ({board.metric.unit})" if board.metric.unit and board.metric.unit != "count" else ""
     notes = [f"{board.metric.title[:1].upper()}{board.metric.title[1:]} at {board.at}{unit}"]
     notes.append("higher is better" if board.higher_is_better else "lower is better")

@@ -56,3 +56,32 @@ def test_a_method_stands_on_the_board_with_the_owner_of_its_components(
     Orchestrator(suite, open_results(tmp_path / "results"), "inline").run()
     with harness.open_store(tmp_path / "results") as connection:
         assert read_board(connection, suite.name).owners == {"tested": (str(file),)}
+
+
+def test_a_board_of_two_versions_of_a_source_says_so(
+    write_plugin: Callable[..., Path], write_suite: Callable[..., Path], tmp_path: Path
+) -> None:
+    import harness
+    from harness.cli.board import board_json
+    from harness.results.board import read_board
+    from harness.results.export import to_markdown
+
+    methods = '[[method]]\nname = "CE"\n[[method]]\nname = "tested"\nloss = "mine"'
+    path = write_suite(epochs=1, methods=methods, setting="subset = 64")
+    results = open_results(tmp_path / "results")
+
+    def caution(factor: str, seeds: str, stale: bool = False) -> str:
+        file = write_plugin(LOSS.format(factor=factor), "losses")
+        os.utime(file, ns=(1_000_000_000 * int(10 * float(factor)),) * 2)
+        suite = load_suite(path, [f"suite.seeds={seeds}"], plugins=[file])
+        Orchestrator(suite, results, "inline", rerun_stale=stale).run()
+        with harness.open_store(results) as connection:
+            board = read_board(connection, suite.name)
+        assert board_json(board)["caution"] == board.caution and bool(board.caution) == (
+            "several versions" in to_markdown(board)
+        )
+        return board.caution
+
+    assert caution("1.0", "[0]") == ""
+    assert caution("2.0", "[0, 1]").startswith("Made by several versions of loss:mine (tested): `harness run")
+    assert caution("2.0", "[0, 1]", stale=True) == ""
