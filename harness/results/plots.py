@@ -13,7 +13,7 @@ import re
 import statistics
 import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,11 @@ FORMATS = (".png", ".pdf", ".svg")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 """Okabe and Ito's palette: told apart by colour-blind readers."""
 MARKERS = "osD^vP*X"
+LINES: Any = ("-", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)))
+MARKED = 6
+"""Points of a curve that carry its marker, at most."""
+MOST_INSIDE, WIDEST_INSIDE = 5, 20
+"""Entries of a legend and characters of one that fit into a panel; a larger legend stands below the panels."""
 STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -175,28 +180,30 @@ def curves(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure:
                 for epoch, *values in lines:
                     if values[row] is not None:
                         by_epoch[epoch].append(_scale(metric) * values[row])
-                _band(panels[row][column], by_epoch, method, COLOURS[number % len(COLOURS)])
+                _band(panels[row][column], by_epoch, method, number, 0.2 if len(methods) <= MOST_INSIDE else 0.08)
     for row, metric in enumerate(metrics):
         unit = " [%]" if _scale(metric) > 1 else ""
         panels[row][0].set_ylabel(_wrapped(TITLES.get(metric, find_metric(metric).title) + unit, LABEL_WIDTH))
     for column, setting in enumerate(settings):
         panels[0][column].set_title(_wrapped(heads[setting]))
         panels[-1][column].set_xlabel("epoch")
-    panels[0][0].legend()
+    _legend(figure, panels[0][:1], panels)
     return _noted(figure, trials)
 
 
-def _band(axes: Axes, points: Mapping[int, list[float]], label: str, colour: str) -> None:
+def _band(axes: Axes, points: Mapping[int, list[float]], label: str, number: int, alpha: float) -> None:
     epochs = sorted(points)
     if not epochs:
         return
     means = [statistics.mean(points[epoch]) for epoch in epochs]
-    axes.plot(epochs, means, color=colour, label=label, marker="o" if len(epochs) == 1 else None)
+    step = math.ceil(len(epochs) / MARKED)
+    look = _look(number)
+    axes.plot(epochs, means, label=label, markevery=(number % step, step), **look)
     if max(len(points[epoch]) for epoch in epochs) > 1:
         spread = [statistics.stdev(points[epoch]) if len(points[epoch]) > 1 else 0.0 for epoch in epochs]
         low = [mean - std for mean, std in zip(means, spread, strict=True)]
         high = [mean + std for mean, std in zip(means, spread, strict=True)]
-        axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.fill_between(epochs, low, high, color=look["color"], alpha=alpha, linewidth=0)
 
 
 def _scale(metric: str) -> float:
@@ -246,18 +253,13 @@ def sweep(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure:
         means = [statistics.mean(points[place]) for place in places]
         spread = [statistics.stdev(points[place]) if len(points[place]) > 1 else 0.0 for place in places]
         label = heads[setting] if len(stacks) == 1 else f"{stack}: {heads[setting]}"
-        style: Any = {
-            "color": COLOURS[number % len(COLOURS)],
-            "marker": MARKERS[number % len(MARKERS)],
-            "markersize": 3,
-        }
-        axes.errorbar(places, means, yerr=spread if any(spread) else None, label=label, capsize=2, **style)
+        axes.errorbar(places, means, yerr=spread if any(spread) else None, label=label, capsize=2, **_look(number))
     values = sorted({place for points in lines.values() for place in points})
     if values[0] > 0 and values[-1] / values[0] >= 10:
         axes.set_xscale("log", base=2 if all(math.log2(v).is_integer() for v in values) else 10)
     axes.set_xlabel(request.x)
     axes.set_ylabel(metric.title + (" [%]" if metric.percent else "") + ("" if at == "last" else f", {at}"))
-    axes.legend()
+    _legend(figure, [axes], panels)
     return _noted(figure, trials)
 
 
@@ -304,7 +306,7 @@ def histogram(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure
         axes.set_ylim(bottom=0)
         reach = found.get("range")
         axes.set_xlabel(score if reach is None else f"{score} (outermost bins: from {reach[0]:.3g}, to {reach[1]:.3g})")
-        axes.set_title("\n".join(dict.fromkeys((item.method, _wrapped(heads[item.setting])))))
+        axes.set_title("\n".join(dict.fromkeys((_wrapped(item.method), _wrapped(heads[item.setting])))))
     panels[0][0].set_ylabel("training samples")
     panels[0][0].legend()
     return _noted(figure, trials)
@@ -342,7 +344,7 @@ def census(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure:
         axes.set_ylim(0, 12 * max(*found["clean"], *found["corrupted"]))
         axes.set_xticks(range(len(names)), names, rotation=45)
         axes.set_xlabel("N u" if names is RANGES else "range")
-        axes.set_title(f"{item.method}, epoch {epoch}")
+        axes.set_title(_wrapped(f"{item.method}, epoch {epoch}"))
     panels[0][0].set_ylabel("training samples")
     panels[0][0].legend()
     return _noted(figure, trials)
@@ -433,20 +435,13 @@ def recovery(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure:
                 curve = sorted(point.values[what, "error"].items())
                 label = f"{varying} = {point.corrupted if varying == 'k' else point.rank}"
                 places = [max(error, 1e-12) for _, error in curve]
-                axes.plot(
-                    [lam for lam, _ in curve],
-                    places,
-                    color=COLOURS[number % 8],
-                    label=label,
-                    marker=MARKERS[number % 8],
-                    markersize=2.5,
-                )
+                axes.plot([lam for lam, _ in curve], places, label=label, **_look(number))
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.set_xlabel(r"$\lambda$")
             axes.set_ylabel(rf"$\|{symbol}-{symbol}_\star\|\,/\,\|{symbol}_\star\|$")
             axes.set_title(fixed)
-        panels[row][0].legend()
+    _legend(figure, [row[0] for row in panels], panels)
     return _noted(figure, trials)
 
 
@@ -549,6 +544,54 @@ def _panels(rows: int, columns: int, width: float = 1.0, height: float = 1.0) ->
     return figure, [list(row) for row in axes]
 
 
+def _look(number: int) -> dict[str, Any]:
+    """Colour, line and marker of the n-th line: line and marker alone, as in grey, tell 32 apart, with colour 256."""
+    count, more = len(COLOURS), number // (len(COLOURS) * len(LINES))
+    return {
+        "color": COLOURS[number % count],
+        "linestyle": LINES[number // count % len(LINES)],
+        "marker": MARKERS[(number + more) % len(MARKERS)],
+        "markersize": 3,
+    }
+
+
+def _legend(figure: Figure, homes: Sequence[Axes], panels: Sequence[Sequence[Axes]]) -> None:
+    """What is what: inside the panels ``homes`` where it is small, else once below all, for which the figure grows."""
+    if len(homes) == 1:
+        entries = [_entries(axes for row in panels for axes in row)]
+    else:
+        entries = [_entries([axes]) for axes in homes]
+    if all(len(found) <= MOST_INSIDE and max(map(len, found), default=0) <= WIDEST_INSIDE for found in entries):
+        for axes, found in zip(homes, entries, strict=True):
+            axes.legend(list(found.values()), list(found))
+        return
+    every = {label: line for found in entries for label, line in found.items()}
+    count = len(every)
+    for rows in range(1, count + 1):
+        legend = figure.legend(
+            list(every.values()),
+            [_wrapped(label) for label in every],
+            loc="outside lower center",
+            ncols=math.ceil(count / rows),
+            handlelength=3,
+        )
+        box = legend.get_window_extent()
+        if box.width <= figure.bbox.width or rows == count:
+            break
+        legend.remove()
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + box.height / figure.dpi)
+
+
+def _entries(panels: Iterable[Axes]) -> dict[str, Any]:
+    """The labelled lines of some panels, one for each label: a method may be in some settings only."""
+    found: dict[str, Any] = {}
+    for axes in panels:
+        for line, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, line)
+    return found
+
+
 def _wrapped(title: str, width: int = TITLE_WIDTH) -> str:
     return "\n".join(textwrap.wrap(title, width))
 
@@ -561,6 +604,12 @@ def _heads(settings: Sequence[str]) -> dict[str, str]:
 
 def _noted(figure: Figure, trials: Sequence[Drawn]) -> Figure:
     """A line under pictures of shrunken runs, so that nobody takes them for the paper's scale."""
-    if not all(item.comparable for item in trials):
-        figure.supxlabel("run at --scale quick", fontsize=6, color="#7F7F7F", x=0.99, ha="right")
+    if all(item.comparable for item in trials):
+        return figure
+    note, grey = "run at --scale quick", "#7F7F7F"
+    for legend in figure.legends:  # it has the place of the line: matplotlib would print one over the other
+        legend.set_title(note)
+        legend.get_title().set(fontsize=6, color=grey)
+    if not figure.legends:
+        figure.supxlabel(note, fontsize=6, color=grey, x=0.99, ha="right")
     return figure

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import HarnessError, load_suite, open_store, run
-from harness.results.plots import KINDS, Request, draw, save, suitable_kind
+from harness.results.plots import KINDS, Drawn, Request, _legend, _noted, _panels, draw, save, suitable_kind
 from harness.results.records import read_lines
 
 SMALL = """
@@ -98,6 +98,77 @@ def test_the_band_is_one_standard_deviation_to_either_side(results: Path, store:
 def settings_of(store: Any) -> list[str]:
     lines = store.execute("SELECT DISTINCT setting, setting_position FROM suite_trials ORDER BY 2").fetchall()
     return [line[0] for line in lines]
+
+
+MANY = 14
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fourteen methods, two rates, one seed; the last method has a long name."""
+    folder = tmp_path_factory.mktemp("many")
+    file = folder / "many.toml"
+    method = '[[method]]\nname = "{name}"\nalgorithms = [{{ name = "aux", lam = {lam}.0 }}]\n'
+    names = [f"method {i}" for i in range(MANY - 1)] + ["a method whose name is much longer than a panel is wide"]
+    small = (
+        SMALL.replace('"small"', '"many"').replace("epochs = 3", "epochs = 1").replace("subset = 400", "subset = 50")
+    )
+    small = small.replace("seeds = [0, 1]", "seeds = [0]")
+    file.write_text(small + "".join(method.format(name=name, lam=i + 1) for i, name in enumerate(names)))
+    run(load_suite(file), folder / "results", executor="inline")
+    return folder / "results"
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_large_legend_stands_below_the_panels_and_crushes_none(many: Path, columns: int) -> None:
+    with open_store(many) as store:
+        figure = draw(store, "curves", Request("many", settings=tuple(settings_of(store)[:columns])))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert len(legend.get_texts()) == MANY
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert box.x1 <= figure.bbox.width
+    for axes in figure.axes:
+        assert axes.get_legend() is None
+        assert axes.get_tightbbox().y0 >= box.y1
+        assert axes.bbox.height / figure.dpi >= 1.2  # inches, as with a small legend
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_no_two_methods_look_the_same_even_in_grey(many: Path, grey: bool) -> None:
+    with open_store(many) as store:
+        lines = draw(store, "curves", Request("many")).axes[0].lines
+    looks = {(line.get_marker(), str(line._dash_pattern), "" if grey else line.get_color()) for line in lines}
+    assert len(looks) == len(lines) == MANY
+
+
+def test_a_small_legend_stays_inside_the_first_panel(store: Any) -> None:
+    figure = draw(store, "curves", Request("small"))
+    assert not figure.legends
+    assert [axes.get_legend() is not None for axes in figure.axes] == [True, False]
+
+
+def test_the_legend_names_a_method_that_the_first_setting_lacks() -> None:
+    figure, panels = _panels(1, 2)
+    panels[0][0].plot([1], [1], label="here")
+    panels[0][1].plot([1], [1], label="there")
+    _legend(figure, panels[0][:1], panels)
+    legend = panels[0][0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["here", "there"]
+
+
+def test_the_note_on_shrunken_runs_is_not_printed_over_a_large_legend() -> None:
+    figure, panels = _panels(1, 1)
+    for number in range(MANY):
+        panels[0][0].plot([1], [1], label=f"method {number}")
+    _legend(figure, panels[0], panels)
+    trial = Drawn("id", "CE", "digits", 0, {}, {}, comparable=False)
+    _noted(figure, [trial])
+    assert figure.legends[0].get_title().get_text() == "run at --scale quick"
+    assert figure.get_supxlabel() == ""
 
 
 def test_a_sweep_puts_a_parameter_on_the_axis(results: Path, store: Any) -> None:
