@@ -16,7 +16,7 @@ DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 2 1 2 1 2", "12 4")
 DOT_ROOM = 17
 MARK = 104
 MOST_MARKED = 16
-"""Points of a curve up to which each has a marker; beyond, they would hide the line."""
+"""Points of a curve up to which each has a marker; beyond, they would hide the line, and only one between gaps has."""
 MARKERS = ("circle", "square", "diamond", "triangle", "cross", "ring")
 
 
@@ -133,18 +133,28 @@ def marker(kind: int, x: float, y: float, size: float = 4.5) -> str:
     return f'<path class="s{kind % 8}" d="{shapes[name]}"{hollow}/>'
 
 
-def legend(names: Sequence[str], *, marked: bool) -> str:
-    """What is what, as a list with samples; empty for a single series."""
+def legend(names: Sequence[str], *, marked: Sequence[bool]) -> str:
+    """What is what, as a list with samples, with a marker where ``marked``; empty for a single series."""
     if len(names) < 2:
         return ""
     items = []
-    for i, name in enumerate(names):
+    for i, (name, with_marker) in enumerate(zip(names, marked, strict=True)):
         line = f'<path class="l{i % 8}" d="M0 7H28" stroke-dasharray="{DASHES[i % len(DASHES)]}"/>'
-        line += marker(i, 14, 7, 3.2) if marked else ""
+        line += marker(i, 14, 7, 3.2) if with_marker else ""
         items.append(
             f'<li><svg viewBox="0 0 28 14" width="28" height="14" aria-hidden="true">{line}</svg>{escape(name)}</li>'
         )
     return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+def _marked(points: Sequence[tuple[float, float] | None]) -> list[tuple[float, float]]:
+    """The points of a curve that get a marker: all of few, else those that no line reaches."""
+    around = [None, *points, None]
+    known = [p for p in points if p is not None]
+    alone = [
+        p for a, p, b in zip(around, points, around[2:], strict=False) if p is not None and a is None and b is None
+    ]
+    return known if len(known) <= MOST_MARKED else alone
 
 
 def _path(points: Sequence[tuple[float, float] | None]) -> str:
@@ -168,7 +178,7 @@ def lines(
         return f'<p class="note">{escape(name)}: nothing recorded</p>'
     x, y = scale([*xs, *(x_range or ())], LEFT, WIDTH - RIGHT, pad=0.02), scale(ys, HEIGHT - BOTTOM, TOP)
     body = [_frame(x, y, x_title, y_title, HEIGHT)]
-    marked = max(len(s.x) for s in series) <= MOST_MARKED
+    marked = []
     for i, s in enumerate(series):
         if s.low and s.high:
             band = [
@@ -181,7 +191,8 @@ def lines(
         points = [None if b is None else (x(a), y(b)) for a, b in zip(s.x, s.y, strict=True)]
         last = next((b for b in reversed(s.y) if b is not None), None)
         hint = f"{s.name}: {_number(last)} at the end" if last is not None else s.name
-        marks = "".join(marker(i, *p, 3.2) for p in points if p is not None) if marked else ""
+        marks = "".join(marker(i, *p, 3.2) for p in _marked(points))
+        marked.append(bool(marks))
         body.append(
             f'<g><path class="line l{i % 8}" d="{_path(points)}" stroke-dasharray="{DASHES[i % len(DASHES)]}"/>{marks}'
             f"<title>{escape(hint)}</title></g>"
