@@ -18,7 +18,7 @@ from harness.results.statistics import Interval
 from harness_leaderboard import charts
 from harness_leaderboard.progress import Progress, TrialState
 from harness_leaderboard.queries import TrialFacts
-from harness_leaderboard.views import Comparison, Leaderboard, MethodCost, Standing
+from harness_leaderboard.views import Comparison, Leaderboard, MethodCost, Standing, few_settings
 
 Link = Callable[[str], str]
 VERDICTS = {"consistent": ("good", "✓"), "below": ("bad", "▼"), "above": ("warn", "▲"), "not comparable": ("", "∅")}
@@ -131,7 +131,9 @@ def leaderboard_head(view: Leaderboard) -> str:
         notes.append("⚠ the best epoch is chosen on test data: an oracle, not a result")
     if not board.comparable:
         notes.append("⚠ run at --scale quick: not comparable with published numbers")
-    return "".join([*parts, f'<p class="note">{text("; ".join(notes))}.</p>'])
+    few = few_settings(s.difference_settings for s in view.standings if s.difference_interval is not None)
+    said = "; ".join(notes) + (f". {few}" if few else "")
+    return "".join([*parts, f'<p class="note">{text(said)}.</p>'])
 
 
 def leaderboard_table(
@@ -159,7 +161,8 @@ def leaderboard_table(
     if several:
         heads.append(head("Mean", hint="Mean over the settings with its 95 % interval."))
     if view.reference is not None:
-        heads.append(head(f"vs {view.reference}", hint="Mean paired difference with its 95 % bootstrap interval."))
+        hint = "Mean paired difference with its 95 % bootstrap interval; over one setting that of the paired t test."
+        heads.append(head(f"vs {view.reference}", hint=hint))
     if several:
         heads.append(head("Settings", hint="Settings with enough runs, of those compared."))
     heads.append(head("Time", first="ascending", hint="Computing time of all seeds of the shown settings."))
@@ -299,8 +302,8 @@ def comparison_tables(found: Comparison, metric: Metric, names: Mapping[str, str
     """Summary per method, then every setting."""
     heads = [head(f"against {found.reference}", first="ascending", left=True, leading=True), head("Mean difference")]
     heads += [
-        head("95 % interval"),
-        head("IQM of differences"),
+        head("95 % interval", hint="Stratified bootstrap; over one setting that of the paired t test, as below."),
+        head("IQM of differences", hint="Inter-quartile mean, over two settings or more."),
         head("Chance to beat it", hint="Probability of improvement"),
     ]
     body = []
@@ -312,7 +315,7 @@ def comparison_tables(found: Comparison, metric: Metric, names: Mapping[str, str
         ]
         cells.append(number(None, _interval(metric, summary.difference_interval)))
         iqm = f"{difference_text(metric, summary.iqm)} {_interval(metric, summary.iqm_interval)}"
-        cells.append(number(summary.iqm, iqm))
+        cells.append(number(summary.iqm, "–" if summary.iqm is None else iqm))
         if chance is None:
             cells.append(number(None, "–"))
         else:
