@@ -78,6 +78,8 @@ def summary_sentence(found: Iterable[Reproduced]) -> str:
     departing = ""
     if summary.departing:
         counts = ", ".join(f"{count} {verdict}" for verdict, count in summary.by_numbers.items())
+        if bare := summary.departing - sum(summary.by_numbers.values()):
+            counts += f", {bare} undecided (one seed)"
         departing = (
             f" {summary.departing} were run in another configuration than the paper's suite asks for; their numbers alone "
             f"would be {counts}."
