@@ -70,9 +70,19 @@ def describe(factory: Callable[..., Any]) -> tuple[list[dict[str, Any]], list[st
                 problems.append(f"parameter {name!r}: {error}")
                 tree = {"t": "any"}
         required = parameter.default is parameter.empty
-        default = None if required else _plain(parameter.default)
+        default = None if required else _typed(tree, _plain(parameter.default))
         parameters.append({"name": name, "type": tree, "required": required, "default": default})
     return parameters, problems
+
+
+def _typed(tree: Mapping[str, Any], default: Any) -> Any:
+    """A default as it would be read from a suite: 1.0 for a float whose default is 1, so that writing a default or
+    leaving it out is one trial. One that a suite could not state (``None`` for a float) stays."""
+    parameter = {"name": "default", "type": tree, "required": True, "default": None}
+    try:
+        return validate([parameter], {"default": default}, "")["default"]
+    except Exception:  # a stranger's default may be anything; whoever validates with it is told
+        return default
 
 
 def _plain(value: Any) -> Any:
@@ -244,15 +254,15 @@ def _freeze(value: Any) -> Any:
         return ("map", tuple((key, _freeze(item)) for key, item in value.items()))
     if isinstance(value, (list, tuple)):
         return ("seq", tuple(_freeze(item) for item in value))
-    return value
+    return ("is", repr(value), value)  # 1, 1.0 and True are equal, and are three defaults
 
 
 def _thaw(value: Any) -> Any:
-    if isinstance(value, tuple) and len(value) == 2 and value[0] == "map":
+    if value[0] == "map":
         return {key: _thaw(item) for key, item in value[1]}
-    if isinstance(value, tuple) and len(value) == 2 and value[0] == "seq":
+    if value[0] == "seq":
         return [_thaw(item) for item in value[1]]
-    return value
+    return value[2]
 
 
 @lru_cache(maxsize=1024)

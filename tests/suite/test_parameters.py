@@ -13,6 +13,7 @@ from harness.errors import ComponentError
 from harness.parameters import Count, NoiseRate, Positive, Rate, describe, from_tree, spell, to_tree, validate
 from harness.plugins import load_host
 from harness.registry import FactsCache
+from harness.suite.trial import canonical
 
 
 def factory(
@@ -41,6 +42,21 @@ def test_defaults_are_filled_in_and_integers_become_floats() -> None:
     filled = validate(PARAMETERS, {"rate": 1, "lr": 2}, "x")
     assert filled["rate"] == 1.0 and isinstance(filled["rate"], float) and isinstance(filled["lr"], float)
     assert filled["pair"] == [0.9, 0.99] and filled["tau"] == "noise.rate" and filled["maybe"] is None
+
+
+def test_a_default_has_its_declared_type_whatever_was_described_before() -> None:
+    def whole(a: float = 1, b: Positive | None = 2, c: list[float] = [3], d: Positive = 0.0) -> None: ...  # noqa: B006
+
+    def real(a: float = 1.0, b: Positive | None = 2.0, c: list[float] = [3.0], d: Positive = 0.0) -> None: ...  # noqa: B006
+
+    assert [p["default"] for p in describe(whole)[0]][3] == 0.0, "what no suite can state is left alone"
+    for one in (whole, real):
+        filled = validate(describe(one)[0], {}, "x")
+        assert canonical(filled) == '{"a":1.0,"b":2.0,"c":[3.0],"d":0.0}'
+    kept = [
+        {"name": "a", "type": {"t": "any"}, "required": False, "default": value} for value in (1, 1.0, True, 0.0, -0.0)
+    ]
+    assert [repr(validate([one], {}, "x")["a"]) for one in kept] == ["1", "1.0", "True", "0.0", "-0.0"]
 
 
 @pytest.mark.parametrize(
