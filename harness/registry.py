@@ -323,7 +323,7 @@ def inspect_hooks(owner: type) -> tuple[list[str], list[str]]:
 _digests: dict[tuple[str, int, int], str] = {}
 
 
-_siblings: dict[tuple[str, str], list[str]] = {}
+_siblings: dict[tuple[str, str, str], list[tuple[str, tuple[str, ...]]]] = {}
 
 
 def _source_digest(module_name: str, path: Path) -> str:
@@ -332,23 +332,70 @@ def _source_digest(module_name: str, path: Path) -> str:
     files = {module_name: path}
     queue = [module_name]
     while queue:
-        for sibling in _imports(package, files[queue.pop()]):
-            found = _module_file(sibling) if sibling not in files else None
-            if found is not None and found.is_file():
-                files[sibling] = found
-                queue.append(sibling)
+        importer = queue.pop()
+        for base, names in _imports(package, importer, files[importer]):
+            for sibling, found in _reached(package, base, names):
+                if sibling not in files and found.is_file():
+                    files[sibling] = found
+                    queue.append(sibling)
     if len(files) == 1:
         return _file_digest(path)
     return hashlib.sha256("".join(_file_digest(files[name]) for name in sorted(files)).encode()).hexdigest()[:16]
 
 
-def _imports(package: str, path: Path) -> list[str]:
-    """Modules of ``package`` that a file's import statements name."""
-    key = (package, _file_digest(path))
+def _reached(package: str, base: str, names: tuple[str, ...]) -> list[tuple[str, Path]]:
+    """Modules and their files that ``from base import names`` reads, or ``import base`` without names. The top-level
+    ``__init__`` counts only where a name is its own: it registers all components, so each would go stale with any."""
+    found = [(f"{base}.{name}", path) for name in names if (path := _submodule(base, name)) is not None]
+    if base != package or not names or len(found) < len(names):
+        path = _module_file(base)
+        found += [(base, path)] if path is not None else []
+    return found
+
+
+@functools.cache
+def _submodule(base: str, name: str) -> Path | None:
+    """The file of a package's module, found without importing the package."""
+    origin = _module_file(base)
+    if origin is None or origin.name != "__init__.py":
+        return None
+    places = (origin.with_name(f"{name}.py"), origin.with_name(name) / "__init__.py")
+    return next((place for place in places if place.is_file()), None)
+
+
+def _imports(package: str, module_name: str, path: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """What a file's import statements name of ``package``: (module, names), without names for ``import module``.
+
+    Only these statements are parsed: whole files would take longer than all else that a listing does.
+    """
+    parent = module_name if path.name == "__init__.py" else module_name.rpartition(".")[0]
+    key = (package, parent, _file_digest(path))
     if key not in _siblings:
-        pattern = rf"^[ \t]*(?:from|import)[ \t]+({re.escape(package)}(?:\.\w+)+)"
-        _siblings[key] = re.findall(pattern, path.read_text(errors="replace"), re.MULTILINE)
+        own = rf"{re.escape(package)}\b"
+        pattern = (
+            r"(?:^|[:;])[ \t]*("
+            rf"from[ \t]*(?:\.|[ \t]{own})[\w. \t]*import\b[ \t]*(?:\((?:[^)#]|#[^\n]*\n)*\)|(?:[^;#\n\\]|\\\n)*)"
+            rf"|import[ \t][\w., \t]*\b{own}[\w., \t]*)"
+        )
+        found = []
+        for statement in re.findall(pattern, path.read_text(errors="replace"), re.MULTILINE):
+            try:
+                (parsed,) = ast.parse(statement.strip()).body
+            except (SyntaxError, ValueError):  # words of a docstring
+                continue
+            if isinstance(parsed, ast.ImportFrom):
+                base = _absolute(parent, parsed.level, parsed.module)
+                found.append((base, tuple(alias.name for alias in parsed.names)))
+            elif isinstance(parsed, ast.Import):
+                found += [(alias.name, ()) for alias in parsed.names]
+        _siblings[key] = [each for each in found if each[0].partition(".")[0] == package]
     return _siblings[key]
+
+
+def _absolute(parent: str, level: int, module: str | None) -> str:
+    """The module that a relative import names, seen from a module in the package ``parent``."""
+    above = parent.split(".")[: len(parent.split(".")) - level + 1] if level else []
+    return ".".join([*above, *([module] if module else [])])
 
 
 def _file_digest(path: Path) -> str:

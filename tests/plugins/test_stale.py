@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from harness.execution.orchestrate import Orchestrator
+from harness.registry import Component
 from harness.results.records import attempts, open_results, trial_folder
 from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
@@ -42,6 +46,64 @@ def test_editing_the_file_makes_its_results_stale_and_only_its(
     assert statuses() == {"CE": "done", "tested": "done"}
     tested = next(p for p in make_plan(load_suite(path, plugins=[file]), results).trials if p.entry.method == "tested")
     assert len(attempts(trial_folder(results, tested.id))) == 2
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from PACKAGE.maths import f",
+        "from PACKAGE import maths",
+        "from PACKAGE import (  # a comment (here)\n    maths as m,\n)",
+        "import os, PACKAGE.maths",
+        "from . import maths",
+        "from .maths import f",
+        "from .maths import \\\n    f",
+        "if True: from .maths import f",
+        "from PACKAGE.inner import f",
+        "from .inner import f",
+        "from .inner import deep",
+        "from .inner.deep import g",
+    ],
+)
+def test_a_helper_of_the_same_package_counts_however_it_is_imported(
+    statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = f"plugin_{hashlib.sha256(statement.encode()).hexdigest()[:12]}"
+    monkeypatch.syspath_prepend(tmp_path)
+    sources = {
+        "__init__.py": "",
+        "losses.py": f"import math\n{statement.replace('PACKAGE', package)}\n\ndef loss(): ...\n",
+        "maths.py": "def f(): ...\n",
+        "inner/__init__.py": "from .deep import g as f\n",
+        "inner/deep.py": "from ..maths import f\n\ndef g(): ...\n",
+        "other.py": "",
+    }
+    for name, text in sources.items():
+        (tmp_path / package / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / package / name).write_text(text)
+    component = Component("loss", "mine", f"{package}.losses:loss", "1", "me 1")
+
+    def moved_by(name: str) -> bool:
+        before = component.digest()
+        with (tmp_path / package / name).open("a") as file:
+            file.write("# edited\n")
+        return component.digest() != before
+
+    assert moved_by("losses.py") and moved_by("maths.py")
+    assert not moved_by("other.py") and not moved_by("__init__.py")
+
+
+def test_what_a_package_itself_defines_counts_where_it_is_imported_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "plugin_init").mkdir()
+    (tmp_path / "plugin_init" / "__init__.py").write_text("SCALE = 1\n")
+    (tmp_path / "plugin_init" / "losses.py").write_text("from . import SCALE\n\ndef loss(): ...\n")
+    component = Component("loss", "mine", "plugin_init.losses:loss", "1", "me 1")
+    before = component.digest()
+    (tmp_path / "plugin_init" / "__init__.py").write_text("SCALE = 20\n")
+    assert component.digest() != before
 
 
 def test_a_method_stands_on_the_board_with_the_owner_of_its_components(
