@@ -102,11 +102,17 @@ def run(
     left = counts["missing"] + counts["running"] if waits else 0
     if json:
         print_json(
-            {"suite": loaded.name, "results": str(folder), "counts": counts, "interrupted": orchestrator.interrupted}
+            {
+                "suite": loaded.name,
+                "results": str(folder),
+                "counts": counts,
+                "interrupted": orchestrator.interrupted,
+                "notes": plan.notes,
+            }
         )
     else:
         _report(plan, orchestrator)
-    raise typer.Exit(130 if orchestrator.interrupted else 1 if counts["failed"] or left else 0)
+    raise typer.Exit(130 if orchestrator.interrupted else 1 if counts["failed"] or left or plan.undecided else 0)
 
 
 def _options(texts: list[str], option: str = "--option") -> dict[str, Any]:
@@ -232,7 +238,7 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
     elif left := counts["missing"] + counts["running"]:
         busy = f", {counts['running']} of them at work in another process" if counts["running"] else ""
         out.print(f"{left} trials are left{busy}; the same command goes on with them", markup=False)
-    elif not counts["failed"]:
+    elif not counts["failed"] and not plan.undecided:
         out.print(
             f"all {counts['done'] + counts['stale']} trials are done; `harness leaderboard` opens the pages",
             markup=False,

@@ -52,6 +52,8 @@ class Plan:
         trials: in the order in which they are to run.
         waiting: compared trials that a search has not chosen parameters for yet.
         chosen: what a search chose, by (method, setting).
+        undecided: searches that are over without a choice.
+        tries: candidates that a searching method chose among, on the setting where these are most.
         notes: what a reader should know (unequal numbers of tries, a search that could not choose).
     """
 
@@ -60,6 +62,8 @@ class Plan:
     trials: list[PlannedTrial]
     waiting: int = 0
     chosen: dict[tuple[str, str], Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    undecided: int = 0
+    tries: dict[str, int] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def counts(self) -> dict[Status, int]:
@@ -81,7 +85,6 @@ class Plan:
 
     def manifest(self) -> dict[str, Any]:
         """Which trial is which method, setting and seed: display names are not in a trial's id."""
-        tries = {method.name: len(method.candidates) for method in self.suite.methods}
         return {
             "suite": self.suite.name,
             "file": self.suite.path.name,
@@ -91,7 +94,7 @@ class Plan:
             "methods": [method.name for method in self.suite.methods],
             "settings": [setting.name for setting in self.suite.settings],
             "seeds": list(self.suite.table.seeds),
-            "tries": tries,
+            "tries": {method.name: self.tries.get(method.name, 1) for method in self.suite.methods},
             "trials": [
                 {
                     "id": planned.id,
@@ -122,8 +125,7 @@ def make_plan(suite: Suite, results: Path, selections: Sequence[str] = ()) -> Pl
     existing = known_trials(results)
     plan = Plan(suite, results, [])
     entries = [*_tuning(suite), *suite.entries()]
-    chosen, plan.waiting, undecided = _choose(suite, results)
-    plan.notes += undecided
+    chosen = _choose(plan)
     plan.chosen = {(t.method.name, t.setting.name): t.candidate or {} for t in chosen}
     entries += [template.entry(seed) for seed in suite.table.seeds for template in chosen]
     if clauses:
@@ -138,9 +140,8 @@ def make_plan(suite: Suite, results: Path, selections: Sequence[str] = ()) -> Pl
         status = status_of(results, trial.id, trial.options["digests"], exists=trial.id in existing)
         plan.trials.append(PlannedTrial(entry, status))
     estimate(plan)
-    searching = {name: len(m.candidates) for m in suite.methods if m.table.search for name in [m.name]}
-    if len(set(searching.values())) > 1:
-        tries = ", ".join(f"{name} {count}" for name, count in searching.items())
+    if len(set(plan.tries.values())) > 1:
+        tries = ", ".join(f"{name} {count}" for name, count in plan.tries.items())
         plan.notes.append(f"the searching methods have unequal numbers of tries ({tries}), which favours the larger")
     _let_plugins_modify(plan)
     return plan
@@ -171,48 +172,57 @@ def _tuning(suite: Suite) -> list[Entry]:
     ]
 
 
-def _choose(suite: Suite, results: Path) -> tuple[list[Template], int, list[str]]:
+def _choose(plan: Plan) -> list[Template]:
     """For every searching method and setting: the candidate with the best mean noisy-validation score at the last
     epoch over the tuning seeds (the first of equals; regression: the lowest loss), once all are done or failed.
 
-    Returns:
-        What was chosen; how many compared trials wait for a choice; a note on every search that is over without one.
+    The plan is told how many compared trials wait for a choice, how many candidates were scored, and what is to be
+    said of searches in which not all were.
     """
+    suite = plan.suite
     chosen: list[Template] = []
-    notes: list[str] = []
-    waiting = 0
     for method, setting in suite.pairs():
         if not method.table.search:
             continue
         scored: list[tuple[float, Template]] = []
         finished = True
-        for template in suite.templates(method, setting):
+        candidates = suite.templates(method, setting)
+        for template in candidates:
             scores = []
             for seed in suite.table.tuning_seeds:
-                found = _validation(results, template.entry(seed).trial)
+                found = _validation(plan.results, template.entry(seed).trial)
                 if found is None:
                     finished = False
                 elif found:
                     scores += found
             if len(scores) == len(suite.table.tuning_seeds):
                 scored.append((statistics.mean(scores), template))
-        if finished and scored:
+        tries = len(scored) if finished else len(candidates)
+        plan.tries[method.name] = max(plan.tries.get(method.name, 0), tries)
+        if not finished:
+            plan.waiting += len(suite.table.seeds)
+        elif scored:
             chosen.append(max(scored, key=lambda pair: pair[0])[1])
-        elif not finished:
-            waiting += len(suite.table.seeds)
+            if tries < len(candidates):
+                plan.notes.append(
+                    f"the search of {method.name} | {setting.name} chose among {tries} of {len(candidates)} candidates: "
+                    "the others failed; `harness retry --failed` lets them run again"
+                )
         else:
-            notes.append(
+            plan.undecided += 1
+            plan.notes.append(
                 f"the search of {method.name} | {setting.name} chose nothing, so it is not compared: no candidate has a "
                 "noisy-validation score on every tuning seed; mend what failed, or hold out a larger validation"
             )
-    return chosen, waiting, notes
+    return chosen
 
 
 def _validation(results: Path, trial: Trial) -> list[float] | None:
-    """The noisy-validation score of a finished trial; empty for a failed one, ``None`` for one still to run."""
+    """The noisy-validation score of a finished trial; empty for a failed one, ``None`` for one still to run (also one
+    that failed and is let run again)."""
     attempt = final_attempt(trial_folder(results, trial.id))
     result = read_json(attempt / "result.json") if attempt is not None else None
-    if result is None:
+    if result is None or (result.get("status") == "failed" and status_of(results, trial.id) != "failed"):
         return None
     metrics = result.get("metrics", {})
     if (value := metrics.get("validation_accuracy", {}).get("last")) is not None:

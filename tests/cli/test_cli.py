@@ -182,6 +182,15 @@ def test_trials_left_to_another_process_are_told_and_exit_with_one(write_suite: 
     assert call(*command).returncode == 0
 
 
+def test_a_search_that_chose_nothing_exits_with_one(write_suite: Write, tmp_path: Path) -> None:
+    path = write_suite(
+        suite="tuning_seeds = [100]", training="validation = 1e-5", epochs=1,  # a share of no sample
+        methods='[[method]]\nname = "CE"\nsearch = { "optimizer.lr" = [0.01, 0.1] }',
+    )  # fmt: skip
+    done = call("run", path, "--results", tmp_path / "r", "--executor", "inline", "--json")
+    assert done.returncode == 1 and "chose nothing" in json.loads(done.stdout)["notes"][0]
+
+
 def test_a_search_runs_then_compares_what_it_chose(write_suite: Write, tmp_path: Path) -> None:
     path = write_suite(
         suite="tuning_seeds = [100]",

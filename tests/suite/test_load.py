@@ -10,6 +10,7 @@ import pytest
 
 import harness
 from harness.errors import HarnessError
+from harness.results.records import forgive
 from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
 
@@ -201,6 +202,44 @@ def test_a_search_that_is_over_without_a_choice_is_told(write_suite: Write, tmp_
     assert plan.counts()["done"] == len(plan.trials) == 2 and plan.waiting == 0 and not plan.chosen
     (note,) = plan.notes
     assert "the search of CE | digits / mlp 32 / symmetric 0.4 chose nothing" in note
+
+
+FRAGILE = """
+import os, harness
+from torch.nn import functional as F
+class S:
+    "A loss that fails while it is told to."
+    def __init__(self, a: float = 1.0): self.a = a
+    def __call__(self, outputs, targets, index):
+        if self.a > 0.5 and os.environ.get("BREAK"):
+            raise RuntimeError("no space left")
+        return self.a * F.cross_entropy(outputs, targets, reduction="none")
+@harness.hookimpl
+def harness_register_losses(register): register("s", S)
+"""
+
+
+def test_a_search_of_which_a_candidate_failed_says_so_and_waits_for_its_retry(
+    write_suite: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fragile.py").write_text(FRAGILE)
+    path = write_suite(
+        suite='tuning_seeds = [100]\nplugins = ["fragile.py"]', epochs=1, setting="subset = 64",
+        training="validation = 0.3",
+        methods='[[method]]\nname = "S"\nloss = "s"\nsearch = { "loss.a" = [0.001, 1.0] }',
+    )  # fmt: skip
+    suite, results = load_suite(path), tmp_path / "results"
+    monkeypatch.setenv("BREAK", "1")
+    plan = harness.run(suite, results)
+    (note,) = plan.notes
+    assert "the search of S | digits / mlp 32 / symmetric 0.4 chose among 1 of 2 candidates: the others failed" in note
+    assert plan.manifest()["tries"] == {"S": 1} and plan.counts()["failed"] == 1
+    forgive(results, plan.select("failed")[0].id)
+    again = make_plan(suite, results)
+    assert (again.waiting, again.counts()["missing"], again.chosen, again.notes) == (1, 1, {}, [])
+    monkeypatch.delenv("BREAK")
+    plan = harness.run(suite, results)
+    assert plan.manifest()["tries"] == {"S": 2} and not plan.notes and len(plan.select("done")) == 3
 
 
 def test_quick_scale_shrinks_and_says_so(write_suite: Write) -> None:
