@@ -23,7 +23,7 @@ class Clause:
     value: str
 
     def holds(self, found: Any) -> bool:
-        alternatives = self.value.split("|")
+        alternatives = [self.value, *self.value.split("|")]
         if self.operator in ("=", "!="):
             equal = any(_equal(found, alternative) for alternative in alternatives)
             return equal if self.operator == "=" else not equal
@@ -44,7 +44,7 @@ def _equal(found: Any, wanted: str) -> bool:
             return False
     if isinstance(found, (list, tuple)):
         return any(_equal(item, wanted) for item in found)
-    return fnmatch.fnmatchcase(str(found), wanted)
+    return str(found) == wanted or fnmatch.fnmatchcase(str(found), wanted)  # a name may hold brackets
 
 
 def parse_selection(text: str | Mapping[str, Any], where: str = "--select") -> tuple[Clause, ...]:

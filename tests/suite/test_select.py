@@ -50,3 +50,10 @@ def test_assignments_are_toml_values_or_strings() -> None:
 def test_components_answer_under_their_own_key() -> None:
     flat = flatten({"noise": {"name": "symmetric", "version": "1", "params": {"rate": 0.4}}})
     assert flat["noise"] == flat["noise.name"] == "symmetric" and flat["noise.rate"] == 0.4
+
+
+def test_a_name_with_brackets_or_bars_is_matched_as_it_stands() -> None:
+    view = {"method": "[b]GCE[/b] a|b"}
+    assert matches(parse_selection({"method": "[b]GCE[/b] a|b"}), view, view)
+    assert not matches(parse_selection({"method": "[b]CE[/b]"}), view, view)
+    assert not matches(parse_selection("method!=[b]GCE[/b] a|b"), view, view)
