@@ -7,6 +7,7 @@ planning need not import the factory's module again) and turned back into types 
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -213,6 +214,25 @@ def validate_with(model: Any, values: Mapping[str, Any], owner: str) -> dict[str
         problem = explain(error)
         raise ComponentError(problem[1], f"{owner}.{problem[0]}" if problem[0] else owner) from None
     return {key: _plain(value) for key, value in filled.items()}
+
+
+def check_json(values: Mapping[str, Any], owner: str) -> None:
+    """Refuse what a trial's JSON cannot hold; only parameters of any type, and defaults, may have it.
+
+    Raises:
+        ComponentError: naming the key.
+    """
+    for key, value in values.items():
+        where = f"{owner}.{key}"
+        if isinstance(value, Mapping):
+            check_json(value, where)
+        elif isinstance(value, (list, tuple)):
+            check_json({str(number): item for number, item in enumerate(value)}, where)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ComponentError(f"should be a finite number, got {value!r}", where)
+        elif not isinstance(value, (str, int, float, bool, type(None))):
+            words = f"should be a number, string, boolean, list or table, got {_short(str(value))}"
+            raise ComponentError(words, where, "write it as a string")
 
 
 def explain(error: Any) -> tuple[str, str]:

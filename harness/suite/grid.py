@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.errors import HarnessError, SuiteError
-from harness.parameters import list_depth
+from harness.parameters import check_json, list_depth
 from harness.registry import Registry, as_component
 
 
@@ -55,6 +55,7 @@ def component_axis(registry: Registry, kind: str, value: Any, where: str) -> lis
             depths = {p["name"]: list_depth(p["type"]) for p in registry.facts(component).parameters}
             for combination in product(written, depths):
                 filled = registry.validate(kind, name, combination)
+                check_json(filled, component.label)
                 choices.append(Choice(name, component.version, combination, filled))
         except HarnessError as error:
             raise SuiteError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, StackError, SuiteError, unknown
-from harness.parameters import NOISE_MATRIX, NOISE_RATE
+from harness.parameters import NOISE_MATRIX, NOISE_RATE, check_json
 from harness.paths import expanded
 from harness.plugins import DISTRIBUTION, Host, load_host
 from harness.registry import as_component
@@ -373,9 +373,17 @@ def _training(value: Any, where: str) -> TrainingTable:
 
 def _optim(known: Mapping[str, Any], value: Any, key: str, where: str) -> dict[str, Any]:
     try:
-        return validate_optim(known, value, key)
+        table = validate_optim(known, value, key)
+        check_json(table, key)
     except HarnessError as error:
         raise SuiteError(error.what, f"{where}.{error.where}", error.remedy) from None
+    if table.get("nesterov") and (not table.get("momentum", 1.0) or table.get("dampening")):
+        raise SuiteError(
+            "nesterov needs a momentum above 0 and no dampening",
+            f"{where}.{key}.nesterov",
+            "set momentum, such as 0.9, or drop nesterov",
+        )
+    return table
 
 
 def _merge(base: Any, override: Any) -> Any:
@@ -428,6 +436,15 @@ def _settings(
             "subset": table.subset if isinstance(table.subset, list) else [table.subset],
             "training": list(product(table.training)),
         }
+        listed = {f"training.{key}": value for key, value in table.training.items()}
+        for key, value in {
+            **listed,
+            "augment": table.augment,
+            "normalize": table.normalize,
+            "subset": table.subset,
+        }.items():
+            if value == []:
+                raise SuiteError("the list is empty", f"{where}.{key}", "name at least one value, or drop the key")
         points: list[Setting] = []
         for point in itertools.product(*axes.values()):
             dataset, model, noise, augment, normalize, subset, own_training = point
@@ -626,6 +643,7 @@ def _template(
                 resolved, used = _resolve(written, setting, registry)
                 validated = registry.validate(kind, name, resolved)
                 filled, used_default = _resolve(validated, setting, registry)
+                check_json(filled, component.label)
             except HarnessError as error:
                 raise SuiteError(
                     f"{error.where}: {error.what}" if error.where else error.what, place, error.remedy

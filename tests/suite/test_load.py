@@ -249,6 +249,15 @@ def test_quick_scale_shrinks_and_says_so(write_suite: Write) -> None:
     assert not suite.comparable
 
 
+FREE = """
+import harness
+class Free:
+    "A loss with free options."
+    def __init__(self, **options): ...
+    def __call__(self, outputs, targets, index): ...
+@harness.hookimpl
+def harness_register_losses(register): register("free", Free)
+"""
 BAD = {
     "unknown table": (dict(tables="[trainings]\nepochs = 1"), "unknown table 'trainings'", "did you mean 'training'"),
     "unknown key": (dict(training="epoch = 3"), "training", "did you mean 'epochs'"),
@@ -280,6 +289,33 @@ BAD = {
     "a selection that cannot be read": (
         dict(methods='[[method]]\nname = "a"\n[[method.when]]\nselect = "noise"'), "when[0].select", "write key=value",
     ),
+    "an empty list in a setting's training": (
+        dict(setting="training = { epochs = [] }"), "setting[0].training.epochs", "the list is empty",
+    ),
+    "an empty list of subsets": (dict(setting="subset = []"), "setting[0].subset", "the list is empty"),
+    "an option that is no number": (
+        dict(methods='[[method]]\nname = "a"\noptimizer = { name = "timm:lamb", lr = 0.1, weight_decay = nan }'),
+        "method[0] (a).optimizer.weight_decay", "should be a finite number, got nan",
+    ),
+    "a date among a setting's options": (
+        dict(setting='training = { optimizer = { name = "timm:lamb", lr = 0.1, betas = [0.9, 2020-01-01] } }'),
+        "setting[0].training.optimizer.betas.1", "got '2020-01-01'",
+    ),
+    "a date among a searched loss's options": (
+        dict(
+            suite='tuning_seeds = [9]\nplugins = ["free.py"]',
+            methods='[[method]]\nname = "a"\nloss = "free"\nsearch = { "loss.x" = [1, 2020-01-01] }',
+        ),
+        "method[0] (a).loss: losses.free.x", "got '2020-01-01'",
+    ),
+    "nesterov without momentum": (
+        dict(methods='[[method]]\nname = "a"\noptimizer = { nesterov = true, momentum = 0.0 }'),
+        "method[0] (a).optimizer.nesterov", "set momentum",
+    ),
+    "nesterov with dampening": (
+        dict(setting="training = { optimizer = { nesterov = true, dampening = 0.1 } }"),
+        "setting[0].training.optimizer.nesterov", "no dampening",
+    ),
     "a search without seeds": (dict(methods='[[method]]\nname = "a"\nsearch = { epochs = [1] }'), "search", "tuning_seeds"),
     "a search without validation": (
         dict(
@@ -293,8 +329,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_names_file_key_and_remedy_in_one_line(write_suite: Write, name: str) -> None:
+def test_bad_input_names_file_key_and_remedy_in_one_line(write_suite: Write, tmp_path: Path, name: str) -> None:
     parts, where, words = BAD[name]
+    (tmp_path / "free.py").write_text(FREE)
     with pytest.raises(HarnessError) as caught:
         load_suite(write_suite(**parts))
     line = str(caught.value)
