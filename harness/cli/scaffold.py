@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+import importlib.util
 import keyword
 import re
+import sys
 from pathlib import Path
 from string import Template
 
@@ -94,11 +96,19 @@ def test_a_sure_prediction_has_no_entropy():
 }
 
 
+def _is_taken(module: str) -> bool:
+    """Whether Python, or an installed package, has a module of that name; folders that are no package do not count."""
+    if module in sys.stdlib_module_names or module in ("test", "tests"):
+        return True
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None
+
+
 def words(name: str, kind: str) -> dict[str, str]:
     """Every name that the templates use, made from the one that was given.
 
     Raises:
-        HarnessError: for a kind without a template, or a name that gives no Python module.
+        HarnessError: for a kind without a template, or a name that gives no Python module or that of another.
     """
     if kind not in KINDS:
         raise HarnessError(unknown("kind", kind, KINDS), "--kind")
@@ -106,6 +116,12 @@ def words(name: str, kind: str) -> dict[str, str]:
     if not module.isidentifier() or keyword.iskeyword(module) or module.startswith("harness"):
         raise HarnessError(
             f"{name!r} gives no name for a Python module", "plugin new", "use letters, digits and dashes: my-loss"
+        )
+    if _is_taken(module):
+        raise HarnessError(
+            f"there is a Python module {module!r} already, which the plugin would hide",
+            "plugin new",
+            f"choose a name of its own: my-{module.replace('_', '-')}",
         )
     function = f"{module}_{kind}" if kind not in module else module
     own = KINDS[kind].own_name

@@ -114,6 +114,13 @@ def test_a_name_that_is_no_module_is_refused(name: str) -> None:
         words(name, "loss")
 
 
+@pytest.mark.parametrize("name", ["torch", "Torch", "test", "tests", "json", "sklearn", "sys"])
+def test_a_name_that_hides_another_module_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="choose a name of its own: my-"):
+        write_package(name, "loss", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_kind_without_a_template_is_refused_with_a_suggestion() -> None:
     with pytest.raises(HarnessError, match="did you mean 'loss'"):
         words("mine", "los")
