@@ -26,7 +26,7 @@ import pluggy
 from harness import faults, hookspecs
 from harness.errors import HarnessError, did_you_mean
 from harness.paths import expanded
-from harness.registry import PLURALS, Component, Registry
+from harness.registry import PLURALS, Component, Registry, printing_aside
 
 GROUP = "harness"
 DISTRIBUTION = "noisy-label-harness"
@@ -100,7 +100,8 @@ class Host:
             self._report(entry_point.name, owner, entry_point.value, reason, f"upgrade {DISTRIBUTION}")
             return
         try:
-            plugin = entry_point.load()
+            with printing_aside():
+                plugin = entry_point.load()
         except (Exception, SystemExit) as error:
             self._report(entry_point.name, owner, entry_point.value, _said(error), "mend or uninstall it")
             return
@@ -159,7 +160,8 @@ class Host:
             added.append(Component(kind, name, target, str(version), owner))
 
         others = [other for other in self.manager.get_plugins() if other is not plugin]
-        self.manager.subset_hook_caller(f"harness_register_{plural}", others)(register=register)
+        with printing_aside():
+            self.manager.subset_hook_caller(f"harness_register_{plural}", others)(register=register)
 
     def _report(self, name: str, owner: str, place: str, error: str, remedy: str) -> None:
         self.plugins.append(Plugin(name, owner, place, error, remedy))
@@ -258,7 +260,8 @@ def load_file(path: Path) -> types.ModuleType:
     module.__dict__["__harness_stamp__"] = stamp
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with printing_aside():
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

@@ -8,6 +8,7 @@ importing, then kept in a cache file under the digest of the component's source.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -41,6 +42,11 @@ PLURALS: dict[str, str] = {
 }
 KINDS: tuple[str, ...] = tuple(PLURALS)
 FACTS_SCHEMA = 3
+
+
+def printing_aside() -> contextlib.AbstractContextManager[Any]:
+    """What a plugin prints while it is read goes to standard error: standard output is for what was asked."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 class Register(Protocol):
@@ -107,7 +113,8 @@ class Component:
             return self.target
         module_name, _, attribute = self.target.partition(":")
         try:
-            found: Any = importlib.import_module(module_name)
+            with printing_aside():
+                found: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
                 found = getattr(found, part)
         except Exception as error:
@@ -142,7 +149,8 @@ class Component:
 def _module_file(module_name: str) -> Path | None:
     """The file of a module that is not imported."""
     try:
-        spec = importlib.util.find_spec(module_name)
+        with printing_aside():  # the packages above it are imported
+            spec = importlib.util.find_spec(module_name)
     except (ImportError, ValueError):
         return None
     return Path(spec.origin) if spec is not None and spec.origin else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import SuiteError
+from harness.registry import printing_aside
 from harness.results.records import (
     STATUSES,
     Status,
@@ -155,7 +156,8 @@ def _let_plugins_modify(plan: Plan) -> None:
         plan.trials[:] = before
         plan.notes.append(f"{words}; what plugins changed in the plan is left out")
 
-    plan.suite.host.call("harness_plan_modify", on_error=undo, plan=plan)
+    with printing_aside():
+        plan.suite.host.call("harness_plan_modify", on_error=undo, plan=plan)
 
 
 def _keys(entry: Entry) -> tuple[str, ...]:

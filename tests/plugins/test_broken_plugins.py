@@ -19,9 +19,15 @@ from harness.hookspecs import HOST_HOOKS, TRAINING_HOOKS
 from harness.plugins import Host, load_host, problems
 from harness.results.records import final_attempt, open_results, read_json, trial_folder
 from harness.suite.load import Suite, load_suite
+from harness.suite.plan import make_plan
 from harness.testing import read_plugin
 from harness.testing.bench import Bench
 
+CHATTY = """
+class Mine:
+    "A loss."
+    def __call__(self, outputs, targets, index): ...
+"""
 LIFE = [name for name in HOST_HOOKS if "register" not in name]
 RAISING_ALGORITHM = """
 class Mine:
@@ -81,6 +87,28 @@ def test_a_plugin_that_cannot_be_admitted_is_listed_and_the_rest_is_there(
     line = next(line for line in listed(file).splitlines() if line.startswith("mine "))
     assert "BROKEN" in line and words in line and str(file) in line and "; " in line
     assert "gce" in Host([file]).registry.names("loss")
+
+
+def test_what_a_plugin_prints_while_it_is_read_is_not_in_the_output(
+    write_plugin: Callable[..., Path],
+    write_suite: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "printing_lazily.py").write_text(f"print('lazy')\n{CHATTY}")
+    source = (
+        f"print('read')\n{CHATTY}\n"
+        "@hookimpl\ndef harness_register_losses(register):\n"
+        "    print('registered')\n    register('mine', Mine)\n    register('later', 'printing_lazily:Mine')\n"
+        "@hookimpl\ndef harness_plan_modify(plan):\n    print('planned')\n"
+    )
+    file = write_plugin(source)
+    assert json.loads(listed(file, json=True))["problems"] == []
+    make_plan(load_suite(write_suite(), plugins=[file]), tmp_path / "results")
+    told = capsys.readouterr()
+    assert told.out == "" and set(told.err.split()) == {"read", "registered", "lazy", "planned"}
 
 
 def test_a_plugin_that_fails_half_way_leaves_nothing_registered(write_plugin: Callable[..., Path]) -> None:
