@@ -207,7 +207,7 @@ def _train(
             checkpoint_s=60.0 * float(execution.get("checkpoint_minutes", 5.0)),
             keep_selected=bool(epsilons) or keep,
         )
-        _resume(loop, attempt, device, environment)
+        _resume(loop, attempt, trial, device, environment)
         history = loop.fit()
         metrics, selected = summarise(history, prepared.run.task)
         metrics["parameters"] = {"last": float(prepared.parameters)}
@@ -252,12 +252,20 @@ def fgsm_metrics(
     return metrics
 
 
-def _resume(loop: Loop, attempt: Attempt, device: torch.device, environment: dict[str, Any]) -> None:
-    """Go on from the newest checkpoint of an earlier attempt; its epochs up to there are copied into this one."""
+def _resume(loop: Loop, attempt: Attempt, trial: Trial, device: torch.device, environment: dict[str, Any]) -> None:
+    """Go on from the newest checkpoint of an earlier attempt; its epochs up to there are copied into this one.
+
+    A checkpoint that edited components left is none: half of the result would be theirs, and nothing would say so.
+    """
     found = latest_checkpoint(attempt.path.parent, attempt.number)
     if found is None:
         return
     previous, path = found
+    before, now = _digests(read_json(previous / "trial.json")), trial.options.get("digests", {})
+    if before != now:
+        edited = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+        log.warning("%s ran another source of %s; the trial starts over", previous.name, ", ".join(edited))
+        return
     state = checkpoint.load(path, device)
     if state is None:
         log.warning("the checkpoint of %s cannot be read; the trial starts over", previous.name)
@@ -277,6 +285,13 @@ def _resume(loop: Loop, attempt: Attempt, device: torch.device, environment: dic
     earlier = read_json(previous / "environment.json") or {}
     environment["resumes"] = int(earlier.get("resumes", 0)) + 1
     log.info("resumed from %s after %d epochs", previous.name, done)
+
+
+def _digests(words: Any) -> Mapping[str, str]:
+    """The source digests in what ``trial.json`` holds."""
+    options = words.get("options") if isinstance(words, Mapping) else None
+    digests = options.get("digests") if isinstance(options, Mapping) else None
+    return digests if isinstance(digests, Mapping) else {}
 
 
 @contextlib.contextmanager

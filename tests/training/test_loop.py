@@ -191,6 +191,46 @@ def test_an_interrupted_trial_ends_as_an_undisturbed_one(
     assert outcomes[0] == outcomes[1]
 
 
+def interrupt(folder: Path, trial: Trial, host: Any, stop_after: int) -> Path:
+    """The folder of an attempt that was stopped at a batch boundary."""
+    submit_trials(folder, [trial])
+    count = itertools.count(1)
+    attempt = claim(folder, trial.id)
+    assert attempt is not None
+    assert run_trial(trial, attempt, host, should_stop=lambda: next(count) >= stop_after) is None
+    return attempt.path
+
+
+def finish(folder: Path, trial: Trial, host: Any) -> tuple[Path, list[Any], Any]:
+    """Claim a trial and run it to its end: the attempt, its epochs and its result."""
+    submit_trials(folder, [trial])
+    attempt = claim(folder, trial.id)
+    assert attempt is not None
+    result = run_trial(trial, attempt, host)
+    assert result is not None and result["status"] == "done", result
+    return attempt.path, read_lines(attempt.path / "epochs.jsonl"), read_json(attempt.path / "result.json")
+
+
+def test_a_trial_whose_source_was_edited_meanwhile_starts_over(write_suite: Write, tmp_path: Path) -> None:
+    plugin, path = tmp_path / "mine.py", write_suite(epochs=3, methods='[[method]]\nname = "m"\nloss = "mine"')
+
+    def at(factor: float) -> tuple[Trial, Any]:
+        plugin.write_text(
+            "import harness, torch\nclass Mine:\n    'A loss.'\n    def __call__(self, outputs, targets, index):\n"
+            f"        return {factor} * torch.nn.functional.cross_entropy(outputs, targets, reduction='none')\n"
+            "@harness.hookimpl\ndef harness_register_losses(register):\n    register('mine', Mine)\n"
+        )
+        suite = load_suite(path, plugins=[plugin])
+        return next(iter(suite.entries())).trial, suite.host
+
+    interrupt(tmp_path / "broken", *at(1.0), 44)
+    edited = at(-0.001)
+    last, epochs, result = finish(tmp_path / "broken", *edited)
+    assert "mine; the trial starts over" in (last / "log.txt").read_text()
+    assert "resumed_from" not in read_json(last / "environment.json")
+    assert (epochs, result) == finish(tmp_path / "whole", *edited)[1:]
+
+
 def test_methods_with_one_seed_face_the_same_labels_and_another_seed_other_ones(
     write_suite: Write, tmp_path: Path
 ) -> None:
