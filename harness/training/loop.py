@@ -90,9 +90,16 @@ class Loop:
         self._epoch_seconds = float(state["epoch_seconds"])
         self._augment.set_state(state["augment"].cpu())
         seeds.restore_global_state(_to_cpu(state["globals"]))
-        self._best_validation = state["best_validation"]
-        self.selected = state["selected"]
         self.history = history[: int(state["epochs_done"])]
+        self._best_validation = self._best(self.history)
+        self.selected = state["selected"] if self.keep_selected else None
+
+    def lacks_selected(self, state: dict[str, Any], history: list[dict[str, Any]]) -> bool:
+        """Whether a checkpoint holds no state of its best epoch, though this loop keeps it: FGSM was asked for later."""
+        best = self._best(history[: int(state["epochs_done"])])
+        if not self.keep_selected or best is None:
+            return False
+        return state["selected"] is None or state["best_validation"] != best
 
     # --- training ------------------------------------------------------------------------------------------------------
 
@@ -215,14 +222,22 @@ class Loop:
 
     def _select(self, record: Mapping[str, Any]) -> None:
         """Keep a copy of the best state on noisy validation, where anything will ask for it."""
-        if not self.keep_selected:
-            return
-        value = record.get("validation_accuracy")
-        if value is None and record.get("validation_loss") is not None and self.run.task == "regression":
-            value = -float(record["validation_loss"])
+        value = self._validation(record)
         if value is not None and (self._best_validation is None or value > self._best_validation):
             self._best_validation = value
-            self.selected = self.run.prediction_state()
+            if self.keep_selected:
+                self.selected = self.run.prediction_state()
+
+    def _validation(self, record: Mapping[str, Any]) -> float | None:
+        """What an epoch is selected by: higher is better."""
+        value: float | None = record.get("validation_accuracy")
+        if value is None and record.get("validation_loss") is not None and self.run.task == "regression":
+            value = -float(record["validation_loss"])
+        return value
+
+    def _best(self, history: list[dict[str, Any]]) -> float | None:
+        values = (self._validation(record) for record in history)
+        return max((value for value in values if value is not None), default=None)
 
     # --- checkpoints ---------------------------------------------------------------------------------------------------
 

@@ -275,6 +275,11 @@ def _resume(loop: Loop, attempt: Attempt, trial: Trial, device: torch.device, en
     if len(records) < done or len(timings) < done:
         log.warning("the records of %s are shorter than its checkpoint; the trial starts over", previous.name)
         return
+    if loop.lacks_selected(state, records):
+        log.warning(
+            "%s kept no state of its selected epoch, which is asked for now; the trial starts over", previous.name
+        )
+        return
     for name, lines in (("epochs.jsonl", records), ("timing.jsonl", timings)):
         for line in lines[:done]:
             append_line(attempt.path / name, line)

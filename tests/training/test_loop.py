@@ -231,6 +231,49 @@ def test_a_trial_whose_source_was_edited_meanwhile_starts_over(write_suite: Writ
     assert (epochs, result) == finish(tmp_path / "whole", *edited)[1:]
 
 
+ASCENT = """
+import harness, torch
+class Mine:
+    'Cross entropy that goes up in the last epochs, so that the best one is early.'
+    def __init__(self):
+        self.sign = 1.0
+    def __call__(self, outputs, targets, index):
+        return self.sign * torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
+    def epoch_start(self, run):
+        self.sign = 1.0 if run.epoch < 3 else -0.02
+    def state_dict(self):
+        return {"sign": self.sign}
+    def load_state_dict(self, state):
+        self.sign = state["sign"]
+@harness.hookimpl
+def harness_register_losses(register):
+    register("mine", Mine)
+"""
+
+
+def test_epsilons_added_before_a_resume_are_measured_as_if_asked_for_at_once(
+    write_suite: Write, tmp_path: Path
+) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(ASCENT)
+    path = write_suite(epochs=4, methods='[[method]]\nname = "m"\nloss = "mine"', training="validation = 0.2")
+    suite = load_suite(path, plugins=[plugin])
+    plain = next(iter(suite.entries())).trial
+    asked = next(iter(load_suite(path, ["evaluation.fgsm=[0.1]"], plugins=[plugin]).entries())).trial
+    assert asked.id == plain.id
+    interrupt(tmp_path / "broken", plain, suite.host, 60)
+    last, epochs, result = finish(tmp_path / "broken", asked, suite.host)
+    assert (epochs, result) == finish(tmp_path / "whole", asked, suite.host)[1:]
+    assert result["selected_epoch"] < 3
+    assert "kept no state of its selected epoch" in (last / "log.txt").read_text()
+    interrupt(tmp_path / "dropped", asked, suite.host, 60)
+    last, epochs, _ = finish(tmp_path / "dropped", plain, suite.host)
+    assert epochs == finish(tmp_path / "whole plain", plain, suite.host)[1]
+    assert "resumed_from" in read_json(last / "environment.json"), (
+        "what is asked for no more is no reason to start over"
+    )
+
+
 def test_methods_with_one_seed_face_the_same_labels_and_another_seed_other_ones(
     write_suite: Write, tmp_path: Path
 ) -> None:
