@@ -30,6 +30,8 @@ class Evaluator:
         validation, validation_targets: held-out inputs with noisy targets; ``None`` without validation.
         train_clean, train_noisy: clean and noisy training targets, (N,) or (N, outputs).
         train_every: epochs between train-set metrics; the last epoch always has them.
+
+    The noisy training targets are copied: a method may write into its own.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Evaluator:
         self.test, self.test_targets = test, test_targets.to(device)
         self.validation = validation
         self.validation_targets = validation_targets.to(device) if validation_targets is not None else None
-        self.train_clean, self.train_noisy = train_clean.to(device), train_noisy.to(device)
+        self.train_clean, self.train_noisy = train_clean.to(device), train_noisy.to(device, copy=True)
         self.train_every = train_every
         different = self.train_clean != self.train_noisy
         self.corrupted = different if different.ndim == 1 else different.any(1)

@@ -86,7 +86,8 @@ def corrupt(trial: Trial, host: Host, splits: DataSplits, *, need_matrix: bool =
     apply = make_noise(trial, host)
     noisy = {}
     for name, part in (("train", train), ("validation", validation)):
-        drawn = torch.as_tensor(apply(part, rng=seeds.numpy_stream(trial.seed, "noise", dataset, noise, name)))
+        given = dataclasses.replace(part, targets=part.targets.clone())  # a noise may write into what it is given
+        drawn = torch.as_tensor(apply(given, rng=seeds.numpy_stream(trial.seed, "noise", dataset, noise, name)))
         noisy[name] = _checked(drawn, part, identity["noise"]["name"])
     matrix = None
     if need_matrix:
@@ -101,6 +102,8 @@ def _checked(drawn: Tensor, clean: LabelledData, name: str) -> Tensor:
     where = f"noise.{name}"
     if drawn.shape != clean.targets.shape:
         raise ComponentError(f"gave targets of shape {tuple(drawn.shape)} for {tuple(clean.targets.shape)}", where)
+    if clean.num_classes is not None and drawn.is_floating_point():
+        raise DataError(f"gave classes as {str(drawn.dtype).removeprefix('torch.')}", where, "return int64 classes")
     if (
         clean.num_classes is not None
         and len(drawn)

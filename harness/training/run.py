@@ -127,7 +127,8 @@ class Run:
     Attributes:
         model: the network, transformed; ``model_parameters`` are its trained parameters, never those of algorithms.
         optimizer, schedule: torch's, over ``model_parameters``.
-        source: the training inputs; ``targets`` (N, ...) their noisy targets on ``device``.
+        source: the training inputs; ``targets`` (N, ...) their noisy targets on ``device``. A method that refurbishes
+            labels sets ``targets`` to a new tensor, which the checkpoint keeps; metrics refer to the labels as given.
         num_samples, num_classes, num_outputs, task: of the training data; ``num_classes`` is ``None`` in regression.
         epoch, epochs: the current epoch, from 1, and their number.
         batch_size: the nominal mini-batch size, by which losses are reduced.
@@ -391,6 +392,7 @@ class Run:
         """Everything that training changes, as tensors, numbers, strings and containers of those."""
         return {
             "epoch": self.epoch,
+            "targets": self.targets,
             "network": self.network.state_dict(),
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "sample_states": {name: state.data for name, state in self.sample_states.items()},
@@ -402,6 +404,8 @@ class Run:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`, after ``setup`` has created the same states and networks."""
         self.epoch = int(state["epoch"])
+        if "targets" in state:
+            self.targets = state["targets"].to(self.device)
         self.network.load_state_dict(state["network"])
         for name, network in state["networks"].items():
             self.networks[name].load_state_dict(network)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from harness.errors import DataError
 from harness.plugins import load_host
 from harness.suite.load import load_suite
 from harness.training.evaluation import auroc, histogram
@@ -79,6 +80,44 @@ def test_validation_targets_are_noisy_and_test_targets_clean(write_suite: Write)
     assert prepared.evaluator.validation_targets is not None
     assert torch.equal(prepared.evaluator.validation_targets, labels.validation_noisy)
     assert not torch.equal(labels.validation_noisy, labels.validation.targets)
+
+
+INTO_WHAT_IS_GIVEN = """
+import harness, torch
+from harness.parameters import Rate
+class Mine:
+    'Symmetric noise, written into the targets that it was given.'
+    def __init__(self, rate: Rate, kind: str = "long"):
+        self.rate, self.kind = rate, kind
+    def __call__(self, data, *, rng):
+        moved = torch.from_numpy(rng.random(len(data)) < self.rate)
+        shift = torch.from_numpy(rng.integers(1, 10, len(data)))
+        data.targets[moved] = (data.targets[moved] + shift[moved]) % 10
+        return getattr(data.targets, self.kind)()
+@harness.hookimpl
+def harness_register_noise(register):
+    register("mine", Mine)
+"""
+
+
+def test_a_noise_that_writes_into_its_targets_corrupts_the_given_labels_and_no_clean_ones(
+    write_suite: Write, tmp_path: Path
+) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(INTO_WHAT_IS_GIVEN)
+    suite = load_suite(write_suite(noise='{ name = "mine", rate = 0.4 }'), plugins=[plugin])
+    evaluator = prepare(next(iter(suite.entries())).trial, suite.host, torch.device("cpu")).evaluator
+    assert 0.3 < float(evaluator.corrupted.float().mean()) < 0.5
+    suite = load_suite(write_suite(noise='{ name = "mine", rate = 0.4, kind = "double" }'), plugins=[plugin])
+    with pytest.raises(DataError, match=r"gave classes as float64 .*noise\.mine|noise\.mine.*gave classes as float64"):
+        prepare(next(iter(suite.entries())).trial, suite.host, torch.device("cpu"))
+
+
+def test_a_method_that_writes_into_its_targets_changes_no_metric(write_suite: Write) -> None:
+    prepared = prepare(trial_of(write_suite()), load_host(), torch.device("cpu"))
+    before = prepared.evaluator.train_noisy.clone()
+    prepared.run.targets.zero_()
+    assert torch.equal(prepared.evaluator.train_noisy, before)
 
 
 def test_fgsm_evaluation_perturbs_each_epsilon_from_the_clean_input(write_suite: Write) -> None:

@@ -274,6 +274,39 @@ def test_epsilons_added_before_a_resume_are_measured_as_if_asked_for_at_once(
     )
 
 
+REFURBISH = """
+import harness
+class Mine:
+    'Trains on its own predictions from the second epoch on.'
+    def epoch_start(self, run):
+        if run.epoch == 2:
+            run.targets = (run.targets + 1) % 10
+@harness.hookimpl
+def harness_register_algorithms(register):
+    register("mine", Mine)
+"""
+
+
+def test_refurbished_labels_are_in_the_checkpoint_and_not_in_the_metrics(write_suite: Write, tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    method = '[[method]]\nname = "m"\nalgorithms = ["mine"]'
+    trials = {}
+    for how, line in (("anew", "run.targets = "), ("in place", "run.targets[:] = ")):
+        plugin.write_text(REFURBISH.replace("run.targets = ", line))
+        suite = load_suite(write_suite(epochs=3, methods=method), plugins=[plugin])
+        trial = next(iter(suite.entries())).trial
+        trials[how] = finish(tmp_path / how, trial, suite.host)[1:]
+        interrupt(tmp_path / f"{how}, broken", trial, suite.host, 44)
+        last, *found = finish(tmp_path / f"{how}, broken", trial, suite.host)
+        assert "resumed_from" in read_json(last / "environment.json")
+        assert tuple(found) == trials[how]
+    assert trials["anew"] == trials["in place"]
+    assert 0.3 < trials["anew"][1]["corrupted"] < 0.5
+    transitions = torch.tensor(trials["anew"][1]["transitions"])
+    assert float(transitions.diagonal().sum() / transitions.sum()) > 0.5, "labels as given, not as refurbished"
+    assert trials["anew"][0][-1]["train_accuracy"] < 0.2
+
+
 def test_methods_with_one_seed_face_the_same_labels_and_another_seed_other_ones(
     write_suite: Write, tmp_path: Path
 ) -> None:
