@@ -286,6 +286,7 @@ class StreamingSource:
             batch_size=batch_size,
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # else each pass draws from the global one, and a resumed epoch has one more
         )
         for index, inputs in loader:
             moved = inputs.to(self.device, non_blocking=True)

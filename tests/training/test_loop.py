@@ -307,6 +307,44 @@ def test_refurbished_labels_are_in_the_checkpoint_and_not_in_the_metrics(write_s
     assert trials["anew"][0][-1]["train_accuracy"] < 0.2
 
 
+STREAMING = """
+import harness, torch
+class Images(torch.utils.data.Dataset):
+    def __init__(self, images):
+        self.images = images
+    def __len__(self):
+        return len(self.images)
+    def __getitem__(self, position):
+        return self.images[position]
+def streamed():
+    'Digits.'
+    digits = harness.create("dataset", "digits")
+    parts = ((part.inputs[:320], part.targets[:320]) for part in (digits.train, digits.test))
+    return harness.DataSplits(*(harness.LabelledData(Images(inputs), targets, 10) for inputs, targets in parts))
+def dropping(input_shape, num_outputs: int = 0):
+    'A network with dropout.'
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.Dropout(0.5), torch.nn.Linear(32, 10))
+@harness.hookimpl
+def harness_register_datasets(register):
+    register("streamed", streamed)
+@harness.hookimpl
+def harness_register_models(register):
+    register("dropping", dropping)
+"""
+
+
+def test_a_streaming_trial_with_dropout_resumes_in_mid_epoch(write_suite: Write, tmp_path: Path) -> None:
+    plugin, path = tmp_path / "mine.py", write_suite()
+    plugin.write_text(STREAMING)
+    words = path.read_text().replace('"digits"', '"streamed"').replace('{ name = "mlp", hidden = [32] }', '"dropping"')
+    path.write_text(words)
+    suite = load_suite(path, plugins=[plugin])
+    trial = next(iter(suite.entries())).trial
+    interrupt(tmp_path / "broken", trial, suite.host, 3)
+    found = finish(tmp_path / "broken", trial, suite.host)[1:]
+    assert found == finish(tmp_path / "whole", trial, suite.host)[1:]
+
+
 def test_methods_with_one_seed_face_the_same_labels_and_another_seed_other_ones(
     write_suite: Write, tmp_path: Path
 ) -> None:
