@@ -110,9 +110,14 @@ def open_results(folder: str | Path, *, create: bool = True) -> Path:
     path = expanded(folder).absolute()
     stamp = path / "version.json"
     found = read_json(stamp)
-    if isinstance(found, Mapping) and int(found.get("schema", 0)) > RESULTS_SCHEMA:
+    schema = found.get("schema", 0) if isinstance(found, Mapping) else 0
+    if not isinstance(schema, int):
         raise ResultsError(
-            f"written by a newer harness (results schema {found['schema']}, this one knows {RESULTS_SCHEMA})",
+            f"its schema is {schema!r}, not a number", str(stamp), f'write {{"schema": {RESULTS_SCHEMA}}} into it'
+        )
+    if schema > RESULTS_SCHEMA:
+        raise ResultsError(
+            f"written by a newer harness (results schema {schema}, this one knows {RESULTS_SCHEMA})",
             str(path),
             "upgrade noisy-label-harness or give another --results",
         )

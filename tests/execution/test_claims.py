@@ -198,6 +198,15 @@ def test_a_newer_schema_is_refused_in_one_line(tmp_path: Path) -> None:
         open_results(tmp_path)
 
 
+@pytest.mark.parametrize("schema", ["abc", None, [1]])
+def test_a_schema_that_is_no_number_is_refused_in_one_line(tmp_path: Path, schema: object) -> None:
+    open_results(tmp_path)
+    (tmp_path / "version.json").write_text(json.dumps({"schema": schema}))
+    with pytest.raises(ResultsError, match=r"its schema is .*, not a number") as raised:
+        open_results(tmp_path)
+    assert "version.json" in str(raised.value) and "\n" not in str(raised.value)
+
+
 def test_an_unwritable_folder_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="cannot be written"):
