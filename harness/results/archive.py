@@ -22,7 +22,7 @@ from typing import Any
 from harness.errors import ResultsError, writing
 from harness.paths import cache_folder
 from harness.results.merge import merge_results
-from harness.results.records import attempts, done_marker, open_results, write_bytes
+from harness.results.records import attempts, done_marker, open_results, read_evaluations, write_bytes
 from harness.results.store import collect, read_manifests
 from harness.suite.trial import Trial, digest
 
@@ -132,9 +132,11 @@ def _records(folder: Path) -> Iterator[tuple[str, str]]:
     final = folder / str(marker["attempt"]) if marker else past[-1] if past else None
     if final is None or not (final / "result.json").exists():
         return
-    for path in (folder / "trial.json", folder / "done.json", folder / "evaluations.json"):
+    for path in (folder / "trial.json", folder / "done.json"):
         if path.exists():
             yield path.name, path.read_text()
+    if read_evaluations(folder, final):  # of another attempt, which does not come along, they would count there
+        yield "evaluations.json", (folder / "evaluations.json").read_text()
     for name in _KEPT:
         if (final / name).exists():
             text = (final / name).read_text()

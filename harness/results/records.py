@@ -5,6 +5,7 @@
         attempt-001/{claim.json, heartbeat, trial.json, environment.json, epochs.jsonl, timing.jsonl, result.json,
                      log.txt, checkpoint.pt}
         done.json                        which attempt finished the trial; written once, by whoever finishes first
+        evaluations.json                 what `harness evaluate` measured later, and of which attempt
         retry.json                       attempts up to this number no longer count as failures
 
 Workers write records and nothing else. Whole files appear by rename, lines by appending; a torn last line is ignored.
@@ -465,6 +466,27 @@ def final_attempt(folder: Path) -> Path | None:
         return folder / str(marker["attempt"])
     past = attempts(folder)
     return past[-1] if past else None
+
+
+def read_evaluations(folder: Path, attempt: Path) -> dict[str, Any]:
+    """Metrics measured later on an attempt's kept states; none when they are those of another attempt.
+
+    A file that names no attempt, as they once were, counts where it can be of one attempt only.
+    """
+    found = read_json(folder / "evaluations.json")
+    if not isinstance(found, dict):
+        return {}
+    if "attempt" in found:
+        metrics = found.get("metrics")
+        return metrics if found["attempt"] == attempt.name and isinstance(metrics, dict) else {}
+    results = (read_json(past / "result.json") for past in attempts(folder))
+    finished = [result for result in results if isinstance(result, Mapping) and result.get("status") == "done"]
+    return found if len(finished) == 1 else {}
+
+
+def write_evaluations(folder: Path, attempt: Path, metrics: Mapping[str, Any]) -> None:
+    """Keep what :func:`read_evaluations` reads."""
+    write_json(folder / "evaluations.json", {"attempt": attempt.name, "metrics": dict(metrics)})
 
 
 def drop_checkpoints(folder: Path) -> None:

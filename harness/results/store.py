@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, writing
-from harness.results.records import attempts, done_marker, is_alive, read_json, read_lines
+from harness.results.records import attempts, done_marker, is_alive, read_evaluations, read_json, read_lines
 from harness.suite.trial import canonical
 
 if TYPE_CHECKING:
@@ -346,7 +346,7 @@ def read_record(folder: Path, rows: Rows) -> None:
             timings
         )
         measured["peak_memory", "last"] = max(float(t["peak_memory"]) for t in timings.values())
-    added = read_json(f"{folder}/evaluations.json") or {}
+    added = read_evaluations(folder, final)
     measured.update({(m, at): value for m, values in added.items() for at, value in values.items()})
     for (metric, at), value in measured.items():
         rows["metrics"].append({"trial": trial, "metric": metric, "at": at, "value": _number(value)})

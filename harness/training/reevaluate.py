@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.errors import ResultsError
 from harness.plugins import Host
-from harness.results.records import final_attempt, read_json, trial_folder, write_json
+from harness.results.records import final_attempt, read_evaluations, trial_folder, write_evaluations
 from harness.suite.trial import Trial
 from harness.training import checkpoint
 from harness.training.prepare import choose_device, prepare
@@ -30,7 +30,7 @@ def evaluate_trial(results: Path, trial: Trial, host: Host, epsilons: Sequence[f
     assert attempt is not None
     device = choose_device(str(trial.options.get("execution", {}).get("device", "auto")))
     prepared = prepare(trial, host, device)
-    found: dict[str, dict[str, float]] = read_json(folder / "evaluations.json") or {}
+    found: dict[str, dict[str, float]] = read_evaluations(folder, attempt)
     for at in ("last", "selected"):
         path = attempt / f"{at}.pt"
         if not path.is_file():
@@ -41,5 +41,5 @@ def evaluate_trial(results: Path, trial: Trial, host: Host, epsilons: Sequence[f
         prepared.run.load_prediction_state(state)
         for epsilon in epsilons:
             found.setdefault(f"fgsm_accuracy@{epsilon:g}", {})[at] = prepared.evaluator.fgsm(prepared.run, epsilon)
-    write_json(folder / "evaluations.json", found)
+    write_evaluations(folder, attempt, found)
     return found

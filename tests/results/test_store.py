@@ -15,9 +15,11 @@ from harness.results.archive import pack, unpack
 from harness.results.board import read_board, shorten, suites_in
 from harness.results.export import to_csv, to_json, to_markdown
 from harness.results.merge import merge_results
-from harness.results.records import final_attempt, open_results, read_json, trial_folder, write_json
+from harness.results.records import claim, final_attempt, open_results, read_json, trial_folder, write_json
 from harness.results.store import TABLES, collect, connect, current_snapshot
 from harness.suite.load import load_suite
+from harness.training.reevaluate import evaluate_trial
+from harness.training.trial import run_trial
 
 Write = Callable[..., Path]
 TWO = '[[method]]\nname = "CE"\n[[method]]\nname = "CDR <b>|"\nalgorithms = ["cdr"]\n'
@@ -162,6 +164,45 @@ def test_merging_machines_is_copying_trials(results: Path, tmp_path: Path) -> No
         query = 'SELECT trial, metric, "at", value FROM metrics ORDER BY ALL'
         assert connection.execute(query).fetchall() == original.execute(query).fetchall()
         assert read_board(connection).suite == "small"
+
+
+def stored(results: Path, metric: str) -> list[tuple[float]]:
+    with connect(collect(results)) as connection:
+        return connection.execute("SELECT value FROM metrics m WHERE metric = ? AND m.at = 'last'", [metric]).fetchall()
+
+
+def test_what_was_measured_later_counts_for_its_own_attempt_only(write_suite: Write, tmp_path: Path) -> None:
+    """... wherever it goes: through a merge, and through a packed file."""
+    suite = load_suite(write_suite(epochs=1, tables="[execution]\nkeep = true"))
+    (entry,) = suite.entries()
+    trial, results = entry.trial, open_results(tmp_path / "r")
+    harness.run(suite, results)
+    folder = trial_folder(results, trial.id)
+    (measured,) = evaluate_trial(results, trial, suite.host, [0.5]).values()
+    evaluate_trial(results, trial, suite.host, [0.7])
+    evaluated = read_json(folder / "evaluations.json")
+    assert stored(results, "fgsm_accuracy@0.5") == [(measured["last"],)]
+    merge_results(results, open_results(tmp_path / "merged"))
+    pack(results, tmp_path / "packed.parquet")
+    unpack(tmp_path / "packed.parquet", tmp_path / "unpacked")
+    for other in (tmp_path / "merged", tmp_path / "unpacked"):
+        assert read_json(trial_folder(other, trial.id) / "evaluations.json") == evaluated
+        assert stored(other, "fgsm_accuracy@0.5") == [(measured["last"],)]
+
+    unnamed = {"fgsm_accuracy@0.5": {"last": 0.25}}
+    write_json(folder / "evaluations.json", unnamed)
+    assert stored(results, "fgsm_accuracy@0.5") == [(0.25,)], "it can be of one attempt only"
+    again = claim(results, trial.id, rerun=True)
+    assert again is not None and run_trial(trial, again, suite.host) is not None
+    for left in (evaluated, unnamed):
+        write_json(folder / "evaluations.json", left)
+        assert stored(results, "fgsm_accuracy@0.5") == []
+        pack(results, tmp_path / "packed.parquet")
+        unpack(tmp_path / "packed.parquet", tmp_path / f"unpacked {len(left)}")
+        assert stored(tmp_path / f"unpacked {len(left)}", "fgsm_accuracy@0.5") == []
+    write_json(folder / "evaluations.json", evaluated)
+    evaluate_trial(results, trial, suite.host, [0.7])
+    assert stored(results, "fgsm_accuracy@0.5") == [] and len(stored(results, "fgsm_accuracy@0.7")) == 1
 
 
 def test_suites_that_share_a_folder_keep_their_boards(write_suite: Write, tmp_path: Path) -> None:
