@@ -120,6 +120,66 @@ def test_a_method_that_writes_into_its_targets_changes_no_metric(write_suite: Wr
     assert torch.equal(prepared.evaluator.train_noisy, before)
 
 
+REMEMBERING = """
+import harness, torch
+from torch import nn
+class Plain:
+    'Squared error, scaled.'
+    declares = harness.Declares(tasks=("regression",))
+    def __call__(self, outputs, targets, index):
+        return 3 * (outputs - targets.reshape(outputs.shape)).square().sum(1)
+class Module(nn.Module, Plain):
+    'The same as a module without state.'
+    declares = Plain.declares
+    def __init__(self):
+        super().__init__()
+    __call__ = Plain.__call__
+class Memory(Plain):
+    'The same with a running mean of the loss of each sample.'
+    def setup(self, run):
+        self.mean = torch.zeros(run.num_samples)
+    def __call__(self, outputs, targets, index):
+        losses = super().__call__(outputs, targets, index)
+        self.mean[index] = 0.9 * self.mean[index] + 0.1 * losses.detach()
+        return losses
+    def state_dict(self):
+        return {"mean": self.mean}
+    def load_state_dict(self, state):
+        self.mean = state["mean"]
+@harness.hookimpl
+def harness_register_losses(register):
+    for factory in (Plain, Module, Memory):
+        register(factory.__name__.lower(), factory)
+"""
+
+
+def test_noisy_validation_in_regression_shows_no_other_samples_to_a_loss_that_remembers(
+    write_suite: Write, tmp_path: Path
+) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(REMEMBERING)
+    found = {}
+    for loss in ("plain", "module", "memory"):
+        path = write_suite(
+            noise='"none"', methods=f'[[method]]\nname = "m"\nloss = "{loss}"', training="validation = 0.7"
+        )
+        words = path.read_text().replace('"digits"', '"linear_regression"')
+        path.write_text(words.replace('{ name = "mlp", hidden = [32] }', '"linear"'))
+        suite = load_suite(path, plugins=[plugin])
+        prepared = prepare(next(iter(suite.entries())).trial, suite.host, torch.device("cpu"))
+        run, evaluator = prepared.run, prepared.evaluator
+        assert evaluator.validation_targets is not None and len(evaluator.validation_targets) > run.num_samples
+        found[loss] = evaluator.epoch(run, last=True)
+        if loss == "memory":
+            assert not run.stack.loss.mean.any()
+        else:
+            outputs = run.predict(evaluator.validation.gather(torch.arange(len(evaluator.validation_targets))))
+            expected = 3 * (outputs - evaluator.validation_targets.reshape(outputs.shape)).square().sum(1).mean()
+            assert found[loss]["validation_loss"] == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert found["plain"] == found["module"]
+    assert found["memory"]["validation_loss"] == found["memory"]["validation_mae"] == found["plain"]["validation_mae"]
+
+
 def test_fgsm_evaluation_perturbs_each_epsilon_from_the_clean_input(write_suite: Write) -> None:
     prepared = prepare(trial_of(write_suite()), load_host(), torch.device("cpu"))
     run, evaluator = prepared.run, prepared.evaluator
