@@ -108,13 +108,20 @@ def find_labels(root: Any, labels: Tensor) -> list[str]:
 
 
 def holds(found: Any, wanted: Tensor) -> bool:
-    """Whether one object is ``wanted`` in any usual form: same numbers in any type, one-hot rows, or a plain list."""
+    """Whether one object is ``wanted`` in any usual form: same numbers in any type, one-hot rows, a plain list, or a
+    column of a list of tuples."""
     if isinstance(found, np.ndarray) and found.dtype != object and len(found.shape) > 0:
         if found.dtype.kind not in "biuf" or found.shape[0] != len(wanted):
             return False
         found = torch.from_numpy(np.array(found, dtype=np.float64))
     elif isinstance(found, (list, tuple)):
-        if len(found) != len(wanted) or not all(isinstance(item, (int, float, np.number)) for item in found):
+        if len(found) != len(wanted):
+            return False
+        if isinstance(found[0] if found else None, tuple):  # (path, class), as torchvision's folders keep them
+            width = len(found[0])
+            rows = all(isinstance(row, tuple) and len(row) == width for row in found)
+            return rows and any(holds(column, wanted) for column in zip(*found, strict=True))
+        if not all(isinstance(item, (int, float, np.number)) for item in found):
             return False
         found = torch.tensor([float(item) for item in found], dtype=torch.float64)
     if not isinstance(found, Tensor) or found.ndim == 0 or found.shape[0] != len(wanted):

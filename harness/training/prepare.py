@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset, Subset
 
 from harness.errors import ComponentError, DataError, HarnessError
 from harness.parameters import NOISE_MATRIX
@@ -19,7 +22,9 @@ from harness.training.augment import Augmentation
 from harness.training.data import (
     DataSplits,
     LabelledData,
+    Part,
     Standardiser,
+    count,
     make_source,
     split_validation,
     stratified_subset,
@@ -30,6 +35,8 @@ from harness.training.optim import make_optimizer, make_schedule
 from harness.training.run import Network, Run
 from harness.training.stack import Stack
 
+WALKED = 100_000
+"""Objects of a streaming data set among which its labels are looked for."""
 DataCache = dict[str, DataSplits]
 """Data sets that a worker keeps between trials. It lives in the worker's frame, out of reach of any run."""
 
@@ -61,6 +68,39 @@ def load_data(trial: Trial, host: Host, cache: DataCache | None = None) -> DataS
         cache.clear()  # a worker's trials mostly share one data set; keeping several would fill memory
         cache[key] = splits
     return splits
+
+
+def refuse_labels(inputs: Tensor | Dataset[Any], targets: Tensor, where: str) -> None:
+    """Refuse streaming inputs that keep their labels: a run holds the torch ``Dataset``, and so a method could read them.
+
+    Only what lies near is looked at, :data:`WALKED` objects or so: a few seconds where a million files are listed.
+
+    Raises:
+        DataError: naming the place.
+    """
+    if isinstance(inputs, Tensor):
+        return
+    from harness.testing.reach import holds, reachable  # only streaming trials need it
+
+    index: Any = None
+    while isinstance(inputs, (Part, Subset)):
+        inner = torch.as_tensor(inputs.index if isinstance(inputs, Part) else inputs.indices)
+        index = inner if index is None else inner[index]
+        inputs = inputs.base if isinstance(inputs, Part) else inputs.dataset
+    everything = count(inputs)
+    with contextlib.suppress(RuntimeError):  # the walk's limit
+        for found, path in reachable(inputs, WALKED):
+            part = found
+            if index is not None and isinstance(found, (Tensor, np.ndarray, list)):
+                if not getattr(found, "shape", (1,)) or len(found) != everything:
+                    continue
+                part = [found[i] for i in index.tolist()] if isinstance(found, list) else found[index]
+            if holds(part, targets):
+                raise DataError(
+                    f"the torch Dataset of its inputs keeps the clean labels ({path}), where methods can read them",
+                    where,
+                    "let it keep paths and transforms only",
+                )
 
 
 def make_noise(trial: Trial, host: Host) -> Any:
@@ -204,6 +244,7 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
     labels = corrupt(trial, host, splits, need_matrix=needs_matrix(trial))
     if len(labels.train) == 0:
         raise DataError("no training samples are left after the split", f"datasets.{identity['dataset']['name']}")
+    refuse_labels(splits.train.inputs, splits.train.targets, f"datasets.{identity['dataset']['name']}")
     standardiser = Standardiser.fit(splits.train.inputs, identity["normalize"])
     augment = identity["augment"]
     if standardiser is None and any(augment.values()):

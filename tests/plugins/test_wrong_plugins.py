@@ -174,6 +174,25 @@ def Mine():
     return DataSplits(data, data)
 """, "datasets", "splits", "two calls",
     ),
+    "a data set whose inputs keep their labels": (
+        """
+from harness import DataSplits, LabelledData
+
+class Folder(torch.utils.data.Dataset):
+    def __init__(self, images, targets):
+        self.images, self.samples = images, [(str(i), int(target)) for i, target in enumerate(targets)]
+    def __len__(self):
+        return len(self.images)
+    def __getitem__(self, position):
+        return self.images[position]
+
+def Mine():
+    '''Data.'''
+    images, targets = torch.zeros(60, 1, 4, 4, dtype=torch.uint8), torch.arange(60) % 3
+    data = LabelledData(Folder(images, targets), targets, 3)
+    return DataSplits(data, LabelledData(images, targets, 3))
+""", "datasets", "inputs_only", "keeps the clean labels (Folder.samples)",
+    ),
     "a model that ignores a parameter": (
         """
 class Mine(torch.nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -14,12 +16,14 @@ from harness.training import seeds
 from harness.training.augment import Augmentation
 from harness.training.data import (
     LabelledData,
+    Part,
     ResidentSource,
     Standardiser,
     StreamingSource,
     split_validation,
     stratified_subset,
 )
+from harness.training.prepare import refuse_labels
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.floats(0, 0.9), st.integers(0, 5))
@@ -133,3 +137,29 @@ def test_labelled_data_refuses_what_does_not_fit() -> None:
     with pytest.raises(DataError, match=r"outside \[0, 2\)"):
         LabelledData(torch.zeros(2, 2), torch.tensor([0, 5]), 2)
     assert LabelledData(torch.zeros(2, 2), torch.zeros(2)).task == "regression"
+
+
+class Kept(Rows):
+    """Inputs that keep their labels, as folders of images often do."""
+
+    def __init__(self, inputs: torch.Tensor, kept: Any) -> None:
+        super().__init__(inputs)
+        self.kept = kept
+
+
+@pytest.mark.parametrize(
+    "keep", [lambda y: y, lambda y: y.tolist(), lambda y: [(str(i), int(k)) for i, k in enumerate(y)]]
+)
+def test_streaming_inputs_that_keep_their_labels_are_refused(keep: Any) -> None:
+    targets, inputs = torch.arange(40) % 3, torch.rand(40, 2)
+    folder, every = Kept(inputs, keep(targets)), torch.arange(0, 40, 3).flip(0)
+    parts = (
+        (folder, targets),
+        (Part(Part(folder, every), torch.arange(1, 9)), targets[every][1:9]),
+        (torch.utils.data.Subset(folder, every.tolist()), targets[every]),
+    )
+    for part, wanted in parts:
+        with pytest.raises(DataError, match=r"keeps the clean labels \(Kept\.kept\)"):
+            refuse_labels(part, wanted, "datasets.mine")
+    refuse_labels(Rows(inputs), targets, "datasets.mine")
+    refuse_labels(Kept(inputs, [str(i) for i in range(40)]), targets, "datasets.mine")

@@ -8,10 +8,13 @@ from torch import Tensor
 
 from harness import DataSplits, LabelledData
 from harness.paths import data_folder
-from harness.testing.bench import Bench
+from harness.suite.trial import canonical
+from harness.testing.bench import CPU, Bench
 from harness.testing.catalogue import Fault, Skip, check
+from harness.testing.reach import find_labels
 from harness.testing.subject import Subject
 from harness.training.data import Standardiser
+from harness.training.prepare import prepare
 
 DRAWN = 20_000
 LEAST_P = 1e-6
@@ -147,6 +150,28 @@ def splits(subject: Subject, bench: Bench) -> str | None:
     if isinstance(train.inputs, Tensor) and isinstance(test.inputs, Tensor):
         _check_resident(made, again)
     return f"{len(train):,} training and {len(test):,} test samples"
+
+
+@check(
+    "dataset",
+    reason="a method holds the inputs; clean labels that lie beside them can be read by it",
+    remedy="give targets to LabelledData only; a torch Dataset of inputs keeps paths and transforms",
+)
+def inputs_only(subject: Subject, bench: Bench) -> str | None:
+    """No path leads from a run on the data set to its clean training or test labels."""
+    for file in subject.facts.declares.files:
+        if not (data_folder() / file).exists():
+            raise Skip(f"{file} is not under HARNESS_DATA; `harness data fetch {subject.component.name}`")
+    made = subject.make()
+    trial, suite = bench.trial(epochs=1)
+    prepared = prepare(trial, suite.host, CPU, {canonical(trial.identity["dataset"]): made})
+    wanted = [("test", made.test.targets)]
+    if bool(prepared.evaluator.corrupted.any()):
+        wanted += [("training", prepared.evaluator.train_clean), ("training", made.train.targets)]
+    for name, labels in wanted:
+        if paths := find_labels(prepared.run, labels):
+            raise Fault(f"the clean {name} labels can be reached: {paths[0]}")
+    return None
 
 
 def _check_resident(made: DataSplits, again: DataSplits) -> None:
