@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,11 @@ noise = {noise}
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Facts and parsed data go into a folder of the session, never into the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_CACHE", str(tmp_path_factory.getbasetemp().parent / "harness-cache"))
+        base = tmp_path_factory.getbasetemp()
+        session = (
+            base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        )  # workers share one, other sessions do not
+        patch.setenv("HARNESS_CACHE", str(session / "harness-cache"))
         yield
 
 
