@@ -15,7 +15,7 @@ print(keep_freed_memory())
 torch.manual_seed(0)
 layer = torch.nn.Conv2d(1, 32, 3)
 inputs = torch.randn(64, 1, 28, 28)
-for number in range(12):
+for number in range(42):
     if number == 2:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     layer(inputs).square().mean().backward()
@@ -34,7 +34,7 @@ def outcome(**environment: str) -> list[str]:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc")
 def test_batches_reuse_memory_and_numbers_stay():
-    tries = [outcome() for _ in range(3)]  # a busy system takes pages back now and then: the fewest faults count
+    tries = [outcome() for _ in range(3)]  # a busy system takes pages back: the fewest faults count
     left, many_faults, same_numbers = outcome(MALLOC_ARENA_MAX="2")
     assert ({kept for kept, _, _ in tries}, left) == ({"True"}, "False")
     assert min(int(faults) for _, faults, _ in tries) < 0.1 * int(many_faults)
