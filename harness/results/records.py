@@ -375,9 +375,11 @@ def _has_result(attempt: str | Path) -> bool:
     try:
         with open(f"{attempt}/result.json", "rb") as file:
             file.seek(-2, os.SEEK_END)
-            return file.read() == b"}\n"
+            if file.read() == b"}\n":  # as we write it
+                return True
     except OSError:
         return False
+    return isinstance(read_json(f"{attempt}/result.json"), Mapping)
 
 
 def _failed_for_good(folder: Path, past: list[Path]) -> bool:
