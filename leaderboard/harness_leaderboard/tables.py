@@ -590,7 +590,8 @@ def published_table(found: Sequence[Reproduced]) -> str:
         shown = "–" if check.difference is None else f"{check.difference:+.2f}"
         span = f" [{low:+.2f}, {high:+.2f}]" if low is not None and high is not None else ""
         drawn = charts.interval_mark(low, check.difference, high, widest, shown + span)
-        why = "; ".join(part for part in ("" if bare else check.reason, *check.assumptions) if part)
+        alone = f"by numbers {check.by_numbers}" if check.by_numbers is not None else ""
+        why = "; ".join(part for part in (alone, "" if bare else check.reason, *check.assumptions) if part)
         if item.assumed_at and item.values:
             why = f"{why}; epoch not said: {item.assumed_at}" if why else f"epoch not said: {item.assumed_at}"
         where = f"{printed['column']}, {printed['block']}" if printed.get("block") else str(printed["column"])

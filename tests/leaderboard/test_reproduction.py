@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from harness_leaderboard.tables import published_table
 from made_results import Folder
 
 from harness.api import open_store
@@ -112,6 +113,7 @@ def test_another_budget_is_not_comparable_whatever_the_numbers_say(empty):
     assert item.check.verdict == "not comparable" and item.check.by_numbers == "consistent"
     assert item.check.reason == "another configuration: training.epochs 20, the suite's 100"
     assert "1 were run in another configuration" in summary_sentence(found)
+    assert "by numbers consistent; another configuration" in published_table(found)
     assert "1 consistent, 0 below, 0 above" in summary_sentence(found) and "over 1 cells" in summary_sentence(found)
 
 
