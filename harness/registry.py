@@ -45,7 +45,7 @@ FACTS_SCHEMA = 3
 
 
 def printing_aside() -> contextlib.AbstractContextManager[Any]:
-    """What a plugin prints while it is read goes to standard error: standard output is for what was asked."""
+    """What a component prints, while it is read or run, goes to standard error: standard output is for what was asked."""
     return contextlib.redirect_stdout(sys.stderr)
 
 

@@ -76,6 +76,7 @@ def check(
     json: AsJson = False,
 ) -> None:
     """Run the named checks of every component of a plugin; without a name, of the plugin in this folder."""
+    from harness.registry import printing_aside
     from harness.suite.select import parse_assignment
     from harness.testing import catalogue, loading, read_plugin
     from harness.testing.checks.contract import listing
@@ -85,14 +86,13 @@ def check(
         path, value = parse_assignment(text, "--set")
         params[".".join(path)] = value
     found: list[catalogue.Finding] = []
-    aside = contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext()
 
     def told(finding: catalogue.Finding) -> None:
         found.append(finding)
         if not json:
             _show(finding)
 
-    with aside:  # what a component prints must not stand in the JSON
+    with printing_aside() if json else contextlib.nullcontext():  # what a component prints must not stand in the JSON
         for place in [target] if target is not None else _here():
             checked = read_plugin(place, params)
             names = [name for name in only if name not in ("listing", "loads")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,6 +61,7 @@ def run(
     """Run what is missing of a suite, record, collect and rank."""
     from harness.cli.progress import Progress
     from harness.execution.orchestrate import Orchestrator
+    from harness.registry import printing_aside
     from harness.results.records import open_results
 
     if stale not in ("keep", "rerun"):
@@ -95,7 +95,7 @@ def run(
         if dry_run:
             _show_preview(orchestrator, json)
             return
-        with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
+        with printing_aside() if json else contextlib.nullcontext():
             plan = orchestrator.run()  # what a component prints must not stand in the JSON
     counts = plan.counts()
     waits = "waits" in orchestrator.executor.capabilities
