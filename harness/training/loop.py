@@ -140,16 +140,14 @@ class Loop:
         run = self.run
         started = time.perf_counter()
         order = torch.randperm(run.num_samples, generator=seeds.torch_stream(run.seed, "order", run.epoch))
-        size = run.batch_size
-        if run.num_samples % size == 1 and run.num_samples > 1:
-            order = order[:-1]  # batch normalisation has no statistics of a single sample
+        order = order[: self._samples]
         train_step = run.stack.train_step
-        for index, inputs in run.source.shuffled(order, size, self._batch, self._augment):
+        for index, inputs in run.source.shuffled(order, run.batch_size, self._batch, self._augment):
             step = Step(index, inputs, run.targets.index_select(0, index), "train", self._batch)
             if train_step is None or not train_step(run=run, step=step):
                 self.train_batch(step)
             if step.loss is not None:
-                self._epoch_loss += step.loss.detach()
+                self._epoch_loss.add_(_mean_loss(step, run.batch_size), alpha=len(index))
             self._batch += 1
             if self.journal.should_stop():
                 self._epoch_seconds += time.perf_counter() - started
@@ -159,6 +157,12 @@ class Loop:
         if run.device.type == "cuda":
             torch.cuda.synchronize(run.device)
         self._epoch_seconds += time.perf_counter() - started
+
+    @property
+    def _samples(self) -> int:
+        """Samples of an epoch: all, but for a last batch of one, of which batch normalisation has no statistics."""
+        samples = self.run.num_samples
+        return samples - 1 if samples % self.run.batch_size == 1 and samples > 1 else samples
 
     def train_batch(self, step: Step) -> None:
         """One optimizer step on a mini-batch, with every hook."""
@@ -199,11 +203,10 @@ class Loop:
         for network in (run.network, *run.networks.values()):
             if network.schedule is not None:
                 network.schedule.step()
-        batches = max(1, self._batch)
         record = {
             "epoch": run.epoch,
             "lr": rates[0],
-            "train_loss": _finite(float(self._epoch_loss) / batches),
+            "train_loss": _finite(float(self._epoch_loss) / self._samples),
             **measured,
             "diagnostics": {name: _finite(float(value)) for name, value in found.items()},
         }
@@ -262,6 +265,19 @@ def peak_memory(device: torch.device) -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+def _mean_loss(step: Step, batch_size: int) -> Tensor:
+    """The loss of a batch as a mean over its samples: that of a short batch was divided by the nominal size."""
+    assert step.loss is not None
+    loss = step.loss.detach()
+    if len(step.index) == batch_size or (step.losses is not None and step.losses.ndim == 0):
+        return loss
+    scale = batch_size / len(step.index)
+    if step.penalty is None:
+        return loss * scale
+    penalty = step.penalty.detach() if isinstance(step.penalty, Tensor) else step.penalty
+    return (loss - penalty) * scale + penalty
 
 
 def _finite(value: float) -> float | None:

@@ -59,15 +59,22 @@ def test_plain_sgd_on_a_plain_loss_is_the_bare_loop(write_suite: Write) -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=2)
+    means = []
+    assert len(inputs) % 64 not in (0, 1)  # the last batch is a short one
     for epoch in (1, 2):
         order = torch.randperm(len(inputs), generator=seeds.torch_stream(0, "order", epoch))
+        total = 0.0
         for index in order.split(64):
             optimizer.zero_grad()
-            (functional.cross_entropy(model(inputs[index]), targets[index], reduction="sum") / 64).backward()
+            loss = functional.cross_entropy(model(inputs[index]), targets[index], reduction="sum")
+            (loss / 64).backward()
             optimizer.step()
+            total += loss.item()
+        means.append(total / len(inputs))
         schedule.step()
 
-    Loop(run, prepared.evaluator, Listening()).fit()
+    history = Loop(run, prepared.evaluator, Listening()).fit()
+    assert [epoch["train_loss"] for epoch in history] == pytest.approx(means, rel=1e-6)
     for ours, bare in zip(run.model.parameters(), model.parameters(), strict=True):
         assert torch.equal(ours, bare)
 
