@@ -7,6 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.results import statistics as stats
+from harness.results.statistics.studentized_range import compute_curve, kept_curves
 
 
 def made(methods: int, settings: int, runs: int, seed: int = 0) -> stats.Scores:
@@ -51,7 +52,7 @@ def test_the_kept_curves_are_the_studentized_range(groups):
 
 
 def test_the_kept_curves_are_those_that_are_computed():
-    np.testing.assert_allclose(stats._kept_curves()[11], stats._compute_curve(0.05, 13), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(kept_curves()[11], compute_curve(0.05, 13), rtol=1e-9, atol=1e-12)
 
 
 def test_without_the_iqm_everything_else_stays():
