@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import duckdb
     from rich.console import Console
 
+    from harness.papers.reproduction import Reproduced
+    from harness.papers.verdict import OrderingAgreement
     from harness.results.board import Board
-    from harness.results.reproduction import Reproduced
-    from harness.results.statistics import OrderingAgreement
 
 COLUMN_WIDTH = 21
 """Characters that a column of `97.31 ± 0.12 (3)` takes with its frame and marks."""
@@ -75,8 +75,8 @@ def _name_of(file: str) -> str:
 def _published(connection: duckdb.DuckDBPyConnection, suite: str | None, at: str, json: bool) -> None:
     """Printed against reproduced, for one suite or for all that reproduce a table."""
     from harness.errors import ResultsError, unknown
+    from harness.papers.reproduction import EPOCHS, orderings, published_rows, reproduce
     from harness.results.board import suites_in
-    from harness.results.reproduction import EPOCHS, orderings, published_rows, reproduce
 
     if at not in EPOCHS:
         raise ResultsError(f"--published reads {', '.join(EPOCHS)}, got {at!r}", "--metric")
@@ -191,7 +191,7 @@ def print_board(found: Board, out: Console) -> None:
 
 def published_json(found: Sequence[Reproduced], agreements: Mapping[str, OrderingAgreement]) -> dict[str, Any]:
     """Printed against reproduced as JSON."""
-    from harness.results.statistics import summarise_published
+    from harness.papers.verdict import summarise_published
 
     summary = summarise_published(item.check for item in found)
     return {
@@ -217,7 +217,7 @@ def print_published(found: Sequence[Reproduced], agreements: Mapping[str, Orderi
     from rich.markup import escape
     from rich.table import Table
 
-    from harness.results.reproduction import ordering_sentence, summary_sentence, value_text
+    from harness.papers.reproduction import ordering_sentence, summary_sentence, value_text
 
     table = Table(title="printed against reproduced", title_justify="left")
     for head, side in (

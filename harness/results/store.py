@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import logging
 import math
@@ -432,16 +433,9 @@ def _suite_rows(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _published() -> list[dict[str, Any]]:
-    """The papers' printed numbers."""
-    from harness.results.published import load_published
-
-    rows = []
-    for cell in load_published():
-        row = {column: getattr(cell, column) for column in TABLES["published"]}
-        row["extra"] = row["extra"] if isinstance(row["extra"], str) else json.dumps(row["extra"])
-        row["page"] = int(row["page"]) if str(row["page"]).isdigit() else None
-        rows.append(row)
-    return rows
+    """The papers' printed numbers. Papers build on results, so they are looked up only where a store is made."""
+    cells = importlib.import_module("harness.papers.printed").load_published()
+    return [{column: getattr(cell, column) for column in TABLES["published"]} for cell in cells]
 
 
 def _point_to(folder: Path, snapshot: Path) -> None:

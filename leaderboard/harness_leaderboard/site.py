@@ -16,11 +16,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from harness.errors import HarnessError, ResultsError, writing
+from harness.papers.reproduction import ordering_sentence, orderings, reproduce, summary_sentence
 from harness.paths import expanded
 from harness.results.board import Board, main_metric, read_board, with_ties
 from harness.results.export import TEXT_FORMATS, write_parquet
 from harness.results.records import known_trials
-from harness.results.reproduction import ordering_sentence, orderings, reproduce, summary_sentence
 from harness.results.store import current_snapshot
 from harness_leaderboard import queries, tables
 from harness_leaderboard.tables import text

@@ -11,9 +11,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from harness.papers.reproduction import Reproduced, value_text
 from harness.results.board import BoardCell, shorten
 from harness.results.metrics import Metric, find_metric
-from harness.results.reproduction import Reproduced, value_text
 from harness.results.statistics import Interval
 from harness_leaderboard import charts
 from harness_leaderboard.progress import Progress, TrialState

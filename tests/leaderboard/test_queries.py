@@ -7,7 +7,7 @@ import pytest
 from harness_leaderboard import progress, queries
 from made_results import HOSTILE, SETTINGS
 
-from harness.results import paper
+from harness.papers import departure
 from harness.results.store import current_snapshot
 
 
@@ -131,4 +131,4 @@ def test_a_running_trial_tells_epoch_and_remaining_time(empty):
 def test_configurations_differ_in_named_keys():
     here = {"seed": 0, "training": {"epochs": 3, "lr": [1, 2]}, "only": 1}
     there = {"seed": 5, "training": {"epochs": 4, "lr": [1, 3]}}
-    assert paper.differences(here, there) == [("training.epochs", 3, 4), ("training.lr[1]", 2, 3), ("only", 1, ...)]
+    assert departure.differences(here, there) == [("training.epochs", 3, 4), ("training.lr[1]", 2, 3), ("only", 1, ...)]

@@ -11,8 +11,8 @@ from harness_leaderboard.tables import published_table
 from made_results import Folder
 
 from harness.api import open_store
-from harness.results.published import load_published
-from harness.results.reproduction import ordering_sentence, orderings, reproduce, summary_sentence
+from harness.papers.printed import load_published
+from harness.papers.reproduction import ordering_sentence, orderings, reproduce, summary_sentence
 
 SUITE = "cdr-aux/table1"
 

@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 
 from harness import load_suite
-from harness.results.published import PublishedCell, load_published
+from harness.papers.printed import PublishedCell, load_published
 from harness.suite.load import Suite, find_suite, packaged_suites
 
 TRIALS = {

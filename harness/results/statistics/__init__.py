@@ -13,8 +13,12 @@ statsmodels. :func:`cells` with ``intervals=False`` imports nothing but numpy.
 
 One file per subject: :mod:`~.scores` (the table and its cells), :mod:`~.additive` (method + setting by least squares),
 :mod:`~.studentized_range`, :mod:`~.ties` (all pairs of methods at once), :mod:`~.across` (over settings),
-:mod:`~.pairs` (two methods), :mod:`~.pareto`, :mod:`~.printed` (a paper's numbers). What a caller needs is here.
+:mod:`~.pairs` (two methods), :mod:`~.pareto`. What a caller needs is here. What is said of a paper's numbers has moved to
+:mod:`harness.papers.verdict`; its names are still found here, looked up when asked for, since papers build on results.
 """
+
+import importlib
+from typing import Any
 
 from harness.results.statistics.across import (
     AcrossSettings,
@@ -33,17 +37,6 @@ from harness.results.statistics.pairs import (
     probability_of_improvement,
 )
 from harness.results.statistics.pareto import pareto_front
-from harness.results.statistics.printed import (
-    NO_SPREAD,
-    OrderingAgreement,
-    PublishedCheck,
-    PublishedSummary,
-    Verdict,
-    compare_with_published,
-    ordering_agreement,
-    summarise_published,
-    tau_b,
-)
 from harness.results.statistics.scores import (
     Cell,
     CellTable,
@@ -71,7 +64,6 @@ from harness.results.statistics.ties import (
 )
 
 __all__ = [
-    "NO_SPREAD",
     "AcrossSettings",
     "AdditiveModel",
     "Cell",
@@ -80,16 +72,12 @@ __all__ = [
     "Improvement",
     "Interval",
     "MethodSummary",
-    "OrderingAgreement",
     "PairedComparison",
     "Pairwise",
     "PerformanceProfile",
-    "PublishedCheck",
-    "PublishedSummary",
     "Scores",
     "ToTop",
     "TopGroup",
-    "Verdict",
     "additive_model",
     "cell",
     "cells",
@@ -99,21 +87,35 @@ __all__ = [
     "compare_methods",
     "compare_over_settings",
     "compare_pair",
-    "compare_with_published",
     "coverage",
     "default_min_seeds",
     "describe",
     "interquartile_mean",
     "mean_over_settings",
-    "ordering_agreement",
     "pareto_front",
     "performance_profile",
     "probability_of_improvement",
     "studentized_range_quantile",
     "studentized_range_sf",
-    "summarise_published",
     "t_quantile",
-    "tau_b",
     "tiers",
     "top_group",
 ]
+
+_OF_PAPERS = frozenset(
+    {
+        "OrderingAgreement",
+        "PublishedCheck",
+        "PublishedSummary",
+        "Verdict",
+        "compare_with_published",
+        "ordering_agreement",
+        "summarise_published",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OF_PAPERS:
+        return getattr(importlib.import_module("harness.papers.verdict"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

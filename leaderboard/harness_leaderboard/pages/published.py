@@ -6,8 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from harness.results.reproduction import EPOCHS, Reproduced, ordering_sentence, orderings, reproduce, summary_sentence
-from harness.results.statistics import OrderingAgreement
+from harness.papers.reproduction import EPOCHS, Reproduced, ordering_sentence, orderings, reproduce, summary_sentence
+from harness.papers.verdict import OrderingAgreement
 from harness_leaderboard import queries, shell, tables
 from harness_leaderboard.shell import View
 

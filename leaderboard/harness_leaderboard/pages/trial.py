@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from harness.results import paper
+from harness.papers import departure
 from harness.results.board import BoardCell
 from harness.results.metrics import find_metric
 from harness.results.statistics import cell
@@ -95,7 +95,7 @@ def command(view: View, place: dict[str, Any] | None, trial_id: str) -> str:
 
 def _paper(found: queries.TrialFacts) -> str:
     methods = tuple(dict.fromkeys(place["method"] for place in found.places))
-    theirs = paper.configurations(found.trial["identity"], methods)
+    theirs = departure.configurations(found.trial["identity"], methods)
     if not theirs:
         return (
             '<p class="note">No packaged suite of a paper has this method on this data set, noise and rate '
@@ -103,6 +103,6 @@ def _paper(found: queries.TrialFacts) -> str:
         )
     return "".join(
         f"<h2>{tables.text(name)}</h2>"
-        + tables.difference_list(paper.differences(found.trial["identity"], identity), "paper")
+        + tables.difference_list(departure.differences(found.trial["identity"], identity), "paper")
         for name, identity in theirs.items()
     )

@@ -10,8 +10,8 @@ import duckdb
 import pytest
 
 from harness import load_suite
-from harness.results.published import load_published
-from harness.results.reproduction import reproduce
+from harness.papers.printed import load_published
+from harness.papers.reproduction import reproduce
 from harness.results.store import TABLES, insert
 
 

@@ -18,7 +18,7 @@ from harness.results.metrics import find_metric
 if TYPE_CHECKING:
     import duckdb
 
-    from harness.results.statistics import OrderingAgreement, PublishedCheck
+    from harness.papers.verdict import OrderingAgreement, PublishedCheck
 
 SCALES: Mapping[str, float] = {"percent": 100.0}
 """What recorded values are multiplied by to be in a printed unit; every other unit is recorded as printed."""
@@ -69,7 +69,7 @@ def value_text(mean: float, std: float | None, n: int | None) -> str:
 
 def summary_sentence(found: Iterable[Reproduced]) -> str:
     """Verdict counts in a sentence."""
-    from harness.results.statistics import summarise_published
+    from harness.papers.verdict import summarise_published
 
     summary = summarise_published(item.check for item in found)
     compared = summary.cells - summary.not_comparable
@@ -152,7 +152,7 @@ def _ours(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dict[str,
 
 def _departures(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dict[tuple[str, str, str], str]:
     """By suite, method and setting: in what our trials depart from the packaged suite."""
-    from harness.results.paper import departure
+    from harness.papers.departure import departure
 
     lines = connection.execute(
         """
@@ -169,7 +169,7 @@ def _departures(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dic
 def _answer(
     printed: dict[str, Any], ours: dict[str, Any], departures: Mapping[tuple[str, str, str], str], unsaid: str
 ) -> Reproduced:
-    from harness.results.statistics import compare_with_published
+    from harness.papers.verdict import compare_with_published
 
     extra = json.loads(printed["extra"] or "{}")
     metric = printed["metric"] or ""
@@ -242,7 +242,8 @@ def _flagged(flag: str) -> str:
 
 def orderings(connection: duckdb.DuckDBPyConnection, found: Iterable[Reproduced]) -> dict[str, OrderingAgreement]:
     """For every reproduced setting: does the printed order of methods hold here?"""
-    from harness.results.statistics import Scores, compare_in_setting, ordering_agreement
+    from harness.papers.verdict import ordering_agreement
+    from harness.results.statistics import Scores, compare_in_setting
 
     by_setting: dict[tuple[str, str], list[Reproduced]] = {}
     for item in found:

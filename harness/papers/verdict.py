@@ -203,16 +203,13 @@ def ordering_agreement(printed: Mapping[str, float], pairwise: Pairwise) -> Orde
         )
     )
     agree = int((settled & (product > 0)).sum())
-    return OrderingAgreement(names, agree, len(against), len(rows) - agree - len(against), against, tau_b(theirs, ours))
+    return OrderingAgreement(
+        names, agree, len(against), len(rows) - agree - len(against), against, _tau_b(theirs, ours)
+    )
 
 
-def tau_b(x: ArrayLike, y: ArrayLike) -> float | None:
-    """Kendall's tau-b: (concordant - discordant) / sqrt(pairs untied in x * pairs untied in y) (Kendall, 1945).
+def _tau_b(x: ArrayLike, y: ArrayLike) -> float | None:
+    from scipy.stats import kendalltau
 
-    None when either has no untied pair. ``x`` and ``y`` are ``[N]`` without NaN; memory grows with N^2.
-    """
-    first, second = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    rows, columns = np.triu_indices(len(first), 1)
-    a, b = np.sign(first[rows] - first[columns]), np.sign(second[rows] - second[columns])
-    untied = math.sqrt(float((a != 0).sum()) * float((b != 0).sum()))
-    return float((a * b).sum()) / untied if untied else None
+    tau = float(kendalltau(x, y).statistic) if np.size(x) > 1 else math.nan
+    return None if math.isnan(tau) else tau
