@@ -16,11 +16,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import json
-import os
-import re
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +25,16 @@ from harness import parameters as params
 from harness.declarations import Declares
 from harness.errors import ComponentError, HarnessError, unknown
 from harness.hookspecs import TRAINING_HOOKS
-from harness.paths import cache_folder
+from harness.paths import CacheFile
+from harness.source import (
+    component_digest,
+    content_digest,
+    module_file,
+    of_old_rule,
+    read_source,
+    renewed,
+    save_sources,
+)
 
 PLURALS: dict[str, str] = {
     "dataset": "datasets",
@@ -103,6 +108,10 @@ class Component:
         """``module:qualified name`` of the factory."""
         return self.target if isinstance(self.target, str) else f"{self.target.__module__}:{self.target.__qualname__}"
 
+    @property
+    def module_name(self) -> str:
+        return self.reference.partition(":")[0]
+
     def load(self) -> Callable[..., Any]:
         """Import the factory.
 
@@ -129,31 +138,27 @@ class Component:
 
     def source(self) -> Path | None:
         """The file that defines it, found without importing it."""
-        module_name = self.reference.partition(":")[0]
-        module = sys.modules.get(module_name)
+        module = sys.modules.get(self.module_name)
         if module is not None:
             path = getattr(module, "__file__", None)
             return Path(path) if path else None
-        return _module_file(module_name)
+        return module_file(self.module_name)
 
     def digest(self) -> str:
-        """First 16 hex digits of the sha256 of the files that define it; a change makes recorded trials stale.
+        """The digest of the source that defines it; a change makes recorded trials stale.
 
-        These are its module and what that imports, directly or not, from the same top-level package.
+        Comments and docstrings are left out. The files are its module and what that imports, directly or not, from the
+        same top-level package.
         """
+        return self._fingerprint(component_digest)
+
+    def content_digest(self) -> str:
+        """The same over the bytes of the files, comments and docstrings included."""
+        return self._fingerprint(content_digest)
+
+    def _fingerprint(self, rule: Callable[[str, Path], str]) -> str:
         path = self.source()
-        return _source_digest(self.reference.partition(":")[0], path) if path is not None and path.is_file() else ""
-
-
-@functools.cache
-def _module_file(module_name: str) -> Path | None:
-    """The file of a module that is not imported."""
-    try:
-        with printing_aside():  # the packages above it are imported
-            spec = importlib.util.find_spec(module_name)
-    except (ImportError, ValueError):
-        return None
-    return Path(spec.origin) if spec is not None and spec.origin else None
+        return rule(self.module_name, path) if path is not None and path.is_file() else ""
 
 
 class Registry:
@@ -208,7 +213,7 @@ class Registry:
         key = (component.kind, component.name)
         if key not in self._facts:
             if isinstance(component.target, str):
-                digest = component.digest()
+                digest = component.content_digest()
                 facts = self._cache.get(component.kind, component.target, digest)
                 if facts is None:
                     facts = inspect_factory(component.kind, component.load())
@@ -275,9 +280,20 @@ class Registry:
         except (TypeError, ValueError) as error:
             raise ComponentError(str(error), component.label) from error
 
+    def renewed(self, digests: Mapping[str, str]) -> dict[str, str]:
+        """Recorded digests by ``kind:name``, those of the old rule by the present one where their source is as it was."""
+        found = dict(digests)
+        for key in (key for key, recorded in digests.items() if of_old_rule(recorded)):
+            with contextlib.suppress(ComponentError):  # its plugin is gone
+                component, _ = self.find(*key.split(":", 1))
+                if (path := component.source()) is not None:
+                    found[key] = renewed(found[key], component.module_name, path)
+        return found
+
     def save_cache(self) -> None:
-        """Write the facts that this process had to import for."""
+        """Write the facts that this process had to import for, and what it read of sources."""
         self._cache.save()
+        save_sources()
 
     @staticmethod
     def _check_kind(kind: str) -> None:
@@ -328,92 +344,6 @@ def inspect_hooks(owner: type) -> tuple[list[str], list[str]]:
     return hooks, problems
 
 
-_digests: dict[tuple[str, int, int], str] = {}
-
-
-_siblings: dict[tuple[str, str, str], list[tuple[str, tuple[str, ...]]]] = {}
-
-
-def _source_digest(module_name: str, path: Path) -> str:
-    """The digest of a module and of what it imports from its own top-level package."""
-    package = module_name.partition(".")[0]
-    files = {module_name: path}
-    queue = [module_name]
-    while queue:
-        importer = queue.pop()
-        for base, names in _imports(package, importer, files[importer]):
-            for sibling, found in _reached(package, base, names):
-                if sibling not in files and found.is_file():
-                    files[sibling] = found
-                    queue.append(sibling)
-    if len(files) == 1:
-        return _file_digest(path)
-    return hashlib.sha256("".join(_file_digest(files[name]) for name in sorted(files)).encode()).hexdigest()[:16]
-
-
-def _reached(package: str, base: str, names: tuple[str, ...]) -> list[tuple[str, Path]]:
-    """Modules and their files that ``from base import names`` reads, or ``import base`` without names. The top-level
-    ``__init__`` counts only where a name is its own: it registers all components, so each would go stale with any."""
-    found = [(f"{base}.{name}", path) for name in names if (path := _submodule(base, name)) is not None]
-    if base != package or not names or len(found) < len(names):
-        path = _module_file(base)
-        found += [(base, path)] if path is not None else []
-    return found
-
-
-@functools.cache
-def _submodule(base: str, name: str) -> Path | None:
-    """The file of a package's module, found without importing the package."""
-    origin = _module_file(base)
-    if origin is None or origin.name != "__init__.py":
-        return None
-    places = (origin.with_name(f"{name}.py"), origin.with_name(name) / "__init__.py")
-    return next((place for place in places if place.is_file()), None)
-
-
-def _imports(package: str, module_name: str, path: Path) -> list[tuple[str, tuple[str, ...]]]:
-    """What a file's import statements name of ``package``: (module, names), without names for ``import module``.
-
-    Only these statements are parsed: whole files would take longer than all else that a listing does.
-    """
-    parent = module_name if path.name == "__init__.py" else module_name.rpartition(".")[0]
-    key = (package, parent, _file_digest(path))
-    if key not in _siblings:
-        own = rf"{re.escape(package)}\b"
-        pattern = (
-            r"(?:^|[:;])[ \t]*("
-            rf"from[ \t]*(?:\.|[ \t]{own})[\w. \t]*import\b[ \t]*(?:\((?:[^)#]|#[^\n]*\n)*\)|(?:[^;#\n\\]|\\\n)*)"
-            rf"|import[ \t][\w., \t]*\b{own}[\w., \t]*)"
-        )
-        found = []
-        for statement in re.findall(pattern, path.read_text(errors="replace"), re.MULTILINE):
-            try:
-                (parsed,) = ast.parse(statement.strip()).body
-            except (SyntaxError, ValueError):  # words of a docstring
-                continue
-            if isinstance(parsed, ast.ImportFrom):
-                base = _absolute(parent, parsed.level, parsed.module)
-                found.append((base, tuple(alias.name for alias in parsed.names)))
-            elif isinstance(parsed, ast.Import):
-                found += [(alias.name, ()) for alias in parsed.names]
-        _siblings[key] = [each for each in found if each[0].partition(".")[0] == package]
-    return _siblings[key]
-
-
-def _absolute(parent: str, level: int, module: str | None) -> str:
-    """The module that a relative import names, seen from a module in the package ``parent``."""
-    above = parent.split(".")[: len(parent.split(".")) - level + 1] if level else []
-    return ".".join([*above, *([module] if module else [])])
-
-
-def _file_digest(path: Path) -> str:
-    stat = path.stat()
-    key = (str(path), stat.st_mtime_ns, stat.st_size)
-    if key not in _digests:
-        _digests[key] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return _digests[key]
-
-
 class FactsCache:
     """Facts of string-registered components in one JSON file, so that listing and planning import no torch.
 
@@ -421,46 +351,19 @@ class FactsCache:
     """
 
     def __init__(self) -> None:
-        self._entries: dict[str, Any] | None = None
-        self._new: dict[str, Any] = {}
-
-    @property
-    def path(self) -> Path:
-        return cache_folder() / f"facts-{FACTS_SCHEMA}.json"
-
-    def _load(self) -> dict[str, Any]:
-        if self._entries is None:
-            self._entries = self._read()
-        return self._entries
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            found = json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        self._file = CacheFile(f"facts-{FACTS_SCHEMA}")
 
     def get(self, kind: str, target: str, digest: str) -> Facts | None:
-        entry = self._load().get(f"{kind} {target}")
+        entry = self._file.get(f"{kind} {target}")
         return Facts.from_json(entry["facts"]) if entry and digest and entry["digest"] == digest + _core() else None
 
     def put(self, kind: str, target: str, digest: str, facts: Facts) -> None:
         if digest:
-            self._new[f"{kind} {target}"] = {"digest": digest + _core(), "facts": facts.to_json()}
-            self._load().update(self._new)
+            self._file.put(f"{kind} {target}", {"digest": digest + _core(), "facts": facts.to_json()})
 
     def save(self) -> None:
-        """Add what is new to the file as it is now: other processes may have added to it since it was read."""
-        if not self._new:
-            return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False, suffix=".tmp") as file:
-                json.dump({**self._read(), **self._new}, file)
-            os.replace(file.name, self.path)
-        except OSError:
-            return  # a cache that cannot be written only costs time
-        self._new = {}
+        """Add what is new to the file."""
+        self._file.save()
 
 
 _core_digest = ""
@@ -472,7 +375,7 @@ def _core() -> str:
     if not _core_digest:
         here = Path(__file__).parent
         files = [here / name for name in ("registry.py", "parameters.py", "declarations.py", "hookspecs.py")]
-        _core_digest = hashlib.sha256("".join(map(_file_digest, files)).encode()).hexdigest()[:8]
+        _core_digest = hashlib.sha256("".join(read_source(file).content for file in files).encode()).hexdigest()[:8]
     return _core_digest
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, unknown
+from harness.plugins import load_host
 from harness.results.metrics import Metric, find_metric, parse_metric
+from harness.source import renewed
 
 if TYPE_CHECKING:
     import duckdb
@@ -172,7 +174,8 @@ def mixed_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tup
     """Components of whose source a suite's results hold several versions, with the methods that use them."""
     lines = connection.execute(
         """
-        SELECT s.method, CAST(json_extract(t.options, '$.digests') AS VARCHAR)
+        SELECT s.method, CAST(json_extract(t.options, '$.digests') AS VARCHAR),
+               CAST(json_extract(t.options, '$.owners') AS VARCHAR)
         FROM suite_trials s JOIN trials t USING (trial)
         WHERE s.suite = ? AND s.newest AND NOT s.tuning AND t.status = 'done'
         GROUP BY ALL ORDER BY min(s.method_position)
@@ -181,11 +184,26 @@ def mixed_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tup
     ).fetchall()
     versions: dict[str, set[str]] = {}
     using: dict[str, dict[str, None]] = {}
-    for method, digests in lines:
+    owned: dict[str, str] = {}
+    for method, digests, owners in lines:
+        owned.update(json.loads(owners or "{}"))
         for name, found in json.loads(digests or "{}").items():
             versions.setdefault(name, set()).add(found)
             using.setdefault(name, {})[method] = None
-    return {name: tuple(using[name]) for name, found in versions.items() if len(found) > 1}
+    return {
+        name: tuple(using[name])
+        for name, found in versions.items()
+        if len(found) > 1 and len(_by_one_rule(name, found, owned.get(name, ""))) > 1
+    }
+
+
+def _by_one_rule(component: str, digests: set[str], owner: str) -> set[str]:
+    """The digests of one component, those of the old rule by the present one where their source is as it was. A plugin
+    file is read, not run: looking at results runs nothing that they name."""
+    if owner.endswith(".py"):
+        return {renewed(digest, f"file:{owner}", Path(owner)) for digest in digests}
+    registry = load_host().registry
+    return {registry.renewed({component: digest})[component] for digest in digests}
 
 
 def main_metric(connection: duckdb.DuckDBPyConnection, suite: str) -> str:

@@ -23,12 +23,13 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import ClaimLost, ResultsError
 from harness.paths import expanded
+from harness.source import code_commit as code_commit
 from harness.suite.trial import Trial
 
 RESULTS_SCHEMA = 1
@@ -418,8 +419,22 @@ def cancelled_since(results: Path, trial_id: str, since: float) -> bool:
     return isinstance(noted, Mapping) and float(noted.get("at", 0.0)) >= since
 
 
-def status_of(results: Path, trial_id: str, digests: Mapping[str, str] | None = None, *, exists: bool = True) -> Status:
-    """The status of a trial from its folder; ``stale`` when a component's source differs from the recorded digest."""
+def status_of(
+    results: Path,
+    trial_id: str,
+    digests: Mapping[str, str] | None = None,
+    *,
+    exists: bool = True,
+    renew: Callable[[Mapping[str, str]], Mapping[str, str]] = dict,
+) -> Status:
+    """The status of a trial from its folder; ``stale`` when a component's source differs from the recorded digest.
+
+    Args:
+        digests: of the components as they are now, by ``kind:name``.
+        exists: whether the trial has a folder, where that is known.
+        renew: puts recorded digests of the old rule into the present one (``Registry.renewed``); asked only where they
+            differ.
+    """
     if not exists:
         return "missing"
     path = f"{results}/trials/{trial_id}"
@@ -436,7 +451,7 @@ def status_of(results: Path, trial_id: str, digests: Mapping[str, str] | None = 
         if latest > marker["attempt"] and not (folder / latest / "result.json").exists() and is_alive(folder / latest):
             return "running"
         recorded = marker.get("digests", {})
-        if digests is not None and any(recorded.get(key, value) != value for key, value in digests.items()):
+        if digests is not None and _differ(recorded, digests) and _differ(renew(recorded), digests):
             return "failed" if rerun_failed(folder) else "stale"
         return "done"
     past = attempts(folder)
@@ -445,6 +460,10 @@ def status_of(results: Path, trial_id: str, digests: Mapping[str, str] | None = 
     if (past[-1] / "result.json").exists():
         return "failed" if _failed_for_good(folder, past) else "missing"
     return "running" if is_alive(past[-1]) else "missing"
+
+
+def _differ(recorded: Mapping[str, str], digests: Mapping[str, str]) -> bool:
+    return any(recorded.get(key, value) != value for key, value in digests.items())
 
 
 def known_trials(results: Path) -> set[str]:
@@ -538,23 +557,3 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor()
-
-
-@functools.cache
-def code_commit() -> str | None:
-    """The git commit of the harness's own checkout, with ``-dirty`` when files differ; ``None`` outside one."""
-    import subprocess
-
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        commit, changed = (
-            subprocess.run(
-                ["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True
-            ).stdout.strip()
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return f"{commit}-dirty" if changed else commit

@@ -138,7 +138,8 @@ def make_plan(suite: Suite, results: Path, selections: Sequence[str] = ()) -> Pl
             )
     for entry in entries:
         trial = entry.trial
-        status = status_of(results, trial.id, trial.options["digests"], exists=trial.id in existing)
+        digests, renew = trial.options["digests"], suite.host.registry.renewed
+        status = status_of(results, trial.id, digests, exists=trial.id in existing, renew=renew)
         plan.trials.append(PlannedTrial(entry, status))
     estimate(plan)
     if len(set(plan.tries.values())) > 1:

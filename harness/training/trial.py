@@ -207,7 +207,7 @@ def _train(
             checkpoint_s=60.0 * float(execution.get("checkpoint_minutes", 5.0)),
             keep_selected=bool(epsilons) or keep,
         )
-        _resume(loop, attempt, trial, device, environment)
+        _resume(loop, attempt, trial, host, device, environment)
         history = loop.fit()
         metrics, selected = summarise(history, prepared.run.task)
         metrics["parameters"] = {"last": float(prepared.parameters)}
@@ -252,7 +252,9 @@ def fgsm_metrics(
     return metrics
 
 
-def _resume(loop: Loop, attempt: Attempt, trial: Trial, device: torch.device, environment: dict[str, Any]) -> None:
+def _resume(
+    loop: Loop, attempt: Attempt, trial: Trial, host: Host, device: torch.device, environment: dict[str, Any]
+) -> None:
     """Go on from the newest checkpoint of an earlier attempt; its epochs up to there are copied into this one.
 
     A checkpoint that edited components left is none: half of the result would be theirs, and nothing would say so.
@@ -262,7 +264,7 @@ def _resume(loop: Loop, attempt: Attempt, trial: Trial, device: torch.device, en
         return
     previous, path = found
     before, now = _digests(read_json(previous / "trial.json")), trial.options.get("digests", {})
-    if before != now:
+    if before != now and (before := host.registry.renewed(before)) != now:
         edited = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
         log.warning("%s ran another source of %s; the trial starts over", previous.name, ", ".join(edited))
         return

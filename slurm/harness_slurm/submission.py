@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.results.records import code_commit, done_marker, trial_folder, write_json
+from harness.results.records import done_marker, trial_folder, write_json
+from harness.source import code_commit
 from harness_slurm import source
 from harness_slurm.job import Order, RunTrials
 from harness_slurm.jobs import Array

@@ -11,7 +11,7 @@ import pytest
 
 from harness.execution.orchestrate import Orchestrator
 from harness.registry import Component
-from harness.results.records import attempts, open_results, trial_folder
+from harness.results.records import attempts, open_results, read_json, trial_folder, write_json
 from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
 
@@ -46,6 +46,85 @@ def test_editing_the_file_makes_its_results_stale_and_only_its(
     assert statuses() == {"CE": "done", "tested": "done"}
     tested = next(p for p in make_plan(load_suite(path, plugins=[file]), results).trials if p.entry.method == "tested")
     assert len(attempts(trial_folder(results, tested.id))) == 2
+
+
+def old_digests(results: Path, file: Path, trial: str | None = None) -> None:
+    """Give records the digests that they once had: over the bytes of the plugin's file, without a prefix."""
+    old = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    for folder in (results / "trials").iterdir() if trial is None else [trial_folder(results, trial)]:
+        for path in (folder / "done.json", folder / "trial.json", folder / "attempt-001" / "trial.json"):
+            words = read_json(path)
+            digests = words["digests"] if "digests" in words else words["options"]["digests"]
+            if "loss:mine" in digests:
+                digests["loss:mine"] = old
+            write_json(path, words)
+
+
+def test_a_comment_or_a_docstring_makes_nothing_stale(
+    write_plugin: Callable[..., Path], write_suite: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write_suite(epochs=1, methods='[[method]]\nname = "tested"\nloss = "mine"', setting="subset = 64")
+    results = open_results(tmp_path / "results")
+
+    def status(source: str) -> str:
+        file = write_plugin(source, "losses")
+        return make_plan(load_suite(path, plugins=[file]), results).trials[0].status
+
+    source = LOSS.format(factor="1.0")
+    Orchestrator(load_suite(path, plugins=[write_plugin(source, "losses")]), results, "inline").run()
+    documented = source.replace("A loss.", "A loss, better said.").replace("self, outputs", "self,  # it\n outputs")
+    assert status(documented) == "done"
+    assert status(documented.replace("1.0", "1.00")) == "stale"
+
+
+def test_an_old_record_is_judged_by_the_bytes_of_the_source(
+    write_plugin: Callable[..., Path], write_suite: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write_suite(epochs=1, methods='[[method]]\nname = "tested"\nloss = "mine"', setting="subset = 64")
+    results = open_results(tmp_path / "results")
+    file = write_plugin(LOSS.format(factor="1.0"), "losses")
+    Orchestrator(load_suite(path, plugins=[file]), results, "inline").run()
+    old_digests(results, file)
+
+    def status() -> str:
+        return make_plan(load_suite(path, plugins=[file]), results).trials[0].status
+
+    assert status() == "done"
+    file.write_text(file.read_text().replace("A loss.", "A loss, better said."))
+    assert status() == "stale"
+
+
+def test_a_board_of_both_rules_is_not_mixed_while_the_source_is_one(
+    write_plugin: Callable[..., Path], write_suite: Callable[..., Path], tmp_path: Path
+) -> None:
+    import harness
+    from harness.results.board import read_board
+
+    path = write_suite(epochs=1, methods='[[method]]\nname = "tested"\nloss = "mine"', setting="subset = 64")
+    results = open_results(tmp_path / "results")
+    file = write_plugin(LOSS.format(factor="1.0"), "losses")
+
+    def mixed(seeds: str) -> dict[str, tuple[str, ...]]:
+        suite = load_suite(path, [f"suite.seeds={seeds}"], plugins=[file])
+        Orchestrator(suite, results, "inline").run()
+        with harness.open_store(results) as connection:
+            return dict(read_board(connection, suite.name).mixed)
+
+    assert mixed("[0]") == {}
+    old_digests(results, file)
+    assert mixed("[0, 1]") == {}
+    file.write_text(file.read_text().replace("1.0", "2.0"))
+    assert mixed("[0, 1, 2]") == {"loss:mine": ("tested",)}
+
+
+def test_facts_follow_the_docstring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "documented_loss.py").write_text("def loss():\n    'One.'\n")
+    component = Component("loss", "mine", "documented_loss:loss", "1", "me 1")
+    digests = component.digest(), component.content_digest()
+    (tmp_path / "documented_loss.py").write_text("def loss():\n    'Another.'\n")
+    assert component.digest() == digests[0] and component.content_digest() != digests[1]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +165,7 @@ def test_a_helper_of_the_same_package_counts_however_it_is_imported(
     def moved_by(name: str) -> bool:
         before = component.digest()
         with (tmp_path / package / name).open("a") as file:
-            file.write("# edited\n")
+            file.write("EDITED = True\n")
         return component.digest() != before
 
     assert moved_by("losses.py") and moved_by("maths.py")

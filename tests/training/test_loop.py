@@ -238,6 +238,20 @@ def test_a_trial_whose_source_was_edited_meanwhile_starts_over(write_suite: Writ
     assert (epochs, result) == finish(tmp_path / "whole", *edited)[1:]
 
 
+def test_a_trial_that_an_earlier_harness_began_goes_on_while_its_source_is_the_same(
+    write_suite: Write, tmp_path: Path
+) -> None:
+    suite = load_suite(write_suite(epochs=3))
+    trial = next(iter(suite.entries())).trial
+    begun = interrupt(tmp_path, trial, suite.host, 44)
+    words = read_json(begun / "trial.json")
+    component, _ = suite.host.registry.find("loss", "ce")
+    words["options"]["digests"]["loss:ce"] = component.content_digest()  # as they once were
+    (begun / "trial.json").write_text(json.dumps(words))
+    last, _, _ = finish(tmp_path, trial, suite.host)
+    assert read_json(last / "environment.json")["resumed_from"]["attempt"] == begun.name
+
+
 ASCENT = """
 import harness, torch
 class Mine:
