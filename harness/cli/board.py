@@ -217,7 +217,7 @@ def print_published(found: Sequence[Reproduced], agreements: Mapping[str, Orderi
     from rich.markup import escape
     from rich.table import Table
 
-    from harness.papers.reproduction import ordering_sentence, summary_sentence, value_text
+    from harness.papers.reproduction import ordering_sentence, summary_sentence, unseen, value_text
 
     table = Table(title="printed against reproduced", title_justify="left")
     for head, side in (
@@ -237,16 +237,16 @@ def print_published(found: Sequence[Reproduced], agreements: Mapping[str, Orderi
         check, printed = item.check, item.printed
         interval = f" [{check.interval.low:+.2f}, {check.interval.high:+.2f}]" if check.interval is not None else ""
         difference = f"{check.difference:+.2f}{interval}" if check.difference is not None else "-"
-        reason = f" ({check.reason})" if check.reason else ""
-        if check.by_numbers is not None:  # the reason is told once below
-            reason = f" (by numbers {check.by_numbers})"
+        # In another configuration the reason is told once below.
+        alone = f"by numbers {check.by_numbers}" if check.by_numbers is not None else check.reason
+        reason = "; ".join(part for part in (alone, unseen(check)) if part)
         where = f"{printed['column']}, {printed['block']}" if printed.get("block") else str(printed["column"])
         cells = [item.suite, item.setting or "-", printed["method"] or printed["label"], where]
         cells += [
             value_text(printed["mean"], printed["std"], printed["n"]),
             item.text,
             difference,
-            check.verdict + reason,
+            check.verdict + (f" ({reason})" if reason else ""),
         ]
         table.add_row(*(escape(str(cell)) for cell in cells))
     out.print(table)

@@ -67,6 +67,13 @@ def value_text(mean: float, std: float | None, n: int | None) -> str:
     return f"{mean:.2f}{spread} ({n if n is not None else 'n?'})"
 
 
+def unseen(check: PublishedCheck) -> str:
+    """What an inconclusive comparison could have found, in words; empty for every other verdict."""
+    if "inconclusive" not in (check.verdict, check.by_numbers) or check.detectable is None:
+        return ""
+    return f"a gap of {check.detectable:.2g} could have been seen"
+
+
 def summary_sentence(found: Iterable[Reproduced]) -> str:
     """Verdict counts in a sentence."""
     from harness.papers.verdict import summarise_published
@@ -86,7 +93,8 @@ def summary_sentence(found: Iterable[Reproduced]) -> str:
         )
     return (
         f"{compared} of {summary.cells} printed numbers compared: {summary.consistent} consistent, {summary.below} below, "
-        f"{summary.above} above the printed one. {summary.not_comparable} not comparable or not reproduced.{departing}{mean}"
+        f"{summary.above} above the printed one, {summary.inconclusive} inconclusive (a gap that matters would not have been "
+        f"seen). {summary.not_comparable} not comparable or not reproduced.{departing}{mean}"
     )
 
 
@@ -201,10 +209,23 @@ def _answer(
         printed["n"],
         decimals=printed["decimals"],
         step=steps[metric],
+        gap=gap_that_matters(metric, printed["unit"] or "", printed["mean"]),
         not_comparable=reason,
         departure=departures.get((f"{printed['paper']}/{printed['table']}", printed["method"], setting or ""), ""),
     )
     return Reproduced(printed, setting, scaled, check, "" if printed["at"] else at)
+
+
+def gap_that_matters(metric: str, unit: str, printed: float) -> float:
+    """How far from a printed number ours may lie unseen: for a gain that the paper prints the gain itself, else one point of
+    accuracy, and a tenth of the printed value where the metric is another one."""
+    from harness.papers.verdict import POINT, SHARE
+
+    if unit == "points":
+        return abs(printed)
+    if "accuracy" in metric:
+        return POINT if unit == "percent" else POINT / 100
+    return SHARE * abs(printed)
 
 
 def _step(cells: Ours, metric: str, scale: float) -> float:

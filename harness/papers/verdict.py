@@ -3,18 +3,55 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.errors import HarnessError
-from harness.results.statistics.scores import ROUNDING, Interval, cell, t_quantile
+from harness.results.statistics.scores import ROUNDING, Interval, cell, scipy_special, t_quantile
 from harness.results.statistics.ties import Pairwise
 
-Verdict = Literal["consistent", "below", "above", "not comparable"]
+Verdict = Literal["consistent", "inconclusive", "below", "above", "not comparable"]
+POWER: Final = 0.8
+"""With what probability a difference must be found for it to count as one that could have been seen."""
+POINT: Final = 1.0
+"""The least difference of accuracies that matters where a paper claims none: one point."""
+SHARE: Final = 0.1
+"""The same for other metrics, as a share of the printed value."""
+
+
+class Reach(NamedTuple):
+    """What a difference of means can tell: how far it may stray by chance, and what it would have shown.
+
+    ``half`` is half the width of its interval, ``detectable`` the least true difference that a test at the same level
+    finds with probability ``POWER``.
+    """
+
+    half: float
+    detectable: float
+
+
+def reach(parts: Sequence[tuple[float, float]], *, rounding: float = 0.0, level: float = 0.95) -> Reach:
+    """Welch's test (1947) of a difference whose variance is a sum of independently estimated ones.
+
+    The degrees of freedom are Welch-Satterthwaite's; the power is that of the noncentral t distribution at the estimated
+    standard error. ``rounding``, by which a printed mean may be off, is added to both lengths.
+
+    Args:
+        parts: (variance, degrees of freedom) of every mean that the difference is made of.
+        rounding: in the units of the scores.
+        level: coverage of the interval, in (0, 1).
+    """
+    variance = sum(part for part, _ in parts)
+    if not variance > 0:
+        return Reach(rounding, rounding)
+    df = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    critical, error = float(t_quantile(level, df)), math.sqrt(variance)
+    noncentrality = float(scipy_special().nctdtrinc(df, 1 - POWER, critical))
+    return Reach(critical * error + rounding, noncentrality * error + rounding)
 
 
 @dataclass(frozen=True)
@@ -22,12 +59,15 @@ class PublishedCheck:
     """A printed mean against our seeds.
 
     Attributes:
-        verdict: ``below`` and ``above`` say where the reproduced mean lies; ``not comparable`` has a ``reason``.
+        verdict: ``below`` and ``above`` say where the reproduced mean lies; ``consistent`` that it may be the printed
+            one and a gap that matters would have been seen, ``inconclusive`` that it would not; ``not comparable`` has a
+            ``reason``.
         difference: reproduced minus printed mean; None when nothing was reproduced.
-        interval: of that difference; it contains 0 exactly when the verdict is ``consistent``.
+        interval: of that difference; it contains 0 exactly when the verdict is ``consistent`` or ``inconclusive``.
         assumptions: what had to be assumed because the paper does not print it.
         by_numbers: the verdict that the numbers alone would get where only the configuration departs from the paper's.
         measured: whether both sides measure one thing, if perhaps in different configurations or without a spread.
+        detectable: the least gap that would have been found with a power of 80 %; None where there is no interval.
     """
 
     verdict: Verdict
@@ -37,6 +77,7 @@ class PublishedCheck:
     assumptions: tuple[str, ...] = ()
     by_numbers: Verdict | None = None
     measured: bool = False
+    detectable: float | None = None
 
 
 def compare_with_published(
@@ -47,26 +88,31 @@ def compare_with_published(
     *,
     decimals: int | None = None,
     step: float = 0.0,
+    gap: float = POINT,
     level: float = 0.95,
     not_comparable: str = "",
     departure: str = "",
 ) -> PublishedCheck:
-    """Is a printed mean what our seeds would predict? Student-t prediction interval (Whitmore, 1986).
+    """Is a printed mean what our seeds would predict? Welch's (1947) interval of the difference of the two means.
 
-    If the paper's runs and ours are draws from one distribution, the difference of the means has variance
-    ``sigma^2 (1 / n_printed + 1 / n)``; sigma^2 is pooled from both standard deviations with ``n + n_printed - 2``
-    degrees of freedom, or comes from the one that is known. What is not printed is assumed, and said: no std, then
-    ours; no n, then the fewest runs possible (1 without a std, 2 with one), which gives the widest interval.
+    The variance of the difference is ``s^2 / n + s_printed^2 / n_printed``, each side with its own variance: with one
+    pooled variance 11 % of equal means get a verdict where one side's variance is five times the other's and its runs are
+    fewer (3 and 5), with Welch's about 6 %. What is not printed is assumed, and said: no std, then ours; no n, then the
+    fewest runs possible (1 without a std, 2 with one), which gives the widest interval.
+
+    Where nothing is found, that means little if nothing could have been found: ``consistent`` asks for a power of 80 %
+    against a difference of ``gap``, else the verdict is ``inconclusive``. A difference that is found stays one.
 
     Two roundings are allowed for. The printed mean may be any number that is printed so: the interval is half a unit of
-    its last place wider. Scores are shares of a finite test set: their variance is at least that of a uniform number
-    within one ``step`` of their grid, ``step^2 / 12``, or equal runs would claim to know everything.
+    its last place wider. Scores are shares of a finite test set: the variance of each side is at least that of a uniform
+    number within one ``step`` of their grid, ``step^2 / 12``, or equal runs would claim to know everything.
 
     Args:
         reproduced: our scores, in the units of the printed mean; NaN is ignored.
         printed_mean, printed_std, printed_n: as printed; the std is the sample standard deviation over runs.
         decimals: places after the point with which the mean is printed; None allows for no rounding.
         step: what the least change of a prediction does to our scores.
+        gap: the least difference that matters, in the same units: one point of accuracy in percent unless said.
         level: coverage, in (0, 1).
         not_comparable: why the two measure different things (another metric or model); it decides the verdict.
         departure: in what ours was run otherwise (another budget); the verdict is ``not comparable``, the numbers' own
@@ -81,39 +127,35 @@ def compare_with_published(
     difference = None if ours is None else ours.mean - printed_mean
     if not_comparable or ours is None or difference is None or math.isnan(printed_mean):
         return PublishedCheck("not comparable", difference, None, not_comparable or "nothing to compare")
-
-    def judged(verdict: Verdict, interval: Interval | None, reason: str) -> PublishedCheck:
-        if not departure:
-            return PublishedCheck(verdict, difference, interval, reason, tuple(assumptions), None, True)
-        by_numbers = verdict if verdict != "not comparable" else None
-        return PublishedCheck("not comparable", difference, interval, departure, tuple(assumptions), by_numbers, True)
-
     assumptions = []
     n_printed = printed_n
     if n_printed is None:
         n_printed = 1 if printed_std is None else 2
         assumptions.append(f"n not printed: {n_printed} assumed")
-    sources = []
-    if ours.std is not None:
-        sources.append((ours.std, ours.n - 1))
-    if printed_std is not None and n_printed > 1:
-        sources.append((printed_std, n_printed - 1))
-    elif ours.std is not None:
+    floor = step**2 / 12
+    here = None if ours.std is None else max(ours.std**2, floor)
+    there = None if printed_std is None or n_printed < 2 else max(printed_std**2, floor)
+    if here is not None and there is not None:
+        parts = [(here / ours.n, ours.n - 1.0), (there / n_printed, n_printed - 1.0)]
+    elif here is not None:
+        parts = [(here / ours.n + here / n_printed, ours.n - 1.0)]
         assumptions.append("std not printed: the reproduced one assumed")
-    if not sources:
-        return judged("not comparable", None, NO_SPREAD)
-    if ours.std is None:
+    elif there is not None:
+        parts = [(there / ours.n + there / n_printed, n_printed - 1.0)]
         assumptions.append("one reproduced seed: the printed std assumed")
-    df = sum(degrees for _, degrees in sources)
-    variance = max(sum(std**2 * degrees for std, degrees in sources) / df, step**2 / 12)
-    half = float(t_quantile(level, df)) * math.sqrt(variance * (1 / n_printed + 1 / ours.n))
-    if decimals is not None:
-        half += 0.5 * 10.0**-decimals
-    interval = Interval(difference - half, difference + half)
-    verdict: Verdict = "consistent"
-    if abs(difference) > max(half, ROUNDING * abs(printed_mean)):
+    else:
+        reason = departure or NO_SPREAD
+        return PublishedCheck("not comparable", difference, None, reason, tuple(assumptions), None, True)
+    found = reach(parts, rounding=0.0 if decimals is None else 0.5 * 10.0**-decimals, level=level)
+    interval = Interval(difference - found.half, difference + found.half)
+    verdict: Verdict = "consistent" if found.detectable <= gap else "inconclusive"
+    if abs(difference) > max(found.half, ROUNDING * abs(printed_mean)):
         verdict = "above" if difference > 0 else "below"
-    return judged(verdict, interval, "")
+    of_numbers: Verdict | None = verdict if departure else None
+    stated: Verdict = "not comparable" if departure else verdict
+    return PublishedCheck(
+        stated, difference, interval, departure, tuple(assumptions), of_numbers, True, found.detectable
+    )
 
 
 NO_SPREAD = "neither side has a spread (one seed)"
@@ -128,6 +170,7 @@ class PublishedSummary:
 
     cells: int
     consistent: int
+    inconclusive: int
     below: int
     above: int
     not_comparable: int
@@ -143,10 +186,11 @@ def summarise_published(checks: Iterable[PublishedCheck]) -> PublishedSummary:
     verdicts = [check.verdict for check in every]
     gaps = [abs(c.difference) for c in every if c.difference is not None and c.measured]
     departing = [c for c in every if c.measured and c.verdict == "not comparable" and c.reason != NO_SPREAD]
-    alone: tuple[Verdict, ...] = ("consistent", "below", "above")
+    alone: tuple[Verdict, ...] = ("consistent", "below", "above", "inconclusive")
     return PublishedSummary(
         len(every),
         verdicts.count("consistent"),
+        verdicts.count("inconclusive"),
         verdicts.count("below"),
         verdicts.count("above"),
         verdicts.count("not comparable"),

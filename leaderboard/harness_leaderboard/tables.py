@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from harness.papers.reproduction import Reproduced, value_text
+from harness.papers.reproduction import Reproduced, unseen, value_text
 from harness.results.board import BoardCell, shorten
 from harness.results.metrics import Metric, find_metric
 from harness.results.statistics import Interval
@@ -21,7 +21,13 @@ from harness_leaderboard.queries import TrialFacts
 from harness_leaderboard.views import Comparison, Leaderboard, MethodCost, Standing, few_settings
 
 Link = Callable[[str], str]
-VERDICTS = {"consistent": ("good", "✓"), "below": ("bad", "▼"), "above": ("warn", "▲"), "not comparable": ("", "∅")}
+VERDICTS = {
+    "consistent": ("good", "✓"),
+    "inconclusive": ("", "?"),
+    "below": ("bad", "▼"),
+    "above": ("warn", "▲"),
+    "not comparable": ("", "∅"),
+}
 STATES = {
     "done": ("good", "✓"),
     "failed": ("bad", "✕"),
@@ -591,7 +597,9 @@ def published_table(found: Sequence[Reproduced]) -> str:
         span = f" [{low:+.2f}, {high:+.2f}]" if low is not None and high is not None else ""
         drawn = charts.interval_mark(low, check.difference, high, widest, shown + span)
         alone = f"by numbers {check.by_numbers}" if check.by_numbers is not None else ""
-        why = "; ".join(part for part in (alone, "" if bare else check.reason, *check.assumptions) if part)
+        why = "; ".join(
+            part for part in (alone, unseen(check), "" if bare else check.reason, *check.assumptions) if part
+        )
         if item.assumed_at and item.values:
             why = f"{why}; epoch not said: {item.assumed_at}" if why else f"epoch not said: {item.assumed_at}"
         where = f"{printed['column']}, {printed['block']}" if printed.get("block") else str(printed["column"])

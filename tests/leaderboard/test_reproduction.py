@@ -12,7 +12,7 @@ from made_results import Folder
 
 from harness.api import open_store
 from harness.papers.printed import load_published
-from harness.papers.reproduction import ordering_sentence, orderings, reproduce, summary_sentence
+from harness.papers.reproduction import gap_that_matters, ordering_sentence, orderings, reproduce, summary_sentence
 
 SUITE = "cdr-aux/table1"
 
@@ -24,7 +24,7 @@ def reproduced(empty: Folder) -> Folder:
     for (method, noise, rate), mean in printed.items():
         if rate == 0.2 and method in ("CE", "CDR", "AUX"):
             for seed in range(3):
-                value = mean / 100 + 0.002 * (seed - 1) - (0.1 if method == "CE" else 0.0)
+                value = mean / 100 + 0.0005 * (seed - 1) - (0.1 if method == "CE" else 0.0)
                 empty.trial(method, ("mnist", noise, rate), seed, value, suite=SUITE, epochs=100, batch_size=32)
     empty.collect()
     return empty
@@ -59,6 +59,26 @@ def test_a_reproduction_ten_points_lower_is_below(reproduced):
     verdicts = {i.check.verdict for i in found if i.values and i.printed["method"] == "CE"}
     assert verdicts == {"below"}
     assert "4 below" in summary_sentence(found) and "36 not comparable" in summary_sentence(found)
+
+
+def test_a_scattered_reproduction_is_inconclusive_and_says_what_it_could_have_seen(empty):
+    printed = {(c.method, c.noise, c.rate): c.mean for c in load_published() if f"{c.paper}/{c.table}" == SUITE}
+    for seed in range(3):
+        value = printed["CE", "pairflip", 0.2] / 100 + 0.01 * (seed - 1)
+        empty.trial("CE", ("mnist", "pairflip", 0.2), seed, value, suite=SUITE, epochs=100, batch_size=32)
+    empty.collect()
+    found, _ = found_in(empty)
+    (item,) = (item for item in found if item.values)
+    assert item.check.verdict == "inconclusive" and item.check.detectable > 1
+    assert "0 above the printed one, 1 inconclusive" in summary_sentence(found)
+    assert f"a gap of {item.check.detectable:.2g} could have been seen" in published_table(found)
+
+
+def test_a_gap_that_matters_is_a_point_a_printed_gain_or_a_tenth():
+    assert gap_that_matters("accuracy", "percent", 98.0) == 1.0
+    assert gap_that_matters("fgsm_accuracy@0.1", "fraction", 0.98) == pytest.approx(0.01)
+    assert gap_that_matters("accuracy_gain", "points", -1.44) == pytest.approx(1.44)
+    assert gap_that_matters("mae", "target", 4.0) == pytest.approx(0.4)
 
 
 def test_the_printed_order_is_judged_per_setting(reproduced):
@@ -105,7 +125,7 @@ def test_another_budget_is_not_comparable_whatever_the_numbers_say(empty):
     for seed in range(3):
         mean = printed["CE", "pairflip", 0.2] / 100
         empty.trial(
-            "CE", ("mnist", "pairflip", 0.2), seed, mean + 0.002 * (seed - 1), suite=SUITE, epochs=20, batch_size=32
+            "CE", ("mnist", "pairflip", 0.2), seed, mean + 0.0005 * (seed - 1), suite=SUITE, epochs=20, batch_size=32
         )
     empty.collect()
     found, _ = found_in(empty)

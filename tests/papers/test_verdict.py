@@ -11,12 +11,58 @@ from harness.results import statistics as stats
 NAN = float("nan")
 
 
-def test_the_prediction_interval_is_the_pooled_two_sample_t_interval():
+def test_the_interval_is_welchs():
     ours, theirs = np.array([88.1, 88.9, 88.4]), np.array([89.0, 88.2, 88.8, 89.3, 88.6])
     check = verdict.compare_with_published(ours, theirs.mean(), theirs.std(ddof=1), 5)
-    expected = scipy.stats.ttest_ind(ours, theirs).confidence_interval(0.95)
+    expected = scipy.stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
     assert check.interval == pytest.approx(tuple(expected))
-    assert (check.verdict, check.assumptions) == ("consistent", ())
+    assert (check.verdict, check.assumptions) == ("inconclusive", ())
+    wide = verdict.compare_with_published(ours, theirs.mean(), theirs.std(ddof=1), 5, gap=2.0)
+    assert (wide.verdict, wide.interval) == ("consistent", check.interval)
+
+
+def test_the_gap_that_could_have_been_seen_is_found_in_80_percent():
+    rng = np.random.default_rng(0)
+    detectable = verdict.reach([(1 / 3, 2.0)]).detectable  # three runs of standard deviation 1 against a known number
+    runs = rng.normal(detectable, 1, size=(40_000, 3))
+    found = np.abs(runs.mean(1)) > scipy.stats.t.ppf(0.975, 2) * runs.std(1, ddof=1) / np.sqrt(3)
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
+    other = verdict.reach([(0.5, 4.0), (0.1, 2.0)], rounding=0.05)
+    df = 0.6**2 / (0.5**2 / 4 + 0.1**2 / 2)
+    critical, nc = scipy.stats.t.ppf(0.975, df), (other.detectable - 0.05) / np.sqrt(0.6)
+    assert other.half == pytest.approx(critical * np.sqrt(0.6) + 0.05)
+    power = scipy.stats.nct.sf(critical, df, nc) + scipy.stats.nct.cdf(-critical, df, nc)
+    assert power == pytest.approx(0.8, abs=1e-4)
+
+
+@pytest.mark.parametrize("ours, theirs", [(3, 3), (3, 5), (5, 3)])
+@pytest.mark.parametrize("spread", [1.0, 5**0.5, 5**-0.5])
+def test_unequal_variances_make_few_false_verdicts(ours, theirs, spread):
+    """Equal means; the paper's variance is the same, five times ours, and a fifth of it."""
+    rng, sets = np.random.default_rng(1), 4000
+    here, there = rng.normal(80, 1, (sets, ours)), rng.normal(80, spread, (sets, theirs))
+    checks = [
+        verdict.compare_with_published(a, b.mean(), b.std(ddof=1), theirs) for a, b in zip(here, there, strict=True)
+    ]
+    assert sum(c.verdict in ("below", "above") for c in checks) / sets <= 0.07
+
+
+def test_what_could_not_have_been_seen_is_inconclusive_and_what_is_seen_stays_so():
+    scattered = verdict.compare_with_published([60.2, 62.5, 64.8], 71.64, decimals=2)
+    assert scattered.verdict == "inconclusive" and scattered.interval.low < 0 < scattered.interval.high
+    assert scattered.detectable > 10
+    sharp = verdict.compare_with_published([62.4, 62.5, 62.6], 62.5, decimals=2)
+    assert sharp.verdict == "consistent" and sharp.detectable < 1
+    seen = verdict.compare_with_published([60.2, 62.5, 64.8], 90.0, decimals=2)
+    assert seen.verdict == "below" and seen.detectable == pytest.approx(scattered.detectable)
+    elsewhere = verdict.compare_with_published([60.2, 62.5, 64.8], 71.64, departure="another budget")
+    assert (elsewhere.verdict, elsewhere.by_numbers) == ("not comparable", "inconclusive")
+
+
+def test_each_side_has_at_least_the_variance_of_the_grid():
+    check = verdict.compare_with_published([98.61, 98.61], 98.63, 0.0, 2, step=0.06)
+    half = scipy.stats.t.ppf(0.975, 2) * 0.06 / np.sqrt(12)
+    assert check.interval == pytest.approx((-0.02 - half, -0.02 + half))
 
 
 def test_what_is_not_printed_is_assumed_and_said():
@@ -29,7 +75,7 @@ def test_what_is_not_printed_is_assumed_and_said():
     nothing = verdict.compare_with_published(ours, 70.0)
     half = scipy.stats.t.ppf(0.975, 2) * np.sqrt(1 + 1 / 3)
     assert nothing.interval == pytest.approx((1 - half, 1 + half))
-    assert nothing.verdict == "consistent"
+    assert nothing.verdict == "inconclusive"
     assert nothing.assumptions[0] == "n not printed: 1 assumed"
     no_n = verdict.compare_with_published(ours, 60.0, 0.5)
     assert no_n.verdict == "above"
@@ -70,7 +116,7 @@ def test_rounding_and_grid_make_no_false_verdicts(runs, decimals, std):
     for _ in range(500):
         ours, theirs = np.split(np.round(rng.normal(98 + rng.random(), std, runs + 1), 2), [runs])
         check = verdict.compare_with_published(ours, np.round(theirs[0], decimals), decimals=decimals, step=0.01)
-        wrong += check.verdict != "consistent"
+        wrong += check.verdict in ("below", "above")
     assert wrong / 500 <= 0.08
 
 
@@ -82,13 +128,15 @@ def test_equal_constants_are_consistent():
 def test_a_table_is_summed_up():
     checks = [
         verdict.compare_with_published([70.0, 71.0], 70.0, 1.0, 3),
+        verdict.compare_with_published([70.0, 70.1], 70.0, 0.1, 3),
         verdict.compare_with_published([70.0, 70.1], 90.0, 1.0, 3),
         verdict.compare_with_published([70.0, 70.1], 50.0, 1.0, 3),
         verdict.compare_with_published([70.0, 70.1], 90.0, 1.0, 3, not_comparable="another metric"),
     ]
     summary = verdict.summarise_published(checks)
-    assert (summary.cells, summary.consistent, summary.below, summary.above, summary.not_comparable) == (4, 1, 1, 1, 1)
-    assert summary.mean_absolute_difference == pytest.approx((0.5 + 19.95 + 20.05) / 3)
+    assert (summary.cells, summary.not_comparable, summary.measured) == (5, 1, 4)
+    assert (summary.consistent, summary.inconclusive, summary.below, summary.above) == (1, 1, 1, 1)
+    assert summary.mean_absolute_difference == pytest.approx((0.5 + 0.05 + 19.95 + 20.05) / 4)
     assert verdict.summarise_published([]).mean_absolute_difference is None
 
 
@@ -106,3 +154,15 @@ def test_the_papers_ordering_is_judged_on_decided_pairs_only():
     assert (partial.methods, partial.agree, partial.tau_b) == (("A",), 0, None)
     losses = stats.compare_methods(("A", "B", "C", "D"), values, higher_is_better=False)
     assert ("A", "D") in verdict.ordering_agreement(printed, losses).disagreements
+
+
+@pytest.mark.parametrize("printed", [(True, True), (False, True)])
+def test_a_faithful_reproduction_is_called_below_or_above_in_5_percent(printed):
+    rng = np.random.default_rng(5)
+    theirs, ours = rng.normal(80, 1, size=(4000, 5)), rng.normal(80, 1, size=(4000, 3))
+    with_std, with_n = printed
+    verdicts = [
+        verdict.compare_with_published(b, a.mean(), a.std(ddof=1) if with_std else None, 5 if with_n else None).verdict
+        for a, b in zip(theirs, ours, strict=True)
+    ]
+    assert 0.035 <= sum(said in ("below", "above") for said in verdicts) / 4000 <= 0.06

@@ -59,7 +59,8 @@ def page(view: View) -> None:
         html = f'<p class="lead">{tables.text(summary_sentence(shown))}</p>'
     html += (
         '<p class="note">A verdict asks whether the printed mean lies in the 95 % prediction interval of our seeds; what a paper '
-        "does not print (n, standard deviation, the epoch) is assumed and said. ✓ consistent, ▼ below, ▲ above, ∅ not comparable.</p>"
+        "does not print (n, standard deviation, the epoch) is assumed and said. ✓ consistent, ? inconclusive (a gap that matters "
+        "would not have been seen), ▼ below, ▲ above, ∅ not comparable.</p>"
     )
     html += tables.published_table(shown)
     ordered = [
