@@ -22,7 +22,8 @@ def create(kind: str, name: str, /, **params: Any) -> Any:
     Args:
         kind: ``dataset``, ``noise``, ``model``, ``transform``, ``loss``, ``algorithm`` or ``executor``.
         name: its registered name, such as ``gce`` or ``timm:resnet18``.
-        params: its parameters; a model also takes ``input_shape=(C, H, W)`` and ``num_outputs=K``.
+        params: its parameters, arrays and tensors for lists; a model also takes ``input_shape=(C, H, W)`` and
+            ``num_outputs=K``.
 
     Raises:
         HarnessError: for an unknown name or a bad parameter.
@@ -31,7 +32,8 @@ def create(kind: str, name: str, /, **params: Any) -> Any:
     if "input_shape" in context:
         context["input_shape"] = tuple(context["input_shape"])
     registry = load_host().registry
-    made = registry.create(kind, name, params, **context)
+    plain = {key: value.tolist() if hasattr(value, "tolist") else value for key, value in params.items()}
+    made = registry.create(kind, name, plain, **context)
     registry.save_cache()
     return made
 

@@ -32,6 +32,9 @@ class Declares:
         classes: (dataset) the number of classes, where it does not depend on a parameter.
         ignored_with: a parameter that means nothing once another is given: ``{"contamination": "gamma"}``; it is then
             no reference to the noise, so the method is no oracle.
+        later: parameters that came after results had been recorded: at their default they are left out of a trial's id,
+            so that trials from before keep theirs.
+        aliases: further words for a parameter's value, which stand for the same trial: ``{"labels=worst": "worse"}``.
         fixed_rate: (noise) what ``"noise.rate"`` means where the noise has no parameter ``rate`` (``none``: 0).
         classes_for: (noise) how many classes a choice needs: ``{"map=mnist_cdr": 10}``.
         refuses: names of components that it cannot stand beside, with the reason.
@@ -51,6 +54,8 @@ class Declares:
     files: tuple[str, ...] = ()
     classes: int | None = None
     ignored_with: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    later: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     fixed_rate: float | None = None
     classes_for: Mapping[str, int] = dataclasses.field(default_factory=dict)
     refuses: Mapping[str, str] = dataclasses.field(default_factory=dict)

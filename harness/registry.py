@@ -224,7 +224,8 @@ class Registry:
         return self._facts[key]
 
     def validate(self, kind: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters of a component checked, with defaults filled in; one that another makes meaningless is 0."""
+        """Parameters of a component checked, with defaults filled in; one that another makes meaningless is 0, an alias
+        is the word that it stands for, and one that came later (``Declares.later``) is left out at its default."""
         component, variant = self.find(kind, name)
         facts = self.facts(component)
         if facts.problems:
@@ -239,6 +240,13 @@ class Registry:
         for ignored, given in facts.declares.ignored_with.items():
             if filled.get(given) is not None and ignored not in values:
                 filled[ignored] = 0.0
+        for key, value in filled.items():
+            if isinstance(value, str):
+                filled[key] = facts.declares.aliases.get(f"{key}={value}", value)
+        defaults = {parameter["name"]: parameter["default"] for parameter in facts.parameters}
+        for late in facts.declares.later:
+            if late in filled and filled[late] == defaults[late]:
+                del filled[late]
         return filled
 
     def create(self, kind: str, name: str, values: Mapping[str, Any], **context: Any) -> Any:

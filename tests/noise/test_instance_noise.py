@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from harness_plugins.noise.instance import Instance, class_weights, draw_wrong, truncated_normal
+from harness_plugins.noise.instance import Instance, class_weights, draw, truncated_normal, wrong_classes
 from scipy import stats
 
+import harness
 from harness import HarnessError, LabelledData
 
 
@@ -52,7 +53,7 @@ def test_wrong_classes_follow_the_softmax_without_the_true_class() -> None:
     x, weights = torch.tensor([[0.3, -0.7]]), torch.randn(2, 6, generator=torch.Generator().manual_seed(1)).double()
     logits = np.delete((x.double() @ weights).numpy()[0], 2)
     expected = np.exp(logits) / np.exp(logits).sum()
-    drawn = draw_wrong(x.expand(50_000, -1), weights, 2, rng().random(50_000))
+    drawn = draw(wrong_classes(x.expand(50_000, -1), weights, 2), rng().random(50_000))
     observed = np.delete(np.bincount(drawn, minlength=6), 2)
     assert not (drawn == 2).any()
     assert stats.chisquare(observed, 50_000 * expected).pvalue > 1e-3
@@ -109,3 +110,61 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 def test_it_needs_less_than_a_gibibyte_at_the_size_of_cifar_100() -> None:
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, timeout=200)
     assert int(done.stdout) < 2**30
+
+
+def test_it_shows_what_the_labels_were_drawn_from() -> None:
+    data = images(300, 12, 4)
+    noise = harness.create("noise", "instance", rate=0.4)
+    noisy = noise(data, rng=rng())
+    x, y = data.inputs.reshape(300, -1).double(), data.targets
+    scores = torch.einsum("nd,ndk->nk", x, noise.W[y])
+    scores[torch.arange(300), y] = -torch.inf
+    expected = noise.q[:, None] * scores.softmax(1)
+    expected[torch.arange(300), y] = 1 - noise.q
+    assert torch.allclose(noise.flip_probabilities, expected, atol=1e-12)
+    law = stats.truncnorm(-4, 6, loc=0.4, scale=0.1)
+    assert stats.kstest(noise.q.numpy(), law.cdf).pvalue > 1e-3
+    assert (noise.flip_probabilities[torch.arange(300), noisy] > 0).all()
+
+
+def test_what_was_shown_can_be_given_again() -> None:
+    data = images(400, 12, 4)
+    noise = harness.create("noise", "instance", rate=0.4)
+    noise(data, rng=rng())
+    again = harness.create("noise", "instance", rate=0.4, W=noise.W, q=noise.q)
+    again(data, rng=rng(7))
+    assert torch.equal(again.W, noise.W) and torch.equal(again.q, noise.q)
+    assert torch.allclose(again.flip_probabilities, noise.flip_probabilities, atol=1e-15)
+    given = harness.create("noise", "instance", rate=0.4, flip_probabilities=noise.flip_probabilities)
+    labels = torch.stack([given(data, rng=rng(seed)) for seed in range(300)])
+    shares = torch.nn.functional.one_hot(labels, 4).double().mean(0)
+    p = noise.flip_probabilities
+    assert (shares - p).abs().max() < 6 * (p * (1 - p) / 300).sqrt().max()
+    assert torch.allclose(given.q, noise.q)
+
+
+def test_certain_flips_give_the_very_labels_also_to_the_parts_of_a_split() -> None:
+    data = images(50, 12, 4)
+    wanted = (data.targets + 1) % 4
+    noise = Instance(0.5, flip_probabilities=torch.nn.functional.one_hot(wanted, 4).double().tolist())
+    assert torch.equal(noise(data, rng=rng()), wanted)
+    part = torch.tensor([40, 3, 7])
+    whole = LabelledData(data.inputs, data.targets, 4, positions=torch.arange(50))
+    assert torch.equal(noise(whole.subset(part), rng=rng()), wanted[part])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"W": [[[0.0]]]}, r"W: has shape \(1, 1, 1\)"),
+        ({"W": [[0.0]]}, "W"),
+        ({"q": [0.5]}, "does not fit 20 samples"),
+        ({"q": [1.5] * 20}, "q"),
+        ({"flip_probabilities": [[0.5, 0.5]] * 20}, "does not fit 20 samples"),
+        ({"flip_probabilities": [[0.25] * 4] * 20, "q": [0.5] * 20}, "stands for W and q"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(given: dict[str, object], message: str) -> None:
+    with pytest.raises(HarnessError, match=message) as caught:
+        harness.create("noise", "instance", rate=0.4, **given)(images(20, 12, 4), rng=rng())
+    assert "\n" not in str(caught.value)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import HarnessError, LabelledData
+from harness import Declares, HarnessError, LabelledData
 from harness_plugins.noise.matrix import classes_of
 
 
@@ -21,12 +21,14 @@ class Human:
     """The data set's own human labels in place of the clean ones: no chance, the same under every seed.
 
     CIFAR-10N (Wei et al., 2022) has `aggregate` (noise rate 0.0901), `random1` (0.1723), `random2` (0.1812), `random3`
-    (0.1764) and `worse` (0.4021); CIFAR-100N has `noisy` (0.4020). There is no rate to refer to: a method that needs
+    (0.1764) and `worse` (0.4021), which the authors call "worst" too: `labels = "worst"` is the same trial; CIFAR-100N has `noisy` (0.4020). There is no rate to refer to: a method that needs
     one is given a number in the suite.
 
     Args:
         labels: which labels, by the data set's name for them.
     """
+
+    declares = Declares(aliases={"labels=worst": "worse"})
 
     def __init__(self, labels: str = "worse") -> None:
         self.labels = labels
