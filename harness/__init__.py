@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.suite.plan import Plan
     from harness.suite.trial import Trial
     from harness.training.data import DataSplits, LabelledData
+    from harness.training.drive import drive
     from harness.training.run import Run, Step
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Suite",
     "Trial",
     "create",
+    "drive",
     "hookimpl",
     "load_suite",
     "open_store",
@@ -49,6 +51,7 @@ _HOMES = {
     "Suite": "harness.suite.load",
     "Trial": "harness.suite.trial",
     "create": "harness.api",
+    "drive": "harness.training.drive",
     "hookimpl": "harness.hookspecs",
     "load_suite": "harness.suite.load",
     "open_store": "harness.api",

@@ -138,7 +138,7 @@ def before_forward(run: Run, step: Step) -> None:
 
 @hookspec
 def after_forward(run: Run, step: Step) -> None:
-    """Change ``step.outputs``, float32 (B, K) (AUX, forward correction)."""
+    """Change ``step.outputs``, (B, K) in the run's type (AUX, forward correction)."""
 
 
 @hookspec(firstresult=True)

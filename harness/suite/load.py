@@ -19,12 +19,14 @@ from harness.plugins import DISTRIBUTION, Host, load_host
 from harness.registry import as_component
 from harness.suite.compose import Part, check_stack
 from harness.suite.grid import Choice, component_axis, product
+from harness.suite.replay import ReplayFiles, replay_files
 from harness.suite.schema import (
     TABLES,
     AugmentTable,
     EvaluationTable,
     ExecutionTable,
     MethodTable,
+    ReplayTable,
     SettingTable,
     SuiteTable,
     TrainingTable,
@@ -47,8 +49,10 @@ class Setting:
     dataset: Choice
     noise: Choice
     model: Choice
-    augment: Mapping[str, Any]
+    augment: AugmentTable
     normalize: str
+    constants: Mapping[str, list[float]]
+    """Standardisation by given ``mean`` and ``std``; empty where they are computed."""
     subset: int | None
     training: Mapping[str, Any]
     evaluation: Mapping[str, Any]
@@ -61,8 +65,9 @@ class Setting:
             "dataset": self.dataset.to_json(),
             "noise": self.noise.to_json(),
             "model": self.model.to_json(),
-            "augment": dict(self.augment),
+            "augment": self.augment.identity(),
             "normalize": self.normalize,
+            **self.constants,
             "subset": self.subset,
         }
 
@@ -151,6 +156,7 @@ class Suite:
     training: TrainingTable
     evaluation: EvaluationTable
     execution: ExecutionTable
+    replay: ReplayFiles
     settings: tuple[Setting, ...]
     methods: tuple[Method, ...]
     host: Host
@@ -265,13 +271,22 @@ def load_suite(
     training = _training(document.get("training", {}), f"{file}: training")
     evaluation = parse(EvaluationTable, document.get("evaluation", {}), f"{file}: evaluation")
     execution = parse(ExecutionTable, document.get("execution", {}), f"{file}: execution")
+    replay = replay_files(
+        parse(ReplayTable, document.get("replay", {}), f"{file}: replay").model_dump(), path.parent, f"{file}: replay"
+    )
     settings = tuple(_settings(document, file, host, training, evaluation, forced, executors))
+    for setting in settings:
+        if setting.subset is not None and "split" in replay.digests:
+            raise SuiteError(
+                "a replayed split says which samples are used", f"{setting.where}.subset", "drop one of them"
+            )
     suite = Suite(
         path=path,
         table=table,
         training=training,
         evaluation=evaluation,
         execution=execution,
+        replay=replay,
         settings=settings,
         methods=tuple(_methods(document, file, executors, bool(table.tuning_seeds), _keys(settings))),
         host=host,
@@ -478,8 +493,9 @@ def _settings(
                     dataset=dataset,
                     noise=noise,
                     model=model,
-                    augment=parse(AugmentTable, augment, f"{where}.augment").model_dump(),
+                    augment=parse(AugmentTable, augment, f"{where}.augment"),
                     normalize=normalize,
+                    constants=_constants(table, where),
                     subset=subset,
                     training=merged,
                     evaluation=checked.model_dump(),
@@ -504,6 +520,27 @@ def _settings(
             yield setting
         if not kept:
             raise SuiteError("every combination is excluded, so the grid is empty", f"{where}.exclude")
+
+
+def _constants(table: SettingTable, where: str) -> dict[str, list[float]]:
+    """A setting's standardisation constants, one for each channel or one for all; none where they are not given."""
+    given = {key: value for key in ("mean", "std") if (value := getattr(table, key)) is not None}
+    if not given:
+        return {}
+    if len(given) == 1:
+        raise SuiteError("mean and std stand together", f"{where}.{next(iter(given))}", "give both, or neither")
+    if "normalize" in table.model_fields_set:
+        raise SuiteError(
+            "says how statistics are computed, and mean and std give them", f"{where}.normalize", "drop it"
+        )
+    listed = {key: list(map(float, value if isinstance(value, list) else [value])) for key, value in given.items()}
+    if len(listed["mean"]) != len(listed["std"]) or not listed["mean"]:
+        raise SuiteError(
+            f"{len(listed['mean'])} means and {len(listed['std'])} deviations",
+            f"{where}.std",
+            "give one for each channel",
+        )
+    return listed
 
 
 def _brief(augment: Any) -> str:
@@ -670,20 +707,22 @@ def _template(
         training[key] = _merge(training[key], value)
     training["optimizer"] = _optim(OPTIMIZERS, training["optimizer"], "optimizer", where)
     training["schedule"] = _optim(SCHEDULES, training["schedule"], "schedule", where)
-    evaluation = dict(setting.evaluation)
+    evaluation = setting.evaluation
     identity = {
         "schema": SCHEMA,
         **setting.to_json(),
         "loss": chosen["loss"][0],
         "transforms": chosen["transforms"],
         "algorithms": chosen["algorithms"],
-        "training": parse(TrainingTable, training, where).model_dump(),
-        "evaluation": {"train_every": evaluation["train_every"]},
+        "training": parse(TrainingTable, training, where).identity(),
+        "evaluation": parse(EvaluationTable, evaluation, where).identity(),
+        **({"replay": dict(suite.replay.digests)} if suite.replay.digests else {}),
     }
     options = {
         "fgsm": evaluation["fgsm"],
         "execution": suite.execution.model_dump(),
         "plugins": list(suite.plugin_files),
+        **({"replay": dict(suite.replay.paths)} if suite.replay.paths else {}),
         "digests": dict(sorted(digests.items())),
         **({"owners": dict(sorted(owners.items()))} if owners else {}),
     }

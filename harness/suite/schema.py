@@ -10,6 +10,12 @@ from harness.errors import SuiteError, unknown
 from harness.parameters import explain
 
 
+def _without_defaults(table: BaseModel, *keys: str, exclude: set[str] | None = None) -> dict[str, Any]:
+    """The table without those of ``keys`` that have their default value."""
+    plain = {key for key in keys if getattr(table, key) == type(table).model_fields[key].default}
+    return table.model_dump(exclude=plain | (exclude or set()))
+
+
 class Table(BaseModel):
     """A TOML table: unknown keys are errors, types are strict."""
 
@@ -48,9 +54,17 @@ class TrainingTable(Table):
     validation: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="share of the noisy training data held out; the setting's, never a method's"
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="autocast type of the forward pass"
+    precision: Literal["float32", "bfloat16", "float64"] = Field(
+        default="float32", description="bfloat16: autocast of the forward pass; float64: weights, inputs and losses"
     )
+    last_batch: Literal["scaled", "mean", "drop"] = Field(
+        default="scaled",
+        description="a short last batch: its summed loss over the nominal size, over its own size, or left out",
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """What enters a trial's id: every key, but for those that came later only where they differ from the default."""
+        return _without_defaults(self, "last_batch")
 
 
 class EvaluationTable(Table):
@@ -60,6 +74,20 @@ class EvaluationTable(Table):
     fgsm: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
         default=[], description="FGSM epsilons in standardised units, for the last and the selected state"
     )
+    initial: bool = Field(default=False, description="measure the untrained network, as epoch 0")
+
+    def identity(self) -> dict[str, Any]:
+        """What enters a trial's id; epsilons may be added to a finished trial."""
+        return _without_defaults(self, "initial", exclude={"fgsm"})
+
+
+class ReplayTable(Table):
+    """``[replay]``: files with parts of another run, in place of what a trial would draw; their content is in its id."""
+
+    order: str | None = Field(default=None, description="order of the training samples in each epoch")
+    split: str | None = Field(default=None, description="samples for training and validation")
+    labels: str | None = Field(default=None, description="noisy targets of the training data")
+    init: str | None = Field(default=None, description="initial weights")
 
 
 class ExecutionTable(Table):
@@ -82,7 +110,13 @@ class AugmentTable(Table):
 
     crop: Annotated[int, Field(ge=0)] = Field(default=0, description="random crop after zero padding by this")
     flip: bool = Field(default=False, description="random horizontal flip")
-    cutout: Annotated[int, Field(ge=0)] = Field(default=0, description="side of a zeroed square")
+    cutout: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="side of a square that is set to the mean, 0 after standardisation"
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """What enters a trial's id. What cutout fills is named since it is the mean: it was black before."""
+        return {**self.model_dump(), **({"cutout_fill": "mean"} if self.cutout else {})}
 
 
 class SettingTable(Table):
@@ -94,6 +128,12 @@ class SettingTable(Table):
     name: str | None = Field(default=None, description="display name; made from the parts when absent")
     augment: Any = Field(default={}, description="augmentation table, or a list of them")
     normalize: Any = Field(default="channel", description="'channel', 'scalar' or 'none': how inputs are standardised")
+    mean: list[float] | float | None = Field(
+        default=None, description="standardisation: mean of each channel in [0, 1] (or feature), or one for all"
+    )
+    std: list[Annotated[float, Field(gt=0)]] | Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="standardisation: deviation of each channel (or feature), or one for all"
+    )
     subset: Any = Field(default=None, description="number of training samples kept, drawn by the split's stream")
     training: dict[str, Any] = Field(default={}, description="overrides of [training]")
     evaluation: dict[str, Any] = Field(default={}, description="overrides of [evaluation]")
@@ -134,6 +174,7 @@ TABLES: dict[str, type[Table]] = {
     "suite": SuiteTable,
     "training": TrainingTable,
     "evaluation": EvaluationTable,
+    "replay": ReplayTable,
     "execution": ExecutionTable,
     "setting": SettingTable,
     "method": MethodTable,

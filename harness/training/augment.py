@@ -15,8 +15,9 @@ class Augmentation:
     Attributes:
         crop: pixels of padding on each side before a crop back to the size; 0 is off.
         flip: mirror half of the images.
-        cutout: side in pixels of a square, centred anywhere in the image, set to ``zero`` (DeVries and Taylor, 2017).
-        zero: (C, 1, 1) the value of a black pixel, which padding and cutout use.
+        cutout: side in pixels of a square, centred anywhere in the image, set to 0, the mean of standardised images
+            (DeVries and Taylor, 2017, whose code cuts after it standardises).
+        zero: (C, 1, 1) the value of a black pixel, with which a crop is padded.
     """
 
     crop: int = 0
@@ -69,4 +70,4 @@ class Augmentation:
         rows = (y >= top[:, None]) & (y < top[:, None] + self.cutout)
         columns = (x >= left[:, None]) & (x < left[:, None] + self.cutout)
         hidden = (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)
-        return torch.where(hidden, self._black(images), images)
+        return images.masked_fill(hidden, 0.0)

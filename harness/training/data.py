@@ -20,7 +20,7 @@ from harness.training.augment import Augmentation
 
 Task = Literal["classification", "regression"]
 RESIDENT_FLOATS = 2 * 1024**3
-"""Bytes up to which images are kept as standardised float32; above, they stay uint8 and are converted per batch."""
+"""Bytes up to which images are kept standardised, as floats; above, they stay uint8 and are converted per batch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,7 @@ class LabelledData:
         class_names: names of the classes, or empty.
         human: further labels by name, (N,) int64 each, in the order of ``targets`` (CIFAR-N).
         superclasses: (num_classes,) int64, the super-class of each class.
+        positions: (N,) int64, in a trial: where the samples stand in the data set's training data.
     """
 
     inputs: Tensor | Dataset[Any]
@@ -43,6 +44,7 @@ class LabelledData:
     class_names: tuple[str, ...] = ()
     human: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     superclasses: Tensor | None = None
+    positions: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("inputs", "targets"):
@@ -72,6 +74,7 @@ class LabelledData:
             inputs=take(self.inputs, index),
             targets=self.targets[index],
             human={name: labels[index] for name, labels in self.human.items()},
+            positions=None if self.positions is None else self.positions[index],
         )
 
 
@@ -147,7 +150,7 @@ class Standardiser:
     scale: float
 
     @classmethod
-    def fit(cls, inputs: Tensor | Dataset[Any], mode: str) -> Standardiser | None:
+    def fit(cls, inputs: Tensor | Dataset[Any], mode: str, dtype: torch.dtype = torch.float32) -> Standardiser | None:
         """Statistics of the clean training inputs: per ``channel`` (or feature), one ``scalar`` for all, or ``none``.
 
         Token inputs have none. Streaming inputs are measured on at most 2,048 evenly spaced samples.
@@ -161,7 +164,7 @@ class Standardiser:
         scale = 1 / 255 if inputs.dtype == torch.uint8 else 1.0
         shape = (inputs.shape[1], 1, 1) if is_image else tuple(inputs.shape[1:])
         if mode == "none":
-            return cls(torch.zeros(shape), torch.ones(shape), scale)
+            return cls(torch.zeros(shape, dtype=dtype), torch.ones(shape, dtype=dtype), scale)
         axes = [0, 2, 3] if is_image else [0]
         if mode == "scalar":
             axes = list(range(inputs.ndim))
@@ -178,13 +181,39 @@ class Standardiser:
         std = torch.where(std > 1e-8, std, torch.ones_like(std))
         fit = (mean.expand(shape[0]), std.expand(shape[0])) if is_image and mean.ndim == 0 else (mean, std)
         view = shape if is_image else (shape if fit[0].ndim else ())
-        return cls(fit[0].float().reshape(view).contiguous(), fit[1].float().reshape(view).contiguous(), scale)
+        return cls(fit[0].to(dtype).reshape(view).contiguous(), fit[1].to(dtype).reshape(view).contiguous(), scale)
+
+    @classmethod
+    def given(
+        cls,
+        inputs: Tensor | Dataset[Any],
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: torch.dtype = torch.float32,
+    ) -> Standardiser:
+        """Constants in place of statistics, one for each channel (or feature) or one for all.
+
+        Raises:
+            DataError: for token inputs, and when the number of constants fits neither.
+        """
+        example = inputs[:1] if isinstance(inputs, Tensor) else inputs[0][None]
+        if example.dtype == torch.int64:
+            raise DataError("token inputs are not standardised", "mean", "remove mean and std from the [[setting]]")
+        shape = (example.shape[1], 1, 1) if example.ndim == 4 else tuple(example.shape[1:])
+        if len(mean) not in (1, shape[0]):
+            raise DataError(
+                f"{len(mean)} standardisation constants for {shape[0]} channels or features",
+                "mean",
+                f"give {shape[0]} or one for all",
+            )
+        columns = [torch.tensor(values, dtype=dtype).expand(shape[0]).reshape(shape) for values in (mean, std)]
+        return cls(columns[0].contiguous(), columns[1].contiguous(), 1 / 255 if example.dtype == torch.uint8 else 1.0)
 
     def to(self, device: torch.device) -> Standardiser:
         return dataclasses.replace(self, mean=self.mean.to(device), std=self.std.to(device))
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        return (inputs.float() * self.scale - self.mean) / self.std
+        return (inputs.to(self.mean.dtype) * self.scale - self.mean) / self.std
 
     @property
     def zero(self) -> Tensor:
@@ -224,7 +253,7 @@ class ResidentSource:
         self._late: Standardiser | None = None
         if standardiser is not None:
             standardiser = standardiser.to(device)
-            if inputs.numel() * 4 > RESIDENT_FLOATS:
+            if inputs.numel() * standardiser.mean.element_size() > RESIDENT_FLOATS:
                 self._late = standardiser
                 self.inputs = inputs.to(device)
             else:

@@ -115,7 +115,7 @@ class Evaluator:
     def _predict(self, run: Run, source: BatchSource, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Predicted classes (N,) and the mean negative log-likelihood of ``targets``."""
         classes = torch.empty(source.num_samples, dtype=torch.int64, device=targets.device)
-        total = torch.zeros((), device=targets.device)
+        total = torch.zeros((), device=targets.device, dtype=run.dtype)
         for index, inputs in source.ordered(self.batch):
             log_probabilities = run.predict(inputs)
             classes[index] = log_probabilities.argmax(1)
@@ -232,6 +232,7 @@ def histogram(scores: Tensor, corrupted: Tensor) -> dict[str, Any]:
 def summarise(history: list[dict[str, Any]], task: str) -> tuple[dict[str, dict[str, float | None]], int | None]:
     """The metrics of a trial from its epochs, and the number of the selected epoch.
 
+    Epoch 0, the untrained network, may come first: it can be ``best`` or ``selected`` and counts for nothing else.
     ``last`` is the last epoch, ``last10`` the mean of the last ten, ``selected`` the first best epoch on noisy
     validation (regression: lowest noisy-validation loss), ``best`` the best on test, an oracle.
     """
@@ -241,11 +242,12 @@ def summarise(history: list[dict[str, Any]], task: str) -> tuple[dict[str, dict[
         else [("mae", "mae", min), ("rmse", "rmse", min)]
     )
     selected = _selected(history, task)
+    untrained = 1 if history[0].get("epoch") == 0 else 0
     metrics: dict[str, dict[str, float | None]] = {}
     for name, key, best_of in main:
         curve = [epoch[key] for epoch in history]
         finite = [value for value in curve if value is not None]
-        tail = [value for value in curve[-LAST_EPOCHS:] if value is not None]
+        tail = [value for value in curve[untrained:][-LAST_EPOCHS:] if value is not None]
         best = best_of(finite) if finite else None
         last = curve[-1]
         metrics[name] = {
@@ -273,7 +275,7 @@ def summarise(history: list[dict[str, Any]], task: str) -> tuple[dict[str, dict[
                 "last": history[-1][key],
                 "selected": history[selected][key] if selected is not None else None,
             }
-    return metrics, None if selected is None else selected + 1
+    return metrics, None if selected is None else selected + 1 - untrained
 
 
 def _selected(history: list[dict[str, Any]], task: str) -> int | None:

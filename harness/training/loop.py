@@ -1,12 +1,12 @@
 """The training loop, drawn with every hook in place.
 
-    setup
+    setup -> the prelude of an algorithm that asks for one -> measurement of epoch 0 where it is asked for
     for each epoch:
         epoch_start
         for each batch:
             train_step, or:
                 before_forward -> model -> after_forward -> compute_losses or the loss -> after_losses
-                loss = (weights * losses).sum() / batch_size + penalty;  backward
+                loss = (weights * losses).sum() / divisor + penalty;  backward
                 after_backward -> clip -> optimizer -> rows of per-sample state -> after_step
         epoch_end -> diagnostics -> evaluation -> schedule -> record -> checkpoint
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -28,7 +28,7 @@ from harness.errors import TrialInterrupted
 from harness.training import seeds
 from harness.training.evaluation import Evaluator
 from harness.training.optim import learning_rates
-from harness.training.run import Run, Step
+from harness.training.run import Run, Step, copied
 
 Hook = Callable[..., Any]
 
@@ -36,7 +36,8 @@ Hook = Callable[..., Any]
 class Journal(Protocol):
     """Where a loop reports to: records on disk in a trial, a list in a test."""
 
-    def epoch(self, record: Mapping[str, Any], timing: Mapping[str, Any]) -> None: ...
+    def epoch(self, record: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
+        """An epoch has ended; epoch 0, which trains nothing, has no timing."""
 
     def checkpoint(self, state: dict[str, Any]) -> None: ...
 
@@ -45,7 +46,18 @@ class Journal(Protocol):
 
 @dataclasses.dataclass
 class Loop:
-    """Trains a run to its last epoch, from wherever its state stands."""
+    """Trains a run to its last epoch, from wherever its state stands.
+
+    Attributes:
+        run, evaluator, journal: what is trained, what measures it, and what is told.
+        clip: largest gradient norm.
+        checkpoint_epochs, checkpoint_s: epochs and seconds between checkpoints.
+        keep_selected: whether a copy of the best state on noisy validation is kept.
+        initial: whether the untrained network is measured, as epoch 0.
+        order: (epochs, N) positions of the training samples in the order of each epoch; drawn when ``None``.
+        history: the record of every finished epoch.
+        untrained: the record of epoch 0.
+    """
 
     run: Run
     evaluator: Evaluator
@@ -54,17 +66,31 @@ class Loop:
     checkpoint_epochs: int | None = None
     checkpoint_s: float = 300.0
     keep_selected: bool = False
+    initial: bool = False
+    order: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.run.clip = self.clip
         self.history: list[dict[str, Any]] = []
+        self.untrained: dict[str, Any] | None = None
         self.selected: dict[str, Any] | None = None
         self._best_validation: float | None = None
-        self._epoch_loss = torch.zeros((), device=self.run.device)
+        self._epoch_loss = self._no_loss()
+        self._samples = self.run.num_samples
+        self._prelude_done = 0
         self._batch = 0
         self._epoch_seconds = 0.0
         self._saved_at = time.monotonic()
         self._augment = seeds.torch_stream(self.run.seed, "augment", device=self.run.device)
+        self._start = copied(self.state_dict()) if self.run.prelude is not None else None
+
+    def _no_loss(self) -> Tensor:
+        return torch.zeros((), device=self.run.device, dtype=self.run.dtype)
+
+    @property
+    def measured(self) -> list[dict[str, Any]]:
+        """The record of everything that was measured: epoch 0, where it was, and every epoch."""
+        return [*([self.untrained] if self.untrained is not None else []), *self.history]
 
     # --- state ---------------------------------------------------------------------------------------------------------
 
@@ -78,12 +104,14 @@ class Loop:
             "augment": self._augment.get_state(),
             "globals": seeds.global_state(),
             "epochs_done": len(self.history),
+            "prelude_done": self._prelude_done,
+            "untrained": self.untrained,
             "best_validation": self._best_validation,
             "selected": self.selected,
         }
 
     def load_state_dict(self, state: dict[str, Any], history: list[dict[str, Any]]) -> None:
-        """Continue from a checkpoint; ``history`` holds the epochs recorded before it."""
+        """Continue from a checkpoint; ``history`` holds the epochs recorded before it, from 1."""
         self.run.load_state_dict(state["run"])
         self._batch = int(state["batch"])
         self._epoch_loss = state["epoch_loss"].to(self.run.device)
@@ -91,12 +119,15 @@ class Loop:
         self._augment.set_state(state["augment"].cpu())
         seeds.restore_global_state(_to_cpu(state["globals"]))
         self.history = history[: int(state["epochs_done"])]
-        self._best_validation = self._best(self.history)
+        self._prelude_done = int(state.get("prelude_done", 0))
+        self.untrained = state.get("untrained")
+        self._best_validation = self._best(self.measured)
         self.selected = state["selected"] if self.keep_selected else None
 
     def lacks_selected(self, state: dict[str, Any], history: list[dict[str, Any]]) -> bool:
         """Whether a checkpoint holds no state of its best epoch, though this loop keeps it: FGSM was asked for later."""
-        best = self._best(history[: int(state["epochs_done"])])
+        untrained = state.get("untrained")
+        best = self._best([*([untrained] if untrained else []), *history[: int(state["epochs_done"])]])
         if not self.keep_selected or best is None:
             return False
         return state["selected"] is None or state["best_validation"] != best
@@ -110,25 +141,62 @@ class Loop:
             TrialInterrupted: when the journal asks to stop; a checkpoint is written first.
         """
         run = self.run
+        self._train_prelude()
+        if self.initial and self.untrained is None:
+            self._measure_untrained()
         while len(self.history) < run.epochs:
-            if self._batch == 0:
-                run.epoch = len(self.history) + 1
-                run.model.train()
-                for network in run.networks.values():
-                    network.model.train()
-                if run.stack.epoch_start is not None:
-                    self._timed(run.stack.epoch_start)
-            else:
-                run._set_training(True)
-            self._train_epoch()
-            if run.stack.epoch_end is not None:
-                self._timed(run.stack.epoch_end)
+            self._run_epoch(len(self.history) + 1)
             self._close_epoch()
             if len(self.history) < run.epochs:
-                self._maybe_checkpoint()
-                if self.journal.should_stop():
-                    self._stop()
+                self._pause()
         return self.history
+
+    def _run_epoch(self, number: int) -> None:
+        """The hooks and batches of an epoch, from the batch on at which the state stands."""
+        run = self.run
+        if self._batch == 0:
+            run.epoch = number
+            run._set_training(True)
+            if run.stack.epoch_start is not None:
+                self._timed(run.stack.epoch_start)
+        else:
+            run._set_training(True)
+        self._train_epoch()
+        if run.stack.epoch_end is not None:
+            self._timed(run.stack.epoch_end)
+
+    def _train_prelude(self) -> None:
+        """Train what an algorithm learns from first, then go back to the start; its seconds count for epoch 1."""
+        run, prelude = self.run, self.run.prelude
+        while prelude is not None and self._prelude_done < prelude.epochs:
+            self._run_epoch(self._prelude_done + 1)
+            self._step_schedules()
+            self._prelude_done += 1
+            self._batch, self._epoch_loss = 0, self._no_loss()
+            if self._prelude_done == prelude.epochs:
+                started = time.perf_counter()
+                found = prelude.learn(run)
+                seconds = self._epoch_seconds + time.perf_counter() - started
+                assert self._start is not None
+                self.load_state_dict(self._start, [])
+                self._prelude_done, self._epoch_seconds = prelude.epochs, seconds
+                prelude.use(found)
+            self._pause()
+        self._start = None
+
+    def _measure_untrained(self) -> None:
+        run = self.run
+        rate = learning_rates([run.optimizer])[0]
+        measured = self.evaluator.epoch(run, last=False)
+        self.untrained = {"epoch": 0, "lr": rate, "train_loss": None, **measured, "diagnostics": {}}
+        self._select(self.untrained)
+        self.journal.epoch(self.untrained, {})
+
+    def _pause(self) -> None:
+        """Between two epochs: a checkpoint when one is due, and an end when one is asked for."""
+        self._maybe_checkpoint()
+        if self.journal.should_stop():
+            self._stop()
 
     def _timed(self, hook: Hook) -> None:
         """Call a hook of the epoch; what it costs is training time (a re-weighting is no evaluation)."""
@@ -139,15 +207,9 @@ class Loop:
     def _train_epoch(self) -> None:
         run = self.run
         started = time.perf_counter()
-        order = torch.randperm(run.num_samples, generator=seeds.torch_stream(run.seed, "order", run.epoch))
-        order = order[: self._samples]
-        train_step = run.stack.train_step
-        for index, inputs in run.source.shuffled(order, run.batch_size, self._batch, self._augment):
+        for index, inputs in self._batches():
             step = Step(index, inputs, run.targets.index_select(0, index), "train", self._batch)
-            if train_step is None or not train_step(run=run, step=step):
-                self.train_batch(step)
-            if step.loss is not None:
-                self._epoch_loss.add_(_mean_loss(step, run.batch_size), alpha=len(index))
+            self._train_step(step)
             self._batch += 1
             if self.journal.should_stop():
                 self._epoch_seconds += time.perf_counter() - started
@@ -158,25 +220,47 @@ class Loop:
             torch.cuda.synchronize(run.device)
         self._epoch_seconds += time.perf_counter() - started
 
-    @property
-    def _samples(self) -> int:
-        """Samples of an epoch: all, but for a last batch of one, of which batch normalisation has no statistics."""
-        samples = self.run.num_samples
-        return samples - 1 if samples % self.run.batch_size == 1 and samples > 1 else samples
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """``(index, inputs)`` of what is left of the epoch."""
+        order = self._ordered()
+        self._samples = len(order)
+        return self.run.source.shuffled(order, self.run.batch_size, self._batch, self._augment)
+
+    def _ordered(self) -> Tensor:
+        """The samples of the epoch in its order, less a short last batch under ``last_batch = "drop"``. Of a drawn order a
+        last batch of one is left out, as batch normalisation has no statistics of it; a replayed one is as it is."""
+        run = self.run
+        samples, size = run.num_samples, run.batch_size
+        if run.last_batch == "drop":
+            samples -= samples % size
+        elif self.order is None and samples % size == 1 and samples > 1:
+            samples -= 1
+        if self.order is not None:
+            return self.order[run.epoch - 1, :samples]
+        return torch.randperm(run.num_samples, generator=seeds.torch_stream(run.seed, "order", run.epoch))[:samples]
+
+    def _train_step(self, step: Step) -> None:
+        """Train on a batch by the stack's own step or the loop's, and add its loss to the epoch's."""
+        run = self.run
+        run.divisor(step)
+        if run.stack.train_step is None or not run.stack.train_step(run=run, step=step):
+            self.train_batch(step)
+        if step.loss is not None:
+            self._epoch_loss.add_(_mean_loss(step), alpha=len(step.index))
 
     def train_batch(self, step: Step) -> None:
         """One optimizer step on a mini-batch, with every hook."""
         run, stack = self.run, self.run.stack
         run.optimizer.zero_grad(set_to_none=True)
         run.fill(step)
-        losses = step.losses
+        losses, divisor = step.losses, run.divisor(step)
         assert losses is not None
         if losses.ndim == 0:
-            loss = losses
+            loss = losses if divisor == len(step.index) else losses * (len(step.index) / divisor)
         elif step.weighted:
-            loss = torch.dot(step.weights, losses) / run.batch_size
+            loss = torch.dot(step.weights.to(losses.dtype), losses) / divisor
         else:
-            loss = losses.sum() / run.batch_size
+            loss = losses.sum() / divisor
         step.loss = loss if step.penalty is None else loss + step.penalty
         step.loss.backward()  # type: ignore[no-untyped-call]
         if stack.after_backward is not None:
@@ -185,7 +269,7 @@ class Loop:
             torch.nn.utils.clip_grad_norm_(run.model_parameters, self.clip)
         run.optimizer.step()
         for state in run.sample_states.values():
-            state.update()
+            state.update(divisor)
         if stack.after_step is not None:
             stack.after_step(run=run, step=step)
 
@@ -200,9 +284,7 @@ class Loop:
         measured = self.evaluator.epoch(run, last=last)
         evaluation_seconds = time.perf_counter() - before
         rates = learning_rates([run.optimizer])
-        for network in (run.network, *run.networks.values()):
-            if network.schedule is not None:
-                network.schedule.step()
+        self._step_schedules()
         record = {
             "epoch": run.epoch,
             "lr": rates[0],
@@ -218,10 +300,15 @@ class Loop:
             "evaluation_seconds": evaluation_seconds,
             "peak_memory": peak_memory(run.device),
         }
-        self._epoch_loss = torch.zeros((), device=run.device)
+        self._epoch_loss = self._no_loss()
         self._epoch_seconds = 0.0
         self._batch = 0
         self.journal.epoch(record, timing)
+
+    def _step_schedules(self) -> None:
+        for network in (self.run.network, *self.run.networks.values()):
+            if network.schedule is not None:
+                network.schedule.step()
 
     def _select(self, record: Mapping[str, Any]) -> None:
         """Keep a copy of the best state on noisy validation, where anything will ask for it."""
@@ -267,13 +354,13 @@ def peak_memory(device: torch.device) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _mean_loss(step: Step, batch_size: int) -> Tensor:
-    """The loss of a batch as a mean over its samples: that of a short batch was divided by the nominal size."""
-    assert step.loss is not None
+def _mean_loss(step: Step) -> Tensor:
+    """The loss of a batch as a mean over its samples, whatever it was divided by."""
+    assert step.loss is not None and step.divisor is not None
     loss = step.loss.detach()
-    if len(step.index) == batch_size or (step.losses is not None and step.losses.ndim == 0):
+    if len(step.index) == step.divisor:
         return loss
-    scale = batch_size / len(step.index)
+    scale = step.divisor / len(step.index)
     if step.penalty is None:
         return loss * scale
     penalty = step.penalty.detach() if isinstance(step.penalty, Tensor) else step.penalty

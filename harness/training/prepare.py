@@ -32,6 +32,7 @@ from harness.training.data import (
 from harness.training.evaluation import Evaluator
 from harness.training.memory import keep_freed_memory
 from harness.training.optim import make_optimizer, make_schedule
+from harness.training.replay import Replay
 from harness.training.run import Network, Run
 from harness.training.stack import Stack
 
@@ -116,16 +117,23 @@ def corrupt(trial: Trial, host: Host, splits: DataSplits, *, need_matrix: bool =
     """
     identity = trial.identity
     dataset, noise = canonical(identity["dataset"]), canonical(identity["noise"])
-    data = splits.train
+    data = dataclasses.replace(splits.train, positions=torch.arange(len(splits.train)))
     if identity["subset"] is not None:
         rng = seeds.numpy_stream(trial.seed, "split", dataset, "subset")
         data = data.subset(stratified_subset(data.targets, int(identity["subset"]), rng))
     rng = seeds.numpy_stream(trial.seed, "split", dataset)
-    kept, held = split_validation(data.targets, float(identity["training"]["validation"]), rng)
+    replay = Replay(trial)
+    given_split = replay.split(len(data))
+    kept, held = given_split or split_validation(data.targets, float(identity["training"]["validation"]), rng)
     train, validation = data.subset(kept), data.subset(held)
     apply = make_noise(trial, host)
+    given_labels = replay.labels(splits.train.targets, data.num_classes)
     noisy = {}
     for name, part in (("train", train), ("validation", validation)):
+        if given_labels is not None:
+            assert part.positions is not None
+            noisy[name] = given_labels[part.positions]
+            continue
         given = dataclasses.replace(part, targets=part.targets.clone())  # a noise may write into what it is given
         drawn = torch.as_tensor(apply(given, rng=seeds.numpy_stream(trial.seed, "noise", dataset, noise, name)))
         noisy[name] = _checked(drawn, part, identity["noise"]["name"])
@@ -232,6 +240,8 @@ class Prepared:
     evaluator: Evaluator
     label_digest: str
     parameters: int
+    order: Tensor | None = None
+    """(epochs, N) the replayed order of the training samples."""
 
 
 def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | None = None) -> Prepared:
@@ -241,12 +251,24 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
     training = identity["training"]
     execution = trial.options.get("execution", {})
     splits = load_data(trial, host, cache)
+    dtype = torch.float64 if training["precision"] == "float64" else torch.float32
+    if dtype == torch.float64 and device.type == "mps":
+        raise HarnessError("MPS has no float64", "training.precision", 'set execution.device = "cpu"')
     labels = corrupt(trial, host, splits, need_matrix=needs_matrix(trial))
     if len(labels.train) == 0:
         raise DataError("no training samples are left after the split", f"datasets.{identity['dataset']['name']}")
     refuse_labels(splits.train.inputs, splits.train.targets, f"datasets.{identity['dataset']['name']}")
-    standardiser = Standardiser.fit(splits.train.inputs, identity["normalize"])
-    augment = identity["augment"]
+    last_batch = training.get("last_batch", "scaled")
+    if last_batch == "drop" and len(labels.train) < int(training["batch_size"]):
+        raise DataError(
+            f"the only batch is a short one of {len(labels.train)} samples", "training.last_batch", "choose 'mean'"
+        )
+    standardiser: Standardiser | None
+    if "mean" in identity:
+        standardiser = Standardiser.given(splits.train.inputs, identity["mean"], identity["std"], dtype)
+    else:
+        standardiser = Standardiser.fit(splits.train.inputs, identity["normalize"], dtype)
+    augment = {key: identity["augment"][key] for key in ("crop", "flip", "cutout")}
     if standardiser is None and any(augment.values()):
         raise DataError("token inputs cannot be augmented", "augment", "remove the augmentation")
     augmentation = Augmentation(**augment, zero=standardiser.zero if standardiser is not None else None)
@@ -265,12 +287,16 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
         device=device,
     )
     targets = labels.train_noisy.to(device)
+    if targets.is_floating_point():
+        targets = targets.to(dtype)
+    replay = Replay(trial)
     num_classes = splits.train.num_classes
     num_outputs = num_classes if num_classes is not None else (1 if targets.ndim == 1 else targets.shape[1])
     shape = _shape(splits.train)
 
     def network(stream: str = "") -> Network:
-        model = build_model(trial, host, shape, num_outputs, stream).to(device)
+        model = build_model(trial, host, shape, num_outputs, stream).to(device, dtype)
+        replay.initialise(model, stream)
         if execution.get("channels_last"):
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = make_optimizer(training["optimizer"], model)
@@ -295,13 +321,17 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
         autocast=torch.bfloat16 if training["precision"] == "bfloat16" else None,
         class_names=splits.train.class_names,
         name=trial.id,
+        last_batch=last_batch,
+        dtype=dtype,
+        initial_states=replay.sample_states(),
     )
     seeds.seed_globals(trial.seed)
     if run.stack.setup is not None:
         run.stack.setup(run=run)
+    replay.check(run.networks, {name: state.data for name, state in run.sample_states.items()})
     parameters = sum(p.numel() for p in run.model_parameters)
     parameters += sum(p.numel() for n in run.networks.values() for p in n.model.parameters() if p.requires_grad)
-    return Prepared(run, evaluator, labels.digest, parameters)
+    return Prepared(run, evaluator, labels.digest, parameters, replay.order(run.epochs, run.num_samples))
 
 
 def _shape(data: LabelledData) -> tuple[int, ...]:

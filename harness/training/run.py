@@ -6,7 +6,8 @@ A run holds noisy targets only; the evaluator alone holds the clean ones, and no
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,8 @@ from harness.training.stack import Stack
 from harness.training.views import strong_view
 
 Phase = Literal["train", "probe", "score"]
+LastBatch = Literal["scaled", "mean", "drop"]
+"""What becomes of a short last batch: its sum is divided by the nominal size, by its own size, or it is left out."""
 
 
 class Step:
@@ -30,15 +33,19 @@ class Step:
         index: (B,) int64 positions of the samples in the training set.
         inputs: (B, ...) standardised, augmented inputs.
         targets: (B,) noisy classes, (B, K) probabilities after mixup, or regression targets.
-        outputs: (B, K) float32 logits, or (B, outputs) predictions; ``None`` before the forward pass.
+        outputs: (B, K) logits in the run's type, or (B, outputs) predictions; ``None`` before the forward pass.
         losses: (B,) losses of the samples, or a scalar for a per-batch loss; ``None`` before they are computed.
-        penalty: a scalar added to the reduced loss.
+        penalty: a scalar added to the reduced loss, alike in a short batch.
+        divisor: what the sum of the weighted losses is divided by; ``None`` before :meth:`Run.divisor` has set it.
         loss: the scalar that is differentiated; ``None`` before reduction.
         phase: ``train``, ``probe`` (an extra pass for input gradients) or ``score`` (an extra pass that ranks samples).
         number: batches trained before this one in the epoch.
     """
 
-    __slots__ = ("_weights", "index", "inputs", "loss", "losses", "number", "outputs", "penalty", "phase", "targets")
+    __slots__ = (
+        *("_weights", "divisor", "index", "inputs", "loss", "losses", "number", "outputs", "penalty", "phase"),
+        "targets",
+    )
 
     def __init__(self, index: Tensor, inputs: Tensor, targets: Tensor, phase: Phase = "train", number: int = 0) -> None:
         self.index = index
@@ -50,13 +57,16 @@ class Step:
         self.loss: Tensor | None = None
         self.phase: Phase = phase
         self.number = number
+        self.divisor: float | None = None
         self._weights: Tensor | None = None
 
     @property
     def weights(self) -> Tensor:
         """(B,) weights of the samples' losses, ones until a hook changes them."""
         if self._weights is None:
-            self._weights = torch.ones(len(self.index), device=self.index.device)
+            like = self.losses if self.losses is not None else self.outputs
+            dtype = torch.float32 if like is None else like.dtype
+            self._weights = torch.ones(len(self.index), device=self.index.device, dtype=dtype)
         return self._weights
 
     @weights.setter
@@ -76,11 +86,11 @@ class SampleState:
     backward pass: no schedule, momentum, weight decay or clipping, and no dense (N, width) gradient.
     """
 
-    def __init__(self, run: Run, data: Tensor, lr: float, scale: float) -> None:
+    def __init__(self, run: Run, data: Tensor, lr: float, reduction: Literal["mean", "sum"] = "mean") -> None:
         self._run = run
         self.data = data
         self.lr = lr
-        self._scale = scale
+        self._summed = reduction == "sum"
         self._touched: list[tuple[Tensor, Tensor]] = []
 
     def __getitem__(self, index: Tensor) -> Tensor:
@@ -91,11 +101,12 @@ class SampleState:
         return rows
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Apply the gradients of the rows that the last step used."""
+    def update(self, divisor: float) -> None:
+        """Apply the gradients of the rows that the last step used, whose loss was a sum over ``divisor``."""
+        scale = divisor if self._summed else 1.0
         for index, rows in self._touched:
             if rows.grad is not None:
-                self.data.index_add_(0, index, rows.grad, alpha=-self.lr * self._scale)
+                self.data.index_add_(0, index, rows.grad, alpha=-self.lr * scale)
         self._touched.clear()
 
 
@@ -121,6 +132,24 @@ class Network:
             self.schedule.load_state_dict(state["schedule"])
 
 
+@dataclasses.dataclass(frozen=True)
+class Prelude:
+    """A training of its own before the first epoch, for what it teaches; its networks and states are thrown away.
+
+    It is trained with the whole stack, from the state that the trial then starts from again, and counts as cost, not as
+    epochs: nothing of it is measured.
+
+    Attributes:
+        epochs: how many, under the trial's optimizer, schedule and order of batches.
+        learn: called after the last of them.
+        use: given what ``learn`` returned once everything else is as it was before.
+    """
+
+    epochs: int
+    learn: Callable[[Run], Any]
+    use: Callable[[Any], None]
+
+
 class Run:
     """One trial in training.
 
@@ -131,7 +160,10 @@ class Run:
             labels sets ``targets`` to a new tensor, which the checkpoint keeps; metrics refer to the labels as given.
         num_samples, num_classes, num_outputs, task: of the training data; ``num_classes`` is ``None`` in regression.
         epoch, epochs: the current epoch, from 1, and their number.
-        batch_size: the nominal mini-batch size, by which losses are reduced.
+        batch_size: the nominal mini-batch size.
+        last_batch: what becomes of a short last batch; see :meth:`divisor`.
+        dtype: of outputs, losses and per-sample state: float32, or float64 under that precision.
+        prelude: a training before the first epoch that an algorithm asks for in ``setup``; ``None`` is none.
         phase: what kind of pass is under way.
         clip: largest gradient norm, which an algorithm with its own ``train_step`` applies itself; ``None`` is off.
     """
@@ -153,6 +185,9 @@ class Run:
         autocast: torch.dtype | None = None,
         class_names: tuple[str, ...] = (),
         name: str = "",
+        last_batch: LastBatch = "scaled",
+        dtype: torch.dtype = torch.float32,
+        initial_states: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.network = network
         self.stack = stack
@@ -171,11 +206,15 @@ class Run:
         self.device = device
         self.phase: Phase = "train"
         self.clip: float | None = None
+        self.last_batch: LastBatch = last_batch
+        self.dtype = dtype
+        self.prelude: Prelude | None = None
         self.networks: dict[str, Network] = {}
         self.sample_states: dict[str, SampleState] = {}
         self.sample_scores: dict[str, tuple[Tensor, bool]] = {}
         self.model_parameters = [p for p in network.model.parameters() if p.requires_grad]
         self._build_network = build_network
+        self._initial_states = dict(initial_states or {})
         self._autocast = autocast
         self._generators: dict[str, torch.Generator] = {}
 
@@ -190,6 +229,13 @@ class Run:
     @property
     def schedule(self) -> LRScheduler | None:
         return self.network.schedule
+
+    def divisor(self, step: Step) -> float:
+        """What the sum of a step's losses is divided by: what ``step.divisor`` says; where it is not set yet, the nominal
+        batch size, and under ``last_batch = "mean"`` the number of the batch's own samples."""
+        if step.divisor is None:
+            step.divisor = self.batch_size if self.last_batch == "scaled" else len(step.index)
+        return step.divisor
 
     # --- state that algorithms ask for ---------------------------------------------------------------------------------
 
@@ -208,16 +254,24 @@ class Run:
             width: numbers per sample.
             init: the value of all, or a function of shape and generator.
             lr: learning rate, constant over epochs.
-            reduction: ``mean`` takes gradients of the reduced loss as they are; ``sum`` times the batch size, that is
+            reduction: ``mean`` takes gradients of the reduced loss as they are; ``sum`` times :meth:`divisor`, that is
                 of the summed loss.
         """
         if name in self.sample_states:
             raise HarnessError(f"two parts of the stack keep a sample state {name!r}", remedy="give one another name")
         shape = (self.num_samples, width)
         data = torch.full(shape, init) if isinstance(init, (int, float)) else init(shape, self.generator("algorithm"))
-        scale = 1.0 if reduction == "mean" else float(self.batch_size)
-        self.sample_states[name] = SampleState(self, data.to(self.device, torch.float32), lr, scale)
+        data = self._initial_states.get(name, data)  # of a replay; its shape is checked after ``setup``
+        self.sample_states[name] = SampleState(self, data.to(self.device, self.dtype), lr, reduction)
         return self.sample_states[name]
+
+    def train_before(self, prelude: Prelude) -> None:
+        """Ask, in ``setup``, for a training before the first epoch; a trial has at most one."""
+        if self.prelude is not None:
+            raise HarnessError(
+                "two parts of the stack ask for a training before the first epoch", remedy="use one of them"
+            )
+        self.prelude = prelude
 
     def new_network(self, name: str) -> nn.Module:
         """A further model of the same architecture and transforms, initialised by its own stream, with an optimizer and
@@ -270,14 +324,14 @@ class Run:
     # --- passes --------------------------------------------------------------------------------------------------------
 
     def forward(self, inputs: Tensor, model: nn.Module | None = None) -> Tensor:
-        """Outputs of the model in float32, under the trial's precision."""
+        """Outputs of the model in the run's type, under the trial's precision."""
         network = self.network.model if model is None else model
         if self._autocast is None:
             outputs: Tensor = network(inputs)
-            return outputs if outputs.dtype == torch.float32 else outputs.float()
+            return outputs.to(self.dtype)
         with torch.autocast(self.device.type, dtype=self._autocast):
             outputs = network(inputs)
-        return outputs.float()
+        return outputs.to(self.dtype)
 
     def fill(self, step: Step) -> None:
         """Forward pass and losses of a step through the stack, up to and with ``after_losses``."""
@@ -330,7 +384,7 @@ class Run:
     @torch.no_grad()
     def score_losses(self, batch_size: int = 512) -> Tensor:
         """(N,) losses of all training samples, unaugmented, in a ``score`` pass."""
-        scores = torch.empty(self.num_samples, device=self.device)
+        scores = torch.empty(self.num_samples, device=self.device, dtype=self.dtype)
         for index, inputs in self.source.ordered(batch_size):
             scores[index] = self.losses(inputs, self.targets[index], index, "score")
         return scores
@@ -412,6 +466,8 @@ class Run:
         for name, data in state["sample_states"].items():
             self.sample_states[name].data.copy_(data)
         self.stack.load_state_dict(state["stack"])
+        for name, generator in self._generators.items():
+            generator.manual_seed(seeds.derive(self.seed, name))  # one that the state has not met yet starts afresh
         for name, generator in state["generators"].items():
             self.generator(name).set_state(generator.cpu())
         self.sample_scores = {name: (scores.to(self.device), bool(d)) for name, (scores, d) in state["scores"].items()}
@@ -419,9 +475,9 @@ class Run:
     def prediction_state(self) -> dict[str, Any]:
         """A copy of what :meth:`predict` needs: networks and the stack's states."""
         return {
-            "network": _copy(self.model.state_dict()),
-            "networks": {name: _copy(network.model.state_dict()) for name, network in self.networks.items()},
-            "stack": _copy(self.stack.state_dict()),
+            "network": copied(self.model.state_dict()),
+            "networks": {name: copied(network.model.state_dict()) for name, network in self.networks.items()},
+            "stack": copied(self.stack.state_dict()),
         }
 
     def load_prediction_state(self, state: dict[str, Any]) -> None:
@@ -432,11 +488,12 @@ class Run:
         self.stack.load_state_dict(state["stack"])
 
 
-def _copy(value: Any) -> Any:
+def copied(value: Any) -> Any:
+    """A state with copies of its tensors."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
+        return {key: copied(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_copy(item) for item in value]
+        return [copied(item) for item in value]
     return value

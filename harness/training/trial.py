@@ -58,7 +58,8 @@ class _Journal:
     def epoch(self, record: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
         self.attempt.check()
         append_line(self.attempt.path / "epochs.jsonl", record)
-        append_line(self.attempt.path / "timing.jsonl", timing)
+        if timing:
+            append_line(self.attempt.path / "timing.jsonl", timing)
         if self._on_epoch is not None:
             self._on_epoch(record)
 
@@ -206,10 +207,12 @@ def _train(
             checkpoint_epochs=execution.get("checkpoint_epochs"),
             checkpoint_s=60.0 * float(execution.get("checkpoint_minutes", 5.0)),
             keep_selected=bool(epsilons) or keep,
+            initial=bool(trial.identity["evaluation"].get("initial")),
+            order=prepared.order,
         )
         _resume(loop, attempt, trial, host, device, environment)
         history = loop.fit()
-        metrics, selected = summarise(history, prepared.run.task)
+        metrics, selected = summarise(loop.measured, prepared.run.task)
         metrics["parameters"] = {"last": float(prepared.parameters)}
         if keep:
             checkpoint.save(attempt.path / "last.pt", prepared.run.prediction_state())
@@ -273,7 +276,8 @@ def _resume(
         log.warning("the checkpoint of %s cannot be read; the trial starts over", previous.name)
         return
     done = int(state["epochs_done"])
-    records, timings = read_lines(previous / "epochs.jsonl"), read_lines(previous / "timing.jsonl")
+    untrained, records = _epochs(previous)
+    timings = read_lines(previous / "timing.jsonl")
     if len(records) < done or len(timings) < done:
         log.warning("the records of %s are shorter than its checkpoint; the trial starts over", previous.name)
         return
@@ -282,8 +286,9 @@ def _resume(
             "%s kept no state of its selected epoch, which is asked for now; the trial starts over", previous.name
         )
         return
-    for name, lines in (("epochs.jsonl", records), ("timing.jsonl", timings)):
-        for line in lines[:done]:
+    kept = [*(untrained if state.get("untrained") else []), *records[:done]]
+    for name, lines in (("epochs.jsonl", kept), ("timing.jsonl", timings[:done])):
+        for line in lines:
             append_line(attempt.path / name, line)
     shutil.copyfile(path, attempt.path / "checkpoint.tmp")
     os.replace(attempt.path / "checkpoint.tmp", attempt.path / "checkpoint.pt")
@@ -292,6 +297,12 @@ def _resume(
     earlier = read_json(previous / "environment.json") or {}
     environment["resumes"] = int(earlier.get("resumes", 0)) + 1
     log.info("resumed from %s after %d epochs", previous.name, done)
+
+
+def _epochs(attempt: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The recorded lines of an attempt: that of epoch 0, where it was measured, and those of the epochs."""
+    lines = read_lines(attempt / "epochs.jsonl")
+    return [line for line in lines if line["epoch"] == 0], [line for line in lines if line["epoch"] > 0]
 
 
 def _digests(words: Any) -> Mapping[str, str]:

@@ -76,7 +76,7 @@ def harness_register_losses(register: Register) -> None:
     register("sce", f"{HERE}.losses.sce:SymmetricCrossEntropy")
     register("gce", f"{HERE}.losses.gce:GeneralizedCrossEntropy")
     register("truncated_gce", f"{HERE}.losses.truncated_gce:TruncatedGeneralizedCrossEntropy")
-    register("dmi", f"{HERE}.losses.dmi:DeterminantMutualInformation")
+    register("dmi", f"{HERE}.losses.dmi:DeterminantMutualInformation", version="2")
     register("nce", f"{HERE}.losses.nce:NormalizedCrossEntropy")
     register("nce_rce", f"{HERE}.losses.active_passive:NormalizedCrossEntropyAndReverse")
     register("nce_mae", f"{HERE}.losses.active_passive:NormalizedCrossEntropyAndMeanAbsolute")
@@ -101,7 +101,7 @@ def harness_register_losses(register: Register) -> None:
 def harness_register_algorithms(register: Register) -> None:
     """Algorithms."""
     register("sop", f"{HERE}.algorithms.sop:SOP")
-    register("sop_plus", f"{HERE}.algorithms.sop_plus:SOPPlus")
+    register("sop_plus", f"{HERE}.algorithms.sop_plus:SOPPlus", version="2")
     register("cdr", f"{HERE}.algorithms.cdr:CDR")
     register("aux", f"{HERE}.algorithms.aux:AUX")
     register("rdi", f"{HERE}.algorithms.rdi:RDI")

@@ -62,7 +62,7 @@ class JoCoR:
     def setup(self, run: Run) -> None:
         """Adds the second network, and keeps each sample's last joint loss."""
         run.new_network(NAME)
-        self.last = torch.zeros(run.num_samples, device=run.device)
+        self.last = torch.zeros(run.num_samples, device=run.device, dtype=run.dtype)
 
     def train_step(self, run: Run, step: Step) -> bool:
         """One step of both networks on the joint loss."""
@@ -72,7 +72,7 @@ class JoCoR:
         joint = joint_losses(losses[0], losses[1], self.lam, disagreement(*outputs))
         count = max(1, int(kept_share(self.forget_rate, run.epoch, self.warmup) * len(joint)))
         kept = torch.topk(joint.detach(), count, largest=False).indices
-        step.loss = joint[kept].mean() * (len(joint) / run.batch_size)
+        step.loss = joint[kept].mean() * (len(joint) / run.divisor(step))
         for network in networks:
             network.optimizer.zero_grad(set_to_none=True)
         step.loss.backward()

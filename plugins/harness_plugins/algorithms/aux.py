@@ -17,10 +17,11 @@ def shift_logits(outputs: Tensor, rows: Tensor, lam: float) -> Tensor:
 
 
 class AUX:
-    """Auxiliary variables: logits `z_i + lam b_i` in training, `z_i` at test (Hu et al., 2020).
+    """Auxiliary variables: `(1/N) sum_i loss(z_i + lam b_i)` over w and b, where b steps B times as far (Hu et al., 2020).
 
-    `b` starts at 0 and is trained by plain SGD on the summed loss, by rows: no momentum, which would move samples that
-    are not in the batch, and no weight decay. With the squared loss and `lr_b` = the network's learning rate this is
+    Prediction is by `z_i`. `b` starts at 0 and is trained by plain SGD on the summed loss of a batch of B, by rows: no
+    momentum, which would move samples that are not in the batch, and no weight decay. Hu et al. step on w and b alike:
+    their lambda is `sqrt(B) lam`. With the squared loss and `lr_b` = the network's learning rate this is
     RDI on a linear model, to rounding. No official code is reachable; `lam` is to be chosen on noisy validation from
     {1, 2, 4, 8, 16}: the effective strength is `lam^2 lr_b`.
 

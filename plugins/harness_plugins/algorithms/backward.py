@@ -36,21 +36,30 @@ class BackwardCorrection(TransitionCorrection):
 
     Args:
         matrix: `noise.matrix`: the true one (an oracle); `estimated`: by Patrini's anchor points, after a warm-up
-            without correction, from whose weights training goes on as in the official code; or the matrix itself, rows
-            are clean classes.
-        warmup: epochs before the estimate, at most half of all. The paper trains a full schedule first.
+            without correction; or the matrix itself, rows are clean classes.
+        warmup: epochs of the warm-up. They are the first of the trial's, at most half of all; with `restart` they come
+            on top, at most as many as the trial has.
+        restart: `true`: after the estimate all starts anew from fresh weights, as in the paper and the official code
+            (which train a full schedule for the estimate); the trial's epochs count from there, and the warm-up shows
+            in the seconds of epoch 1. `false`: training goes on from the weights of the warm-up.
     """
 
-    declares = Declares(uses_matrix=True, replaces="ce", soft_targets=True, refuses=dict.fromkeys(("rrm", "aux"), MEAN))
+    declares = Declares(
+        uses_matrix=True,
+        replaces="ce",
+        soft_targets=True,
+        refuses=dict.fromkeys(("rrm", "aux"), MEAN),
+        later=("restart",),
+    )
     name = "backward"
 
-    def __init__(self, matrix: Matrix = "noise.matrix", warmup: Count = 10) -> None:
-        super().__init__(matrix, warmup)
+    def __init__(self, matrix: Matrix = "noise.matrix", warmup: Count = 10, restart: bool = False) -> None:
+        super().__init__(matrix, warmup, restart)
         self._inverse: Tensor | None = None
 
     def setup(self, run: Run) -> None:
         """Checks a given matrix; before an estimate the identity stands in."""
-        self._inverse = torch.eye(run.num_outputs, device=run.device)
+        self._inverse = torch.eye(run.num_outputs, device=run.device, dtype=run.dtype)
         super().setup(run)
 
     def use(self, matrix: Tensor) -> None:
@@ -62,7 +71,7 @@ class BackwardCorrection(TransitionCorrection):
         super().use(matrix)
         if not float(torch.linalg.cond(matrix)) < WORST_CONDITION:
             raise HarnessError("has no useful inverse", "algorithms.backward.matrix", "use the algorithm 'forward'")
-        self._inverse = torch.linalg.inv(matrix).to(self.device, torch.float32)
+        self._inverse = torch.linalg.inv(matrix).to(self.device, self.dtype)
 
     def compute_losses(self, run: Run, step: Step) -> bool:
         """Replaces cross entropy."""

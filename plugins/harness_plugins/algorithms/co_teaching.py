@@ -29,9 +29,9 @@ def forget_schedule(forget_rate: float, epoch: int, warmup: int, exponent: float
     return float(forget_rate**exponent) * epoch / (warmup - 1)
 
 
-def selected_mean(losses: Tensor, mask: Tensor, batch_size: int) -> Tensor:
-    """Mean of the selected losses (B,), times ``B / batch_size``, so that a short last batch counts less; 0 of none."""
-    return (losses * mask).sum() / mask.sum().clamp_min(1) * (len(losses) / batch_size)
+def selected_mean(losses: Tensor, mask: Tensor, divisor: float) -> Tensor:
+    """Mean of the selected losses (B,), times ``B / divisor``, so that a short last batch may count less; 0 of none."""
+    return (losses * mask).sum() / mask.sum().clamp_min(1) * (len(losses) / divisor)
 
 
 class CoTeaching:
@@ -68,7 +68,7 @@ class CoTeaching:
     def setup(self, run: Run) -> None:
         """The second network, and the samples' last losses."""
         run.new_network(self.name)
-        self.losses = torch.zeros(run.num_samples, device=run.device)
+        self.losses = torch.zeros(run.num_samples, device=run.device, dtype=run.dtype)
         self.means = EpochMean((f"{self.name}.selected_share", f"{self.name}.disagreement"), run.device)
 
     def epoch_start(self, run: Run) -> None:
@@ -79,9 +79,9 @@ class CoTeaching:
         """(B,) bool: what one network teaches the other, from its losses (B,) and where predictions differ (B,)."""
         return small_loss_mask(losses, forget_schedule(self.forget_rate, run.epoch, self.warmup, self.exponent))
 
-    def reduce(self, losses: Tensor, mask: Tensor, batch_size: int) -> Tensor:
+    def reduce(self, losses: Tensor, mask: Tensor, divisor: float) -> Tensor:
         """The scalar that a network steps on, from its losses (B,) and what it was taught (B,)."""
-        return selected_mean(losses, mask, batch_size)
+        return selected_mean(losses, mask, divisor)
 
     def train_step(self, run: Run, step: Step) -> bool:
         """One step of both networks, each on the other's selection."""
@@ -93,7 +93,7 @@ class CoTeaching:
         reduced = []
         for network, loss, mask in zip(networks, losses, reversed(taught), strict=True):
             network.optimizer.zero_grad(set_to_none=True)
-            reduced.append(self.reduce(loss, mask, run.batch_size))
+            reduced.append(self.reduce(loss, mask, run.divisor(step)))
             reduced[-1].backward()  # type: ignore[no-untyped-call]
             if run.clip is not None:
                 torch.nn.utils.clip_grad_norm_(network.model.parameters(), run.clip)

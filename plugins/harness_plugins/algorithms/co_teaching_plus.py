@@ -22,7 +22,7 @@ class CoTeachingPlus(CoTeaching):
     Follows the official code: plain co-teaching while `epoch < init_epoch` (epochs from 1); where the networks disagree
     on no sample of a batch they train on all of it as long as epoch times batch number (its "step") is below 5000,
     then on nothing. Deviations: losses are taken of logits (the code feeds softmax outputs to cross entropy, a second
-    softmax); the losses taken are divided by the batch size, not by their number, so that one sample in disagreement
+    softmax); the losses taken are divided as a whole batch is, not by their number, so that one sample in disagreement
     does not move a network as far as a whole batch: by their mean, SGD at a learning rate of 0.1 falls to chance on
     digits, while Adam, which the code uses, does not care.
 
@@ -45,9 +45,9 @@ class CoTeachingPlus(CoTeaching):
         super().__init__(forget_rate, warmup, 1.0, ensemble)
         self.init_epoch = init_epoch
 
-    def reduce(self, losses: Tensor, mask: Tensor, batch_size: int) -> Tensor:
-        """Sum of the losses taken over the nominal batch size."""
-        return (losses * mask).sum() / batch_size
+    def reduce(self, losses: Tensor, mask: Tensor, divisor: float) -> Tensor:
+        """Sum of the losses taken over the divisor of the whole batch."""
+        return (losses * mask).sum() / divisor
 
     def select(self, run: Run, step: Step, losses: Tensor, disagree: Tensor) -> Tensor:
         """(B,) bool: small losses, after the first epochs among the samples in disagreement."""

@@ -87,10 +87,10 @@ class CORES2:
 
     def setup(self, run: Run) -> None:
         """The prior, the samples' last sieve scores, and the counts of removed samples."""
-        self.counts = torch.bincount(run.targets, minlength=run.num_outputs).float()
+        self.counts = torch.bincount(run.targets, minlength=run.num_outputs).to(run.dtype)
         self.prior = self.counts / self.counts.sum()
         self.removed = torch.zeros_like(self.counts)
-        self.scores = torch.zeros(run.num_samples, device=run.device)
+        self.scores = torch.zeros(run.num_samples, device=run.device, dtype=run.dtype)
         self.kept = EpochMean(("cores2.kept_share",), run.device)
 
     def epoch_start(self, run: Run) -> None:
@@ -110,7 +110,7 @@ class CORES2:
             scores = scores.detach()
             self.scores.index_copy_(0, step.index, scores)
             keep = (scores <= 0) if run.epoch > self.sieve_after else torch.ones_like(scores, dtype=torch.bool)
-            self.removed.index_add_(0, step.targets, (~keep).float())
+            self.removed.index_add_(0, step.targets, (~keep).to(self.removed.dtype))
             self.kept.add(keep.float().mean())
             step.weights = step.weights * keep * (len(keep) / keep.sum().clamp_min(1))
         return True

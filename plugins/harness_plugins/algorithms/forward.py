@@ -38,22 +38,25 @@ class ForwardCorrection(TransitionCorrection):
 
     Args:
         matrix: `noise.matrix`: the true one (an oracle); `estimated`: by Patrini's anchor points, after a warm-up
-            without correction, from whose weights training goes on as in the official code; or the matrix itself, rows
-            are clean classes.
-        warmup: epochs before the estimate, at most half of all. The paper trains a full schedule first.
+            without correction; or the matrix itself, rows are clean classes.
+        warmup: epochs of the warm-up. They are the first of the trial's, at most half of all; with `restart` they come
+            on top, at most as many as the trial has.
+        restart: `true`: after the estimate all starts anew from fresh weights, as in the paper and the official code
+            (which train a full schedule for the estimate); the trial's epochs count from there, and the warm-up shows
+            in the seconds of epoch 1. `false`: training goes on from the weights of the warm-up.
     """
 
-    declares = Declares(uses_matrix=True, refuses=REFUSES)
+    declares = Declares(uses_matrix=True, refuses=REFUSES, later=("restart",))
     name = "forward"
 
-    def __init__(self, matrix: Matrix = "noise.matrix", warmup: Count = 10) -> None:
-        super().__init__(matrix, warmup)
+    def __init__(self, matrix: Matrix = "noise.matrix", warmup: Count = 10, restart: bool = False) -> None:
+        super().__init__(matrix, warmup, restart)
         self._matrix: Tensor | None = None
 
     def use(self, matrix: Tensor) -> None:
         """Takes a matrix into use."""
         super().use(matrix)
-        self._matrix = matrix.to(self.device, torch.float32)
+        self._matrix = matrix.to(self.device, self.dtype)
 
     def after_forward(self, run: Run, step: Step) -> None:
         """Logits of noisy labels, in every pass of training."""

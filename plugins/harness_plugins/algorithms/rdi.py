@@ -24,10 +24,11 @@ def add_pull(parameters: Sequence[Tensor], initial: Sequence[Tensor], strength: 
 
 
 class RDI:
-    """Distance to initialisation: `sum_i loss_i + lam^2/2 ||w - w0||^2` (Hu et al., 2020, eq. 3).
+    """Distance to initialisation: `(1/N) (sum_i loss_i + B lam^2/2 ||w - w0||^2)`, batches of B (Hu et al., 2020, eq. 3).
 
-    On the mean loss of a batch of nominal size B the gradient is `lam^2 (B / N) (w - w0)`, `lam^2 (w - w0)` when a
-    batch holds all samples, on all parameters of the network. With half the squared error, `||z - y||^2 / 2`, and AUX's
+    Every step adds `lam^2 (B / N) (w - w0)` to the gradient of the batch's mean loss, on all parameters of the network;
+    `lam^2 (w - w0)` when a batch holds all samples. Hu et al. have `sum_i loss_i + lam^2/2 ||w - w0||^2`: their lambda is
+    `sqrt(B) lam`. With half the squared error, `||z - y||^2 / 2`, and AUX's
     rows at the network's learning rate, a linear model trained by full-batch gradient descent takes the same path under
     AUX and under RDI; with `l2`, which has no half, AUX at lam is RDI at `sqrt(2) lam`. In CDR + RDI the pull stands
     outside CDR's mask, like weight decay, which it replaces: set `weight_decay = 0`. No official code is reachable.

@@ -121,7 +121,7 @@ class RRM:
 
     def setup(self, run: Run) -> None:
         """``u`` (N,) zeros."""
-        self.u = torch.zeros(run.num_samples, device=run.device)
+        self.u = torch.zeros(run.num_samples, device=run.device, dtype=run.dtype)
 
     @hookimpl(tryfirst=True)
     def after_losses(self, run: Run, step: Step) -> None:

@@ -29,7 +29,8 @@ class SOPPlus(SOP):
 
     As in the official code: both views go through the network as one batch; the balance term takes the predictions
     after `U` and `V` (the paper: the plain ones), so it moves `u` too; the consistency term takes plain predictions
-    and its first argument carries no gradient. Deviations: the view is the setting's augmentation followed by
+    and its first argument carries no gradient; each sample's loss has the balance of its batch added, so that in a short
+    last batch both terms are divided alike. Deviations: the view is the setting's augmentation followed by
     :func:`harness.training.views.strong_view`, standardised with the data set's own statistics (the code normalises
     CIFAR-100's second view with CIFAR-10's). Passes that only score samples use SOP's own losses.
 
@@ -74,7 +75,6 @@ class SOPPlus(SOP):
                 losses = losses + self.lam_c * consistency(*self._views)
                 self._views = None
             if self.lam_b:
-                balance = self.lam_b * class_balance(corrected)
-                step.penalty = balance if step.penalty is None else balance + step.penalty
+                losses = losses + self.lam_b * class_balance(corrected)
         step.losses = losses
         return True

@@ -1,4 +1,9 @@
-"""The transition matrix of loss correction (Patrini et al., CVPR 2017): given, the noise's own, or estimated."""
+"""The transition matrix of loss correction (Patrini et al., CVPR 2017): given, the noise's own, or estimated.
+
+An estimate needs a network that was trained without correction. The paper and the official code train one to the end,
+estimate, and train anew from fresh weights (``restart``); without ``restart`` training goes on from the weights that the
+estimate was read from, which costs nothing but leaves the corrected network what the uncorrected one had learnt by heart.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from torch import Tensor
 
 from harness import Declares, HarnessError, Run, hookimpl
 from harness.parameters import NOISE_MATRIX
+from harness.training.run import Prelude
 
 Matrix = Literal["noise.matrix", "estimated"] | list[list[float]]
 OUTLIERS = 0.97
@@ -63,9 +69,10 @@ class TransitionCorrection:
     declares = Declares(uses_matrix=True)
     name = ""
 
-    def __init__(self, matrix: Matrix, warmup: int) -> None:
+    def __init__(self, matrix: Matrix, warmup: int, restart: bool) -> None:
         self.source = matrix
         self.warmup = warmup
+        self.restart = restart
         self.matrix: Tensor | None = None
 
     def use(self, matrix: Tensor) -> None:
@@ -73,8 +80,10 @@ class TransitionCorrection:
         self.matrix = matrix
 
     def setup(self, run: Run) -> None:
-        """Checks a given matrix."""
-        self.device = run.device
+        """Checks a given matrix, or asks for the training that an estimate needs."""
+        if self.source == "estimated" and self.restart:
+            run.train_before(Prelude(min(self.warmup, run.epochs), self.estimate, self.use))
+        self.device, self.dtype = run.device, run.dtype
         if self.source == NOISE_MATRIX:
             raise HarnessError(
                 "refers to the noise of a setting, and there is none",
@@ -85,15 +94,19 @@ class TransitionCorrection:
             self.use(checked_matrix(self.source, run.num_outputs, self.name))
 
     @hookimpl(tryfirst=True)
-    @torch.no_grad()
     def epoch_end(self, run: Run) -> None:
-        """Estimates the matrix once, when the warm-up is over, before other parts rank samples by the losses."""
-        if self.matrix is not None or run.epoch < max(1, min(self.warmup, run.epochs // 2)):
-            return
+        """Estimates the matrix once, when the warm-up is over, before other parts rank samples by the losses. With
+        ``restart`` it is there before epoch 1."""
+        if self.matrix is None and not self.restart and run.epoch >= max(1, min(self.warmup, run.epochs // 2)):
+            self.use(self.estimate(run))
+
+    @torch.no_grad()
+    def estimate(self, run: Run) -> Tensor:
+        """(K, K) float64 on CPU, from the predictions of the network as it is on the unaugmented training inputs."""
         with run.evaluating():
             predictions = torch.cat([run.predict(inputs).exp() for _, inputs in run.source.ordered(512)])
         quantile = None if run.num_outputs >= MANY_CLASSES else OUTLIERS
-        self.use(estimate_matrix(predictions.double(), quantile).cpu())
+        return estimate_matrix(predictions.double(), quantile).cpu()
 
     def diagnostics(self, run: Run) -> Mapping[str, float]:
         """Mean of the matrix' diagonal: the share of labels taken to be right."""

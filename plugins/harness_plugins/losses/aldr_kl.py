@@ -108,7 +108,7 @@ class ALDRKL:
 
     def setup(self, run: Run) -> None:
         """Lambdas (N,) of ``lam0``; the run tells training steps from other passes."""
-        self.lambdas.allocate(run.num_samples, run.device)
+        self.lambdas.allocate(run.num_samples, run.device, run.dtype)
         self._run = run
 
     def diagnostics(self, run: Run) -> Mapping[str, float]:

@@ -62,9 +62,10 @@ class DeterminantMutualInformation:
     Deviations: `slogdet` in place of `log(|det| + 1e-3)`, whose gradient vanishes with 1/B (the determinant of a 10 x
     10 joint matrix is far below 1e-3); the CIFAR-10 code is `eps = 1e-3, divide = false`. The official protocol
     starts from a network trained with CE and goes on with SGD at 1e-6 on full batches of 256; here the first `warmup`
-    epochs are CE in the same trial, and the drop of the learning rate is for the schedule to make. A short last batch
-    counts nothing after them, as in the official CIFAR-10 code, nor does a batch that misses a class, so that with many classes and small batches nothing trains (CIFAR-100 at batch size
-    128); one that nearly does has a gradient without bound: take batches of hundreds, a small learning rate, or clip.
+    epochs are CE in the same trial, reduced in a short last batch as any loss is, and the drop of the learning rate is
+    for the schedule to make. After them a short last batch counts nothing, as in the official CIFAR-10 code, nor does a
+    batch that misses a class, so that with many classes and small batches nothing trains (CIFAR-100 at batch size 128);
+    one that nearly does has a gradient without bound: take batches of hundreds, a small learning rate, or clip.
 
     Args:
         eps: added to the determinant; 0 takes `slogdet`.

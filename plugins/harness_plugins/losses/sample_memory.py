@@ -18,9 +18,9 @@ class SampleMemory:
         self.data = torch.empty(0)
         self._allocated = False
 
-    def allocate(self, num_samples: int, device: torch.device) -> None:
-        """``num_samples`` float32 entries on a device; from here on the vector never grows."""
-        self.data = torch.full((num_samples,), self.init, device=device)
+    def allocate(self, num_samples: int, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        """``num_samples`` entries on a device; from here on the vector never grows."""
+        self.data = torch.full((num_samples,), self.init, device=device, dtype=dtype)
         self._allocated = True
 
     def read(self, index: Tensor | None, like: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ class TruncatedGeneralizedCrossEntropy:
 
     def setup(self, run: Run) -> None:
         """Weights (N,) of 1."""
-        self.weights.allocate(run.num_samples, run.device)
+        self.weights.allocate(run.num_samples, run.device, run.dtype)
 
     def epoch_start(self, run: Run) -> None:
         """Prunes when the schedule says so."""
