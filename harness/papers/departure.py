@@ -60,12 +60,14 @@ def departure(suite: str, method: str, identity: Mapping[str, Any]) -> str:
 
 
 def _counts(change: tuple[str, object, object]) -> bool:
-    """Whether a difference is one of what was trained: a value that both have, or a component that one lacks."""
+    """Whether a difference is one of what was trained: a value that both have, a component that one lacks, or an option
+    that one leaves at its default, where it is not in the id."""
     key, here, there = change
     if key.startswith("evaluation") or key.endswith("version"):
         return False
     return (here is not ... and there is not ...) or (
-        key.startswith(("algorithms", "transforms")) and key.endswith("name")
+        key.startswith(("training.", "augment.", "replay.", "mean", "std"))
+        or (key.startswith(("algorithms", "transforms")) and key.endswith("name"))
     )
 
 
