@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import DEFAULT_RESULTS, AsJson, Results, console, print_json
+from harness.words import counted
 
 if TYPE_CHECKING:
     import duckdb
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from harness.papers.reproduction import Reproduced
     from harness.papers.verdict import OrderingAgreement
-    from harness.results.board import Board
+    from harness.results.board import Board, BoardRow
 
 COLUMN_WIDTH = 21
 """Characters that a column of `97.31 ± 0.12 (3)` takes with its frame and marks."""
@@ -105,6 +106,7 @@ def board_json(found: Board) -> dict[str, Any]:
         "comparable": found.comparable,
         "settings": list(found.settings),
         "snapshot": found.snapshot,
+        "search_over": found.search_over,
         "ties": {setting: sorted(methods) for setting, methods in found.ties.items()},
         "conclusion": found.conclusion,
         "caution": found.caution,
@@ -149,7 +151,8 @@ def print_board(found: Board, out: Console) -> None:
     table = Table(title=escape(title), title_justify="left")
     table.add_column("", justify="right")
     table.add_column("method", overflow="fold")
-    room = (out.width - 4 - max((len(row.method) for row in found.rows), default=0)) // COLUMN_WIDTH
+    names = {row.method: _method_name(found, row) for row in found.rows}
+    room = (out.width - 4 - max(map(len, names.values()), default=0)) // COLUMN_WIDTH
     shown = found.settings[: max(1, room)]
     for setting in shown:
         table.add_column(escape(heads[setting]), justify="right", overflow="fold")
@@ -163,9 +166,8 @@ def print_board(found: Board, out: Console) -> None:
             best = row.method in found.best.get(setting, set())
             mark = "~" if row.method in found.ties.get(setting, ()) else " "
             cells.append(f"[bold]{text} *[/bold]" if best else f"{text} {mark}")
-        name = escape(row.method) + (" °" if row.oracle else "") + (f" ({row.tries} tries)" if row.tries > 1 else "")
         mean = found.metric.show(row.mean) if row.mean is not None else f"{row.covered}/{total}"
-        table.add_row(str(row.rank or ""), name, *cells, *([mean] if total > 1 else []))
+        table.add_row(str(row.rank or ""), escape(names[row.method]), *cells, *([mean] if total > 1 else []))
     out.print(table)
     legend = ["* best of its setting"]
     if found.ties:
@@ -181,12 +183,20 @@ def print_board(found: Board, out: Console) -> None:
     if not found.comparable:
         legend.append("run at --scale quick: not comparable with published numbers")
     out.print("; ".join(legend), markup=False)
+    if found.tuning:
+        out.print(found.tuning, markup=False)
     for method, owners in found.owners.items():
         out.print(f"{method}: by {' and '.join(Path(owner).name for owner in owners)}", markup=False)
     if found.conclusion:
         out.print(f"Over all settings: {found.conclusion}.", markup=False)
     if found.caution:
         out.print(found.caution, markup=False)
+
+
+def _method_name(found: Board, row: BoardRow) -> str:
+    """A method with its mark as an oracle and, where any was tuned, its number of tries."""
+    tries = f" ({counted(row.tries, 'try', 'tries')})" if found.tuning else ""
+    return row.method + (" °" if row.oracle else "") + tries
 
 
 def published_json(found: Sequence[Reproduced], agreements: Mapping[str, OrderingAgreement]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from harness.cli.options import (
     load,
     print_json,
 )
+from harness.words import counted
 
 SHOWN = 400
 
@@ -57,6 +58,18 @@ def plan(
                 "counts": counts,
                 "waiting": made.waiting,
                 "remaining_seconds": remaining,
+                "tries": made.tries,
+                "searches": [
+                    {
+                        "method": search.method,
+                        "settings": list(search.settings),
+                        "candidates": [
+                            {"parameters": dict(c.values), "score": c.score, "chosen": position == search.chosen}
+                            for position, c in enumerate(search.candidates)
+                        ],
+                    }
+                    for search in made.searches
+                ],
                 "trials": trials,
                 "notes": made.notes,
             }
@@ -82,9 +95,12 @@ def plan(
     out.print(f"{len(made.trials)} trials: {words}{left}", markup=False)
     if made.waiting:
         out.print(f"{made.waiting} more wait for a search to choose their parameters", markup=False)
-    for (method, setting), candidate in made.chosen.items():
-        values = ", ".join(f"{key} = {value}" for key, value in candidate.items())
-        out.print(f"chosen: {method} | {setting}: {values}", markup=False)
+    for search in made.searches:
+        if search.chosen is not None:
+            candidate = search.candidates[search.chosen]
+            values = ", ".join(f"{key} = {value}" for key, value in candidate.values.items())
+            what = f"chosen for all settings: {search.method}" if search.together else f"chosen: {search.label}"
+            out.print(f"{what}: {values} ({counted(search.tries, 'try', 'tries')})", markup=False)
     for note in made.notes:
         out.print(f"note: {note}", markup=False)
 

@@ -72,6 +72,7 @@ class Board:
         snapshot: name of the snapshot that it was read from.
         filters: what it was narrowed to, in words; empty for a whole suite.
         ties: for every setting, the methods that are not separable from its top, when asked for (:func:`with_ties`).
+        search_over: ``suite`` where the parameters of each method were chosen for all settings together.
         conclusion: what can be concluded over the settings, in a sentence; empty without ties.
         owners: for a method with third-party components, the distributions or files that they come from.
         mixed: components of whose source the shown results hold several versions, with the methods that use them.
@@ -87,10 +88,21 @@ class Board:
     higher_is_better: bool = True
     snapshot: str = ""
     filters: tuple[str, ...] = ()
+    search_over: str = "setting"
     ties: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
     conclusion: str = ""
     owners: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     mixed: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def tuning(self) -> str:
+        """What the numbers of tries are and what was chosen for, in a sentence; empty where nothing was tuned."""
+        if all(row.tries == 1 for row in self.rows):
+            return ""
+        once = " once for all settings" if self.search_over == "suite" else ""
+        return (
+            f"Tries: the number of candidates that a method's parameters were chosen among{once}, on noisy validation."
+        )
 
     @property
     def caution(self) -> str:
@@ -131,7 +143,7 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
         name = main_metric(connection, suite)
     lines = connection.execute(
         """
-        SELECT s.method, s.setting, s.seed, s.oracle, s.tries, s.comparable, t.status, m.value
+        SELECT s.method, s.setting, s.seed, s.oracle, s.tries, s.comparable, t.status, m.value, s.search_over
         FROM suite_trials s
         LEFT JOIN trials t USING (trial)
         LEFT JOIN metrics m ON m.trial = s.trial AND m.metric = ? AND m.at = ?
@@ -229,7 +241,9 @@ def _arrange(suite: str, metric: Metric, at: str, lines: list[tuple[Any, ...]], 
         values = {int(line[2]): float(line[7]) for line in group if line[6] == "done" and line[7] is not None}
         failed = sum(line[6] == "failed" for line in group)
         cells.setdefault(method, {})[setting] = BoardCell(values, len(group), failed)
-    facts = Board(suite, metric, at, settings, (), {}, all(bool(line[5]) for line in lines), higher, snapshot)
+    comparable = all(bool(line[5]) for line in lines)
+    search_over = str(lines[0][8]) if lines else "setting"
+    facts = Board(suite, metric, at, settings, (), {}, comparable, higher, snapshot, search_over=search_over)
     return _rank(facts, cells, oracle, tries)
 
 

@@ -24,6 +24,7 @@ def rows(board: Board) -> list[dict[str, Any]]:
             "rank": row.rank,
             "method": row.method,
             "oracle": row.oracle,
+            "tries": row.tries,
             "setting": setting,
             "mean": cell.mean,
             "std": cell.std,
@@ -62,10 +63,12 @@ def to_json(board: Board) -> str:
 def to_markdown(board: Board) -> str:
     """A Markdown table, the best of every setting in bold."""
     heads = shorten(board.settings)
-    table = [["", "method", *(_escape_markdown(heads[setting]) for setting in board.settings)]]
+    tuned = bool(board.tuning)
+    table = [["", "method", *["tries"] * tuned, *(_escape_markdown(heads[setting]) for setting in board.settings)]]
     for row in board.rows:
         cells = [_markdown_cell(board, row.method, setting, row.cells.get(setting)) for setting in board.settings]
-        table.append([str(row.rank or ""), _escape_markdown(row.method) + (" °" if row.oracle else ""), *cells])
+        name = _escape_markdown(row.method) + (" °" if row.oracle else "")
+        table.append([str(row.rank or ""), name, *[str(row.tries)] * tuned, *cells])
     lines = ["| " + " | ".join(line) + " |" for line in table]
     lines.insert(1, "|" + "---|" * len(table[0]))
     return "\n".join([*lines, "", _escape_markdown(caption(board))]) + "\n"
@@ -85,6 +88,8 @@ def caption(board: Board) -> str:
         said.append(f"Over all settings: {board.conclusion}.")
     if any(row.oracle for row in board.rows):
         said.append("°: is given the noise rate or matrix (an oracle).")
+    if board.tuning:
+        said.append(board.tuning)
     if board.at == "best":
         said.append("The best epoch is chosen on test data: an oracle.")
     if not board.comparable:
@@ -146,21 +151,23 @@ def to_latex(board: Board) -> str:
     """A LaTeX ``table`` for ``booktabs``: the best of every setting bold, what is not separable from it underlined,
     mean ± standard deviation with n, a caption with filter and snapshot."""
     heads = shorten(board.settings)
+    tuned = bool(board.tuning)
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape_latex(caption(board))}}}",
         rf"\label{{tab:{''.join(c if c.isalnum() and c.isascii() else '-' for c in board.suite)}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(board.settings)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (tuned + len(board.settings))}}}",
         r"\toprule",
-        " & ".join(["Method", *(escape_latex(heads[setting]) for setting in board.settings)]) + r" \\",
+        " & ".join(["Method", *["Tries"] * tuned, *(escape_latex(heads[setting]) for setting in board.settings)])
+        + r" \\",
         r"\midrule",
     ]
     for row in board.rows:
         name = escape_latex(row.method) + ("$^{\\circ}$" if row.oracle else "")
         cells = [_latex_cell(board, row.method, setting, row.cells.get(setting)) for setting in board.settings]
-        lines.append(" & ".join([name, *cells]) + r" \\")
+        lines.append(" & ".join([name, *[str(row.tries)] * tuned, *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
 

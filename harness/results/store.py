@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-STORE_SCHEMA = 4
+STORE_SCHEMA = 5
 log = logging.getLogger("harness.store")
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 KEPT_SNAPSHOTS = 3
@@ -45,7 +45,7 @@ TABLES: dict[str, dict[str, str]] = {
     "suite_trials": {
         "suite": "VARCHAR", "digest": "VARCHAR", "newest": "BOOLEAN", "trial": "VARCHAR", "method": "VARCHAR",
         "setting": "VARCHAR", "seed": "BIGINT", "oracle": "BOOLEAN", "tuning": "BOOLEAN", "candidate": "VARCHAR",
-        "tries": "BIGINT", "comparable": "BOOLEAN", "method_position": "BIGINT", "setting_position": "BIGINT",
+        "tries": "BIGINT", "search_over": "VARCHAR", "comparable": "BOOLEAN", "method_position": "BIGINT", "setting_position": "BIGINT",
     },
     "attempts": {
         "trial": "VARCHAR", "attempt": "VARCHAR", "number": "BIGINT", "status": "VARCHAR", "host": "VARCHAR",
@@ -424,6 +424,7 @@ def _suite_rows(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
             "tuning": line["tuning"],
             "candidate": json.dumps(line["candidate"]) if line["candidate"] is not None else None,
             "tries": manifest["tries"].get(line["method"], 1),
+            "search_over": manifest.get("search_over", "setting"),
             "comparable": manifest["comparable"],
             "method_position": methods.get(line["method"]),
             "setting_position": settings.get(line["setting"]),

@@ -301,8 +301,32 @@ def load_suite(
         suite.templates(method, setting)
     if not any(True for _ in suite.pairs()):
         raise SuiteError("every combination is excluded, so there is nothing to run", f"{file}: suite.exclude")
+    _check_common_scale(suite)
     host.registry.save_cache()
     return suite
+
+
+def _check_common_scale(suite: Suite) -> None:
+    """One choice for all settings takes the mean of their scores, and regression losses of two data sets have no common
+    unit, neither with each other nor with an accuracy."""
+    if suite.table.search_over == "setting":
+        return
+    for method in (method for method in suite.methods if method.table.search):
+        faced = [setting.dataset for one, setting in suite.pairs() if one is method]
+        names = list(dict.fromkeys(dataset.label for dataset in faced))
+        tasks = {task for dataset in faced for task in _tasks(suite, dataset)}
+        if len(names) > 1 and "regression" in tasks:
+            raise SuiteError(
+                f"the mean over {' and '.join(names)} has no unit: regression losses of several data sets, or losses and "
+                "accuracies",
+                f"{suite.path.name}: suite.search_over",
+                'set search_over = "setting", or give each data set a suite of its own',
+            )
+
+
+def _tasks(suite: Suite, dataset: Choice) -> tuple[str, ...]:
+    registry = suite.host.registry
+    return registry.facts(registry.find("dataset", dataset.name)[0]).declares.tasks
 
 
 def find_suite(path: str | Path) -> Path:
@@ -593,6 +617,8 @@ def _methods(
         seen[table.name] = f"method[{number}]"
         if table.search and not tunes:
             raise SuiteError("a search needs seeds to tune on", f"{where}.search", "add tuning_seeds to [suite]")
+        if table.search and table.tries is not None:
+            raise SuiteError("a method that searches counts its own tries", f"{where}.tries", "drop tries or search")
         for key, values in table.search.items():
             if not values:
                 raise SuiteError("the list of candidates is empty", f"{where}.search.{key}")
@@ -691,7 +717,7 @@ def _template(
             digests[f"{kind}:{name}"] = component.digest()
             if not component.owner.startswith(f"{DISTRIBUTION} "):
                 owners[f"{kind}:{name}"] = component.owner
-    tasks = registry.facts(registry.find("dataset", setting.dataset.name)[0]).declares.tasks
+    tasks = _tasks(suite, setting.dataset)
     try:
         task = tasks[0] if len(tasks) == 1 else None
         check_stack(parts["loss"][0], parts["algorithms"], task, parts["transforms"])

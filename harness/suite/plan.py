@@ -16,13 +16,13 @@ from harness.results.records import (
     Status,
     final_attempt,
     known_trials,
-    read_json,
     read_lines,
     status_of,
     trial_folder,
     write_json,
 )
 from harness.suite.load import Entry, Suite, Template
+from harness.suite.search import Search, searches
 from harness.suite.select import matches, parse_selection
 from harness.suite.trial import Trial, digest
 
@@ -54,7 +54,9 @@ class Plan:
         waiting: compared trials that a search has not chosen parameters for yet.
         chosen: what a search chose, by (method, setting).
         undecided: searches that are over without a choice.
-        tries: candidates that a searching method chose among, on the setting where these are most.
+        searches: the candidates of every search with their scores.
+        tries: candidates that a method's parameters were chosen among, on the setting where these are most: those of its
+            search, or what its ``tries`` says of a search elsewhere; 1 without either.
         notes: what a reader should know (unequal numbers of tries, a search that could not choose).
     """
 
@@ -64,6 +66,7 @@ class Plan:
     waiting: int = 0
     chosen: dict[tuple[str, str], Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     undecided: int = 0
+    searches: list[Search] = dataclasses.field(default_factory=list)
     tries: dict[str, int] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
 
@@ -95,7 +98,8 @@ class Plan:
             "methods": [method.name for method in self.suite.methods],
             "settings": [setting.name for setting in self.suite.settings],
             "seeds": list(self.suite.table.seeds),
-            "tries": {method.name: self.tries.get(method.name, 1) for method in self.suite.methods},
+            "tries": dict(self.tries),
+            **({"search_over": "suite"} if self.suite.table.search_over == "suite" else {}),
             "trials": [
                 {
                     "id": planned.id,
@@ -144,7 +148,7 @@ def make_plan(suite: Suite, results: Path, selections: Sequence[str] = ()) -> Pl
     estimate(plan)
     if len(set(plan.tries.values())) > 1:
         tries = ", ".join(f"{name} {count}" for name, count in plan.tries.items())
-        plan.notes.append(f"the searching methods have unequal numbers of tries ({tries}), which favours the larger")
+        plan.notes.append(f"the methods have unequal numbers of tries ({tries}), which favours the larger")
     _let_plugins_modify(plan)
     return plan
 
@@ -176,63 +180,26 @@ def _tuning(suite: Suite) -> list[Entry]:
 
 
 def _choose(plan: Plan) -> list[Template]:
-    """For every searching method and setting: the candidate with the best mean noisy-validation score at the last
-    epoch over the tuning seeds (the first of equals; regression: the lowest loss), once all are done or failed.
-
-    The plan is told how many compared trials wait for a choice, how many candidates were scored, and what is to be
-    said of searches in which not all were.
-    """
+    """What the searches chose, as templates of compared trials. The plan is told how many compared trials wait for a
+    choice, among how many candidates each method's parameters were chosen, and what is to be said of the searches."""
     suite = plan.suite
-    chosen: list[Template] = []
-    for method, setting in suite.pairs():
-        if not method.table.search:
-            continue
-        scored: list[tuple[float, Template]] = []
-        finished = True
-        candidates = suite.templates(method, setting)
-        for template in candidates:
-            scores = []
-            for seed in suite.table.tuning_seeds:
-                found = _validation(plan.results, template.entry(seed).trial)
-                if found is None:
-                    finished = False
-                elif found:
-                    scores += found
-            if len(scores) == len(suite.table.tuning_seeds):
-                scored.append((statistics.mean(scores), template))
-        tries = len(scored) if finished else len(candidates)
-        plan.tries[method.name] = max(plan.tries.get(method.name, 0), tries)
-        if not finished:
-            plan.waiting += len(suite.table.seeds)
-        elif scored:
-            chosen.append(max(scored, key=lambda pair: pair[0])[1])
-            if tries < len(candidates):
-                plan.notes.append(
-                    f"the search of {method.name} | {setting.name} chose among {tries} of {len(candidates)} candidates: "
-                    "the others failed; `harness retry --failed` lets them run again"
-                )
-        else:
+    plan.tries = {method.name: method.table.tries or 1 for method in suite.methods}
+    plan.searches = searches(suite, plan.results)
+    positions: dict[tuple[str, str], int] = {}
+    for search in plan.searches:
+        plan.tries[search.method] = max(plan.tries[search.method], search.tries)
+        plan.notes += [search.note] if search.note else []
+        if not search.finished:
+            plan.waiting += len(suite.table.seeds) * len(search.settings)
+        elif search.chosen is None:
             plan.undecided += 1
-            plan.notes.append(
-                f"the search of {method.name} | {setting.name} chose nothing, so it is not compared: no candidate has a "
-                "noisy-validation score on every tuning seed; mend what failed, or hold out a larger validation"
-            )
-    return chosen
-
-
-def _validation(results: Path, trial: Trial) -> list[float] | None:
-    """The noisy-validation score of a finished trial; empty for a failed one, ``None`` for one still to run (also one
-    that failed and is let run again)."""
-    attempt = final_attempt(trial_folder(results, trial.id))
-    result = read_json(attempt / "result.json") if attempt is not None else None
-    if result is None or (result.get("status") == "failed" and status_of(results, trial.id) != "failed"):
-        return None
-    metrics = result.get("metrics", {})
-    if (value := metrics.get("validation_accuracy", {}).get("last")) is not None:
-        return [float(value)]
-    if (value := metrics.get("validation_loss", {}).get("last")) is not None:
-        return [-float(value)]
-    return []
+        else:
+            positions.update({(search.method, setting): search.chosen for setting in search.settings})
+    return [
+        suite.templates(method, setting)[positions[method.name, setting.name]]
+        for method, setting in suite.pairs()
+        if (method.name, setting.name) in positions
+    ]
 
 
 def estimate(plan: Plan) -> None:

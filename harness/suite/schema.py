@@ -35,6 +35,10 @@ class SuiteTable(Table):
     tuning_seeds: list[Seed] = Field(
         default=[], description="seeds on which `search` chooses; never those of the comparison"
     )
+    search_over: Literal["setting", "suite"] = Field(
+        default="setting",
+        description="what one choice of a `search` is for: a setting alone, or all settings of the suite together",
+    )
     plugins: list[str] = Field(default=[], description="single-file plugins, beside the suite")
     exclude: list[str | dict[str, Any]] = Field(default=[], description="selections left out of methods x settings")
     description: str = Field(default="", description="what the suite is for")
@@ -168,6 +172,9 @@ class MethodTable(Table):
     clip: Annotated[float, Field(gt=0)] | None = Field(default=None, description="gradient-norm clip")
     when: list[Any] = Field(default=[], description="overrides for selected settings")
     search: dict[str, list[Any]] = Field(default={}, description="candidates by key, chosen on tuning_seeds")
+    tries: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="candidates that these parameters were chosen among in a search elsewhere"
+    )
 
 
 TABLES: dict[str, type[Table]] = {
