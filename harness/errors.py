@@ -80,8 +80,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """``unknown parameter 'qq' (did you mean 'q'?)``, or the known names when none is close."""
-    names = sorted(known)
+    """``unknown parameter 'qq' (did you mean 'q'?)``, or the known names when none is close.
+
+    What was refused is never named as known; a family (``timm:``) is known as ``timm:NAME``, since it needs one.
+    """
+    names = sorted({f"{each}NAME" if each.endswith(":") else each for each in known} - {name})
     hint = did_you_mean(name, names)
     if not hint:
         hint = f"known: {', '.join(names)}" if names else "it takes none"

@@ -41,7 +41,10 @@ def board(
     ] = False,
     published: Annotated[
         bool,
-        typer.Option("--published", help="The paper's numbers beside the suite's, at --metric where it is silent."),
+        typer.Option(
+            "--published",
+            help="Show the paper's numbers next to ours; --metric sets the epoch where the paper gives none.",
+        ),
     ] = False,
     json: AsJson = False,
 ) -> None:
@@ -174,7 +177,7 @@ def print_board(found: Board, out: Console) -> None:
         legend.append("~ not separable from it")
     if len(shown) < total:
         legend.append(
-            f"{total - len(shown)} more settings do not fit: a wider terminal, --json or `harness leaderboard`"
+            f"{counted(total - len(shown), 'more setting does', 'more settings do')} not fit: a wider terminal, --json or `harness leaderboard`"
         )
     if any(row.oracle for row in found.rows):
         legend.append("° is given the noise rate or matrix (an oracle)")
@@ -262,7 +265,7 @@ def print_published(found: Sequence[Reproduced], agreements: Mapping[str, Orderi
     out.print(table)
     out.print(summary_sentence(found), markup=False)
     for reason, count in Counter(item.check.reason for item in found if item.check.by_numbers is not None).items():
-        out.print(f"{count} cells: {reason}", markup=False)
+        out.print(f"{counted(count, 'cell')}: {reason}", markup=False)
     for at in sorted({item.assumed_at for item in found if item.values} - {""}):
         out.print(f"Where the paper does not say the epoch, ours is read at `{at}` (--metric).", markup=False)
     for label, agreement in agreements.items():

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import DEFAULT_RESULTS, PluginFile, Results, Scale, Select, Set, SuiteFile, load
+from harness.words import counted
 
 
 def cancel(
@@ -29,7 +30,9 @@ def cancel(
     if not todo:
         typer.echo("nothing is queued or running")
         return
-    if not yes and not typer.confirm(f"stop {len(todo)} unfinished trials of {loaded.name}?"):
+    if not yes and not typer.confirm(f"stop {counted(len(todo), 'unfinished trial')} of {loaded.name}?"):
         raise typer.Exit(1)
     stopped = cancel_trials(loaded, made.results, [planned.id for planned in todo])
-    typer.echo(f"{stopped} trials were told to stop; their checkpoints are kept, `harness run` goes on from them")
+    typer.echo(
+        f"{counted(stopped, 'trial was', 'trials were')} told to stop; their checkpoints are kept, `harness run` goes on from them"
+    )

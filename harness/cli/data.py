@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import AsJson, PluginFile, print_json
+from harness.words import counted
 
 if TYPE_CHECKING:
     from harness.registry import Component, Registry
@@ -83,7 +84,7 @@ def fetch(
     download = getattr(component.load(), "fetch", None)
     if download is None:
         raise DataError(
-            "does not know how to fetch itself", component.label, f"copy {', '.join(files)} into {folder.absolute()}"
+            "cannot be downloaded automatically", component.label, f"copy {', '.join(files)} into {folder.absolute()}"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +131,7 @@ def verify(
         print_json({"name": name, "files_checked": len(sums), **parts})
         return
     if sums:
-        typer.echo(f"{len(sums)} files have the right md5")
+        typer.echo(f"{counted(len(sums), 'file has', 'files have')} the right md5")
     for part, facts in parts.items():
         typer.echo(f"{part}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
 

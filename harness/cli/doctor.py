@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.options import DEFAULT_RESULTS, Results
 from harness.paths import expanded
+from harness.words import counted
 
 
 def doctor(results: Results = DEFAULT_RESULTS) -> None:
@@ -41,7 +42,7 @@ def machine(results: Path) -> list[str]:
     data = data_folder()
     return [
         f"python {platform.python_version()} on {facts['platform']}; {versions}",
-        f"{available_cores()} cores, {len(gpus)} GPUs",
+        f"{counted(available_cores(), 'core')}, {counted(len(gpus), 'GPU')}",
         f"results: {results.absolute()} ({'writable' if os.access(folder, os.W_OK) else 'NOT writable'})",
         f"data: {data.absolute()} ({'there' if data.is_dir() else 'not there; set HARNESS_DATA'})",
         f"cache: {cache_folder()}",

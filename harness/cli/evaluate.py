@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.options import DEFAULT_RESULTS, PluginFile, Results, Select, Set, SuiteFile, load
 from harness.errors import HarnessError
+from harness.words import counted
 
 
 def evaluate(
@@ -43,4 +44,6 @@ def evaluate(
         for planned in bar:
             evaluate_trial(folder, planned.trial, made.suite.host, fgsm)
     collect(folder)
-    typer.echo(f"{len(kept)} trials measured; {len(done) - len(kept)} finished trials have no kept state")
+    typer.echo(
+        f"{counted(len(kept), 'trial')} measured; {counted(len(done) - len(kept), 'finished trial has', 'finished trials have')} no kept state"
+    )

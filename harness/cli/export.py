@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import DEFAULT_RESULTS, Results
+from harness.words import counted
 
 
 def export(
@@ -52,4 +53,6 @@ def _records(results: Path, suite: str | None, output: Path | None) -> None:
     if output is None:
         raise HarnessError("records are not text", "--format", "name a file with --output FILE.parquet")
     packed = pack(open_results(results, create=False), output, [suite] if suite else [])
-    typer.echo(f"{packed} trials are in {output}; `harness merge {output}` puts them into a results folder")
+    typer.echo(
+        f"{counted(packed, 'trial is', 'trials are')} in {output}; `harness merge {output}` puts them into a results folder"
+    )

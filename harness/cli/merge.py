@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import DEFAULT_RESULTS, Results
+from harness.words import counted
 
 
 def merge(
@@ -33,5 +34,5 @@ def merge(
             taken, kept = unpack(source, target)
         else:
             taken, kept = merge_results(open_results(source, create=False), target)
-        typer.echo(f"{source}: {taken} trials taken, {kept} already there")
+        typer.echo(f"{source}: {counted(taken, 'trial')} taken, {kept} already there")
     collect(target)

@@ -24,7 +24,12 @@ Set = Annotated[
 ]
 Select = Annotated[
     list[str],
-    typer.Option("--select", metavar="KEY=VALUE,...", help='Only some trials, such as "method=CDR*,noise.rate=0.4".'),
+    typer.Option(
+        "--select",
+        metavar="KEY=VALUE,...",
+        help='Only some trials, such as "method=CDR*,noise.rate=0.4". A comma is "and"; values with | between them are '
+        "alternatives, and so is each further --select.",
+    ),
 ]
 PluginFile = Annotated[list[Path], typer.Option("--plugin", metavar="FILE", help="A single-file plugin.")]
 Scale = Annotated[str, typer.Option("--scale", metavar="full|quick", help="quick: fewer epochs, a subset, one seed.")]

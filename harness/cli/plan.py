@@ -92,9 +92,10 @@ def plan(
     left = (
         f"; about {duration(remaining)} of single-process time remain" if counts["missing"] + counts["running"] else ""
     )
-    out.print(f"{len(made.trials)} trials: {words}{left}", markup=False)
+    out.print(f"{counted(len(made.trials), 'trial')}: {words}{left}", markup=False)
     if made.waiting:
-        out.print(f"{made.waiting} more wait for a search to choose their parameters", markup=False)
+        words = counted(made.waiting, "more trial waits", "more wait")
+        out.print(f"{words} for a search to choose parameters", markup=False)
     for search in made.searches:
         if search.chosen is not None:
             candidate = search.candidates[search.chosen]

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.options import AsJson, print_json
+from harness.words import counted
 
 app = typer.Typer(
     add_completion=False,
@@ -112,7 +113,7 @@ def check(
 
         print_json({"findings": [dataclasses.asdict(finding) for finding in found], "faults": faults})
     else:
-        typer.echo(f"{len(found)} checks, {faults} fault{'' if faults == 1 else 's'}")
+        typer.echo(f"{counted(len(found), 'check')}, {counted(faults, 'fault')}")
     raise typer.Exit(1 if faults else 0)
 
 

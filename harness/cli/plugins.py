@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from harness.cli.options import AsJson, PluginFile, print_json
+from harness.words import counted
 
 
 def plugins(
@@ -31,6 +32,6 @@ def plugins(
         if known.error:
             typer.echo(f"{known.name} ({known.owner}): BROKEN: {known.error}; {known.remedy}")
         else:
-            typer.echo(f"{known.name} ({known.owner}): {known.components} components from {known.place}")
+            typer.echo(f"{known.name} ({known.owner}): {counted(known.components, 'component')} from {known.place}")
     for problem in found:
         typer.echo(f"{problem.component} ({problem.owner}): {problem.problem}; {problem.remedy}")

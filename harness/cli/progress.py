@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from harness.cli.options import duration
+from harness.words import counted
 
 PLAIN_EVERY_S = 10.0
 
@@ -74,11 +75,11 @@ class Progress:
         elif kind in ("warning", "error"):
             self._say(str(event.get("message")))
         elif kind == "queued":
-            self._say(f"queued {len(event['ids'])} trials as {event['jobs']} jobs")
+            self._say(f"queued {counted(len(event['ids']), 'trial')} as {counted(event['jobs'], 'job')}")
         elif kind == "interrupting" and event.get("remote"):
             self._say("leaving; queued and running jobs go on")
         elif kind == "interrupting":
-            self._say("stopping at the next batch boundary, with checkpoints; once more stops at once")
+            self._say("saving checkpoints after the current batch; press Ctrl-C again to stop immediately")
         self._show(kind)
 
     def _plan(self, event: dict[str, Any]) -> None:
@@ -94,7 +95,7 @@ class Progress:
         )
         if todo and not self.quiet:
             words = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-            self._say(f"{plan.suite.name}: {len(plan.trials)} trials ({words})")
+            self._say(f"{plan.suite.name}: {counted(len(plan.trials), 'trial')} ({words})")
         if self._bar is not None and todo:
             if self._task is None:
                 self._task = self._bar.add_task("trials", total=self.total, completed=self.done, words="")

@@ -8,6 +8,7 @@ import typer
 
 from harness.cli.options import DEFAULT_RESULTS, PluginFile, Results, Scale, Select, Set, SuiteFile, load
 from harness.errors import HarnessError
+from harness.words import counted
 
 
 def retry(
@@ -28,7 +29,7 @@ def retry(
     from harness.suite.plan import make_plan
 
     if not failed and not lost:
-        raise HarnessError("says not what to retry", "retry", "add --failed or --lost")
+        raise HarnessError("nothing selected to retry", "retry", "add --failed or --lost")
     folder = open_results(results)
     loaded = load(suite, set_, plugin, scale)
     made = make_plan(loaded, folder, select)
@@ -42,4 +43,4 @@ def retry(
             for attempt in attempts(trial_folder(folder, planned.id))[-1:]:
                 (attempt / "released").touch()
             count += 1
-    typer.echo(f"{count} trials will run again at the next `harness run`")
+    typer.echo(f"{counted(count, 'trial')} will run again at the next `harness run`")

@@ -24,8 +24,11 @@ from harness.cli.options import (
 )
 from harness.errors import HarnessError, unknown
 from harness.paths import expanded
+from harness.words import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.execution.orchestrate import Orchestrator
     from harness.suite.load import Suite
     from harness.suite.plan import Plan
@@ -95,7 +98,7 @@ def run(
         if dry_run:
             _show_preview(orchestrator, json)
             return
-        with printing_aside() if json else contextlib.nullcontext():
+        with _telling_how_to_go_on(orchestrator), printing_aside() if json else contextlib.nullcontext():
             plan = orchestrator.run()  # what a component prints must not stand in the JSON
     counts = plan.counts()
     waits = "waits" in orchestrator.executor.capabilities
@@ -113,6 +116,22 @@ def run(
     else:
         _report(plan, orchestrator)
     raise typer.Exit(130 if orchestrator.interrupted else 1 if counts["failed"] or left or plan.undecided else 0)
+
+
+@contextlib.contextmanager
+def _telling_how_to_go_on(orchestrator: Orchestrator) -> Iterator[None]:
+    """A Ctrl-C that ends the run at once, such as the second one, still leaves a line on how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        remote = "remote" in orchestrator.executor.capabilities
+        rest = (
+            "queued and running jobs go on; the same command waits for them again"
+            if remote
+            else "what is done is kept; the same command goes on from the last checkpoints"
+        )
+        typer.echo(f"interrupted: {rest}", err=True)
+        raise typer.Exit(130) from None
 
 
 def _options(texts: list[str], option: str = "--option") -> dict[str, Any]:
@@ -170,21 +189,25 @@ def _show_preview(orchestrator: Orchestrator, as_json: bool) -> None:
         return
     out = console()
     if arrays is None:
-        out.print(f"{len(todo)} trials would run:", markup=False)
+        out.print(f"{counted(len(todo), 'trial')} would run:", markup=False)
         for planned in todo:
             out.print(f"  {planned.id}  {names[planned.id]}", markup=False)
         return
     jobs = sum(len(array.jobs) for array in arrays)
-    out.print(f"{len(todo)} trials would be submitted as {jobs} jobs:", markup=False)
+    out.print(f"{counted(len(todo), 'trial')} would be submitted as {counted(jobs, 'job')}:", markup=False)
     number = 0
     for array in arrays:
         hours = "GPU-hours unknown" if array.gpu_hours is None else f"about {array.gpu_hours:.2g} GPU-hours"
         abreast = f", at most {array.parallel} at once" if array.parallel else ""
         asked = f"{array.resources.words()}, {array.minutes} min{abreast}"
-        out.print(f"{len(array.jobs)} jobs, {array.trials} trials: {asked}, {hours}", markup=False)
+        out.print(
+            f"{counted(len(array.jobs), 'job')}, {counted(array.trials, 'trial')}: {asked}, {hours}", markup=False
+        )
         for job in array.jobs:
             number += 1
-            out.print(f"  job {number}: {len(job.trials)} trials, about {duration(job.seconds)}", markup=False)
+            out.print(
+                f"  job {number}: {counted(len(job.trials), 'trial')}, about {duration(job.seconds)}", markup=False
+            )
             for trial_id in job.trials:
                 out.print(f"    {trial_id}  {names.get(trial_id, '')}", markup=False)
 
@@ -225,11 +248,13 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
     remote = "remote" in orchestrator.executor.capabilities
     if orchestrator.interrupted and not remote:
         left = counts["missing"] + counts["running"]
-        out.print(f"interrupted: {left} trials are left; the same command goes on from their checkpoints", markup=False)
-    elif plan.waiting and remote and "waits" not in orchestrator.executor.capabilities:
-        again = (
-            f"run the same command again when the tuning trials are done: {plan.waiting} trials wait for their choice"
+        out.print(
+            f"interrupted: {counted(left, 'trial is', 'trials are')} left; the same command goes on from their checkpoints",
+            markup=False,
         )
+    elif plan.waiting and remote and "waits" not in orchestrator.executor.capabilities:
+        waiting = counted(plan.waiting, "trial waits", "trials wait")
+        again = f"run the same command again when the tuning trials are done: {waiting} for the choice"
         out.print(again, markup=False)
     elif remote and (orchestrator.interrupted or "waits" not in orchestrator.executor.capabilities):
         out.print(
@@ -237,9 +262,10 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
         )
     elif left := counts["missing"] + counts["running"]:
         busy = f", {counts['running']} of them at work in another process" if counts["running"] else ""
-        out.print(f"{left} trials are left{busy}; the same command goes on with them", markup=False)
+        out.print(f"{counted(left, 'trial is', 'trials are')} left{busy}; the same command goes on", markup=False)
     elif not counts["failed"] and not plan.undecided:
+        finished = counts["done"] + counts["stale"]
         out.print(
-            f"all {counts['done'] + counts['stale']} trials are done; `harness leaderboard` opens the pages",
+            f"{'the trial is' if finished == 1 else f'all {finished} trials are'} done; `harness leaderboard` opens the pages",
             markup=False,
         )

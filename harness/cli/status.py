@@ -20,6 +20,7 @@ from harness.cli.options import (
     load,
     print_json,
 )
+from harness.words import counted
 
 STANDINGS = ("done", "failed", "running", "queued", "lost", "missing", "stale")
 
@@ -64,7 +65,7 @@ def status(
         return
     out = console()
     words = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    out.print(f"{loaded.name}: {len(made.trials)} trials ({words})", markup=False)
+    out.print(f"{loaded.name}: {counted(len(made.trials), 'trial')} ({words})", markup=False)
     for line in lines:
         head = f"{line['status']:8} {line['id']}  {line['method']} | {line['setting']} | seed {line['seed']}"
         if line["status"] == "running":
@@ -78,7 +79,7 @@ def status(
             tail = str(line["error"])
         out.print(f"{head}: {tail}", markup=False)
     for detail, count in Counter(item["detail"] for item in waiting).items():
-        out.print(f"queued   {count} trials: {detail}", markup=False)
+        out.print(f"queued   {counted(count, 'trial')}: {detail}", markup=False)
     if counts["lost"]:
         out.print("`harness run` goes on with lost trials from their checkpoints", markup=False)
     for note in [*made.notes, *queues.notes]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.results.metrics import find_metric
+from harness.words import counted
 
 if TYPE_CHECKING:
     import duckdb
@@ -81,14 +82,14 @@ def summary_sentence(found: Iterable[Reproduced]) -> str:
     summary = summarise_published(item.check for item in found)
     compared = summary.cells - summary.not_comparable
     gap = summary.mean_absolute_difference
-    mean = f" Mean absolute difference {gap:.2f} over {summary.measured} cells." if gap is not None else ""
+    mean = f" Mean absolute difference {gap:.2f} over {counted(summary.measured, 'cell')}." if gap is not None else ""
     departing = ""
     if summary.departing:
         counts = ", ".join(f"{count} {verdict}" for verdict, count in summary.by_numbers.items())
         if bare := summary.departing - sum(summary.by_numbers.values()):
             counts += f", {bare} undecided (one seed)"
         departing = (
-            f" {summary.departing} were run in another configuration than the paper's suite asks for; their numbers alone "
+            f" {counted(summary.departing, 'was', 'were')} run in another configuration than the paper's suite asks for; their numbers alone "
             f"would be {counts}."
         )
     return (
@@ -103,8 +104,9 @@ def ordering_sentence(agreement: OrderingAgreement) -> str:
     tau = f", Kendall's tau-b {agreement.tau_b:.2f}" if agreement.tau_b is not None else ""
     against = "; ".join(f"{better} beats {worse} here" for better, worse in agreement.disagreements)
     return (
-        f"of the printed order, {agreement.agree} pairs hold, {agreement.disagree} are reversed, {agreement.undecided} are "
-        f"undecided ({len(agreement.methods)} methods{tau})" + (f": {against}" if against else "")
+        f"of the printed order, {counted(agreement.agree, 'pair holds', 'pairs hold')}, {counted(agreement.disagree, 'is', 'are')} "
+        f"reversed, {counted(agreement.undecided, 'is', 'are')} undecided ({counted(len(agreement.methods), 'method')}{tau})"
+        + (f": {against}" if against else "")
     )
 
 

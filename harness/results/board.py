@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, unknown
 from harness.plugins import load_host
-from harness.results.metrics import Metric, find_metric, parse_metric
+from harness.results.metrics import METRICS, Metric, find_metric, parse_metric
 from harness.source import renewed
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Board:
         methods = {row.method for row in self.rows}
         parts = {name: [m for m in using if m in methods] for name, using in self.mixed.items()}
         said = "; ".join(f"{name} ({', '.join(using)})" for name, using in parts.items() if using)
-        return f"Made by several versions of {said}: `harness run SUITE --stale rerun` makes them one." if said else ""
+        return f"These results mix versions of {said}; `harness run SUITE --stale rerun` updates them." if said else ""
 
 
 def suites_in(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -153,17 +153,32 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
         [name, at, suite],
     ).fetchall()
     if lines and all(line[7] is None for line in lines) and any(line[6] == "done" for line in lines):
-        available = connection.execute(
-            "SELECT DISTINCT metric || CASE WHEN m.at = 'last' THEN '' ELSE '@' || m.at END FROM metrics m JOIN suite_trials USING (trial) WHERE suite = ?",
-            [suite],
-        ).fetchall()
-        raise ResultsError(unknown("metric", metric, [row[0] for row in available]), "--metric")
+        raise _no_such_metric(connection, suite, metric, name, at)
     metric_facts = find_metric(name)
     higher = metric_facts.higher_is_better if at != "best_minus_last" else False
     databases = connection.execute("PRAGMA database_list").fetchall()
     snapshot = Path(databases[0][2] or "memory").stem
     board = _arrange(suite, metric_facts, at, lines, higher, snapshot)
     return dataclasses.replace(board, owners=owners_in(connection, suite), mixed=mixed_in(connection, suite))
+
+
+def _no_such_metric(connection: duckdb.DuckDBPyConnection, suite: str, metric: str, name: str, at: str) -> ResultsError:
+    """Why a board has no value of a metric: there is none of that name, or no trial here has it."""
+    rows = connection.execute(
+        """
+        SELECT DISTINCT m.metric || CASE WHEN m.at = 'last' THEN '' ELSE '@' || m.at END
+        FROM metrics m JOIN suite_trials s USING (trial)
+        WHERE s.suite = ? AND s.newest AND NOT s.tuning AND m.value IS NOT NULL
+        """,
+        [suite],
+    ).fetchall()
+    available = sorted(row[0] for row in rows)
+    known = METRICS.get(name.partition("@")[0])
+    if known is None or at not in known.at:
+        return ResultsError(unknown("metric", metric, available), "--metric")
+    return ResultsError(
+        f"no trial of {suite!r} has {metric!r} ({known.title})", "--metric", f"its trials have {', '.join(available)}"
+    )
 
 
 def owners_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tuple[str, ...]]:

@@ -192,7 +192,7 @@ def page(found: Acceptance) -> str:
     ordered = {frozenset(pair): verdict.hooks for pair, verdict in found.with_algorithm.items() if verdict.hooks}
     lonely = [n for n in names if not any(v.accepted for pair, v in found.with_algorithm.items() if n in pair)]
     lines = [
-        "# What stands beside what",
+        "# Which components combine",
         "",
         "Generated from the components' declarations by `python -m harness.suite.acceptance`; do not edit. A plan asks",
         "the same rules and refuses a stack with the same words. They concern at most two parts at a time: a stack of",

@@ -48,7 +48,7 @@ def _check(loss: Part, algorithms: tuple[Part, ...], task: str | None, transform
     names = [part.name for part in algorithms]
     for name in names:
         if names.count(name) > 1:
-            raise StackError(f"algorithm {name!r} stands twice in the stack", remedy="name it once")
+            raise StackError(f"algorithm {name!r} is listed twice in the stack", remedy="name it once")
     if task is not None:
         for part, kind in ((loss, "loss"), *((a, "algorithm") for a in algorithms)):
             if task not in part.declares.tasks:

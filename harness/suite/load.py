@@ -263,7 +263,7 @@ def load_suite(
         if key not in TABLES and key not in executors and key != "quick":
             raise SuiteError(unknown("table", key, [*TABLES, *executors]), file)
     for duplicate in {seed for seed in table.seeds if table.seeds.count(seed) > 1}:
-        raise SuiteError(f"seed {duplicate} stands twice", f"{file}: suite.seeds")
+        raise SuiteError(f"seed {duplicate} is listed twice", f"{file}: suite.seeds")
     if both := set(table.seeds) & set(table.tuning_seeds):
         raise SuiteError(
             f"seed {min(both)} is also a comparison seed", f"{file}: suite.tuning_seeds", "tune on other seeds"
@@ -334,7 +334,10 @@ def find_suite(path: str | Path) -> Path:
     ``harness.suites``."""
     text = str(path)
     if not text.startswith("suite:"):
-        return expanded(path)
+        found = expanded(path)
+        if not found.exists() and text in packaged_suites():
+            raise SuiteError("no such suite file", text, f"the packaged suite of that name is suite:{text}")
+        return found
     known = packaged_suites()
     name = text.removeprefix("suite:")
     if name not in known:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
 from harness.testing.subject import Checked, Subject
+from harness.words import counted
 
 if TYPE_CHECKING:
     from harness.testing.bench import Bench
@@ -141,7 +142,7 @@ def loading(checked: Checked) -> Finding:
     if not checked.subjects:
         remedy = "register one: @hookimpl def harness_register_losses(register): register('name', Factory)"
         return Finding(plugin.name, "loads", "fault", "it registers no component", reason, remedy)
-    return Finding(plugin.name, "loads", "ok", f"{len(checked.subjects)} components")
+    return Finding(plugin.name, "loads", "ok", counted(len(checked.subjects), "component"))
 
 
 def cases(checked: Checked | Sequence[Subject], names: Sequence[str] = (), without: Sequence[str] = ()) -> list[Case]:

@@ -18,6 +18,7 @@ import typer
 
 from harness.cli.options import DEFAULT_RESULTS, Results
 from harness.errors import HarnessError
+from harness.words import counted
 
 DEFAULT_PORT = 8501
 START_S = 30.0
@@ -127,4 +128,4 @@ def publish(
     from harness_leaderboard.site import publish as write
 
     written = write(open_results(results, create=False), folder)
-    typer.echo(f"{written.trials} trials of {written.suites} suites are in {folder}/index.html")
+    typer.echo(f"{counted(written.trials, 'trial')} of {counted(written.suites, 'suite')}: {folder}/index.html")

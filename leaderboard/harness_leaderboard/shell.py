@@ -200,7 +200,7 @@ def sidebar(snapshot: str) -> View:
             models=_among("Model", "model", (f.model for f in facts)),
             methods=_among("Methods", "method", _methods(snapshot, suite)),
             common=st.toggle(
-                "Only settings that all have",
+                "Only settings shared by all methods",
                 key="common",
                 bind="query-params",
                 help="Compare on the settings in which every shown method has a result.",

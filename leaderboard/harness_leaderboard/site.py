@@ -22,6 +22,7 @@ from harness.results.board import Board, main_metric, read_board, with_ties
 from harness.results.export import TEXT_FORMATS, write_parquet
 from harness.results.records import known_trials
 from harness.results.store import current_snapshot
+from harness.words import counted
 from harness_leaderboard import queries, tables
 from harness_leaderboard.tables import text
 from harness_leaderboard.views import method_costs, rank_methods
@@ -101,8 +102,8 @@ def _write(results: Path, snapshot: Path, folder: Path) -> Published:
         failed = f', <span class="bad">✕ {facts.failed} failed</span>' if facts.failed else ""
         cards.append(
             f'<section class="card"><h2><a href="{slugs[facts.name]}.html">{text(facts.name)}</a></h2>'
-            f'<p>{text(conclusion) or "No result yet"}.</p><p class="note">{facts.methods} methods, {facts.settings} settings, '
-            f"{facts.done} of {facts.trials} trials done{failed}.</p></section>"
+            f'<p>{text(conclusion) or "No result yet"}.</p><p class="note">{counted(facts.methods, "method")}, {counted(facts.settings, "setting")}, '
+            f"{facts.done} of {counted(facts.trials, 'trial')} done{failed}.</p></section>"
         )
     reproduced = _published(snapshot, folder)
     body = "".join(cards) if cards else '<p class="lead">The store holds no suite.</p>'

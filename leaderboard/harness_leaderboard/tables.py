@@ -15,6 +15,7 @@ from harness.papers.reproduction import Reproduced, unseen, value_text
 from harness.results.board import BoardCell, shorten
 from harness.results.metrics import Metric, find_metric
 from harness.results.statistics import Interval
+from harness.words import counted
 from harness_leaderboard import charts
 from harness_leaderboard.progress import Progress, TrialState
 from harness_leaderboard.queries import TrialFacts
@@ -130,7 +131,7 @@ def leaderboard_head(view: Leaderboard) -> str:
     unit = f" ({board.metric.unit})" if board.metric.unit and board.metric.unit != "count" else ""
     notes = [f"{board.metric.title[:1].upper()}{board.metric.title[1:]} at {board.at}{unit}"]
     notes.append("higher is better" if board.higher_is_better else "lower is better")
-    notes.append(f"{len(view.settings)} settings" if len(view.settings) != 1 else "1 setting")
+    notes.append(counted(len(view.settings), "setting"))
     if len(view.shown) < len(view.settings):
         notes.append(f"columns for the first {len(view.shown)}, filter to see others; everything else counts them all")
     if board.at == "best":
@@ -511,7 +512,7 @@ def trial_facts(found: TrialFacts) -> list[tuple[str, object]]:
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("python", environment.get("python")),
         ("machine", ", ".join(str(part) for part in machine if part)),
-        ("device", f"{device}, {environment.get('threads')} threads" if device else None),
+        ("device", f"{device}, {counted(environment.get('threads') or 1, 'thread')}" if device else None),
         ("executor", environment.get("executor")),
         ("job", environment.get("job")),
         ("took", human_duration(final.get("seconds")) if final.get("seconds") is not None else None),
@@ -685,7 +686,7 @@ def progress_bar(found: Progress) -> str:
     remaining = found.remaining()
     left = f"; about {human_duration(remaining)} of single-process time remain" if remaining else ""
     return (
-        f'<p class="lead">{counts["done"]} of {total} trials are done</p>'
+        f'<p class="lead">{counts["done"]} of {counted(total, "trial is", "trials are")} done</p>'
         f'<div class="bar" role="img" aria-label="{text(words)}">{parts}</div><p class="note">{text(words + left)}</p>'
     )
 

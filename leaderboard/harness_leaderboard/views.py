@@ -12,6 +12,7 @@ import numpy as np
 from harness.results import statistics
 from harness.results.board import Board, narrow, scores_of, ties_in
 from harness.results.statistics import Interval, Pairwise, Scores
+from harness.words import counted
 from harness_leaderboard.queries import CellCost, SettingFacts
 
 SHOWN_SETTINGS = 24
@@ -198,7 +199,7 @@ def few_settings(counts: Iterable[int]) -> str:
     few = sorted({count for count in counts if count in FEW_COVERED})
     if not few:
         return ""
-    covered = " and ".join(f"{FEW_COVERED[count]} % over {count} settings" for count in few)
+    covered = " and ".join(f"{FEW_COVERED[count]} % over {counted(count, 'setting')}" for count in few)
     return f"Few settings: the 95 % intervals of differences cover about {covered} (simulated, 3 seeds)"
 
 

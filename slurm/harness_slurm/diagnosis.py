@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.words import counted
 from harness_slurm import scheduler
 
 SRUN_S = 60
@@ -29,8 +30,8 @@ def report(results: Path) -> list[str]:
     for part in partitions:
         gpus = ", ".join(f"{count} x {kind or 'GPU'}" for kind, count in part.gpus) or "no GPUs"
         lines.append(
-            f"slurm: partition {part.name}{' (default)' if part.default else ''}: {part.nodes} nodes with "
-            f"{part.cpus} CPUs, {part.memory} MB, {gpus}; limit {part.limit}{'' if part.up else '; it is down'}"
+            f"slurm: partition {part.name}{' (default)' if part.default else ''}: {counted(part.nodes, 'node')} with "
+            f"{counted(part.cpus, 'CPU')}, {part.memory} MB, {gpus}; limit {part.limit}{'' if part.up else '; it is down'}"
         )
     preempts = _setting(config, "PreemptType")
     lines.append(f"slurm: preemption {'off' if preempts in ('', 'preempt/none', '(null)') else preempts}")

@@ -24,6 +24,7 @@ from typing import Any
 from harness.execution.local import visible_gpus
 from harness.execution.pool import Event, Pool
 from harness.results.records import read_json, read_trial, status_of
+from harness.words import counted
 from harness_slurm import parcel
 from harness_slurm.source import fingerprint
 
@@ -92,7 +93,9 @@ class RunTrials:
         os.environ["HARNESS_JOB"] = facts["job"]
         gpus = visible_gpus() if "CUDA_VISIBLE_DEVICES" in os.environ else []
         workers = len(gpus) * todo.trials_per_gpu if gpus else int(os.environ.get("SLURM_CPUS_PER_TASK") or 1)
-        print(f"job {facts['job']} on {facts['node']}: {len(todo.ids)} trials, {workers} at once", flush=True)
+        print(
+            f"job {facts['job']} on {facts['node']}: {counted(len(todo.ids), 'trial')}, {workers} at once", flush=True
+        )
         pool = self._pool = Pool(
             Path(todo.results),
             workers,

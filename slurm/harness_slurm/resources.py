@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import HarnessError, unknown
+from harness.words import counted
 
 SIGNAL_DELAY_S = 90
 """Seconds before the time limit at which SLURM signals; the trials checkpoint within them."""
@@ -137,9 +138,9 @@ class Resources:
     def words(self) -> str:
         """For people: ``gpu, 1 GPU, 4 CPUs, 16 GB``."""
         parts = [self.partition or "default partition"]
-        parts += [f"{self.gpus_per_node} GPU{'s' if self.gpus_per_node > 1 else ''}"] if self.gpus_per_node else []
+        parts += [counted(self.gpus_per_node, "GPU")] if self.gpus_per_node else []
         cpus = self.cpus_per_task or self.side_by_side
-        parts += [f"{cpus} CPU{'s' if cpus > 1 else ''}"]
+        parts += [counted(cpus, "CPU")]
         parts += [f"{self.mem_gb:g} GB"] if self.mem_gb else []
         parts += [f"{key.removeprefix('slurm_')}={value}" for key, value in self.additional.items()]
         return ", ".join(parts)

@@ -78,7 +78,7 @@ def shorten(message: str) -> str:
     """The telling line of SLURM's complaint: ``invalid partition specified: gpuu``."""
     start = re.compile(r"^\w+: (fatal: |error: )?(Batch job submission failed: )?")
     lines = [start.sub("", line.strip()) for line in message.splitlines() if line.strip()]
-    words = "; ".join(dict.fromkeys(lines[:2])) or "it failed without a word"
+    words = "; ".join(dict.fromkeys(lines[:2])) or "no error message was given"
     return words if len(words) <= 200 else words[:197] + "..."
 
 

@@ -19,6 +19,7 @@ from harness.results.records import (
     trial_folder,
 )
 from harness.suite.plan import Plan
+from harness.words import counted
 from harness_slurm import batches, scheduler
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def wait(
 
 def _why(executor: Slurm, trial_id: str, placed: dict[str, Placement]) -> str:
     """Why a trial is given up. A job without a log could not even open it: its node does not see the folder."""
-    words = f"was submitted {executor.resubmit + 1} times and got nowhere"
+    words = f"was submitted {counted(executor.resubmit + 1, 'time')} and got nowhere"
     if trial_id not in placed:
         return words
     batch, job = placed[trial_id]

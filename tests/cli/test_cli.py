@@ -108,7 +108,7 @@ def test_failures_exit_with_one_and_retry_lets_them_run(write_suite: Write, tmp_
     assert failed.returncode == 1 and "ValueError: not yet" in failed.stdout
     (tmp_path / "ok").touch()
     assert call("run", *common, "--executor", "inline").returncode == 1, "an exception is final"
-    assert "1 trials will run again" in call("retry", *common, "--failed").stdout
+    assert "1 trial will run again" in call("retry", *common, "--failed").stdout
     assert call("run", *common, "--executor", "inline").returncode == 0
 
 
@@ -147,9 +147,9 @@ def test_a_rerun_that_fails_exits_with_one_and_says_why(write_suite: Write, tmp_
     assert failed.returncode == 1 and "ValueError: broken now" in failed.stdout and "are done" not in failed.stdout
     assert call("run", *common, "--stale", "rerun").returncode == 1, "a failure is final"
     plugin.write_text(source.format("return"))
-    assert "1 trials will run again" in call("retry", *common[:3], "--failed").stdout
+    assert "1 trial will run again" in call("retry", *common[:3], "--failed").stdout
     mended = call("run", *common, "--stale", "rerun")
-    assert mended.returncode == 0 and "all 1 trials are done" in mended.stdout
+    assert mended.returncode == 0 and "the trial is done" in mended.stdout
 
 
 def test_json_holds_nothing_that_a_component_prints(write_suite: Write, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_trials_left_to_another_process_are_told_and_exit_with_one(write_suite: 
     assert attempt is not None
     command = ("run", path, "--results", results, "--executor", "inline")
     left = call(*command)
-    assert left.returncode == 1 and "1 trials are left, 1 of them at work in another process" in left.stdout
+    assert left.returncode == 1 and "1 trial is left, 1 of them at work in another process" in left.stdout
     attempt.release()
     assert call(*command).returncode == 0
 
@@ -282,7 +282,7 @@ def test_what_is_merged_is_known_by_what_it_is_and_not_by_its_name(
     assert inside("export", "-f", "parquet", "-o", table, "--results", results)[0] == 0
     for number, source in enumerate((records, results)):
         status, said, _ = inside("merge", source, "--results", tmp_path / str(number))
-        assert status == 0 and "1 trials taken" in said
+        assert status == 0 and "1 trial taken" in said
     for source, words in ((table, "no packed records"), (write_suite(), "no packed records"), (table / "x", "no such")):
         status, _, said = inside("merge", source, "--results", tmp_path / "2")
         assert status == 2 and words in said and len(said.splitlines()) == 1

@@ -89,7 +89,7 @@ def test_a_plugin_s_data_set_is_fetched_and_verified_through_its_factory(folder:
 
 
 def test_what_cannot_be_fetched_is_told_in_one_line(folder: Path) -> None:
-    with pytest.raises(HarnessError, match="does not know how to fetch itself; copy"):
+    with pytest.raises(HarnessError, match="cannot be downloaded automatically; copy"):
         call("fetch", "stubborn", "--plugin", str(folder.parent / "plug.py"))
     with pytest.raises(HarnessError, match="did you mean 'digits'"):
         call("fetch", "digts")

@@ -224,5 +224,5 @@ def test_a_board_of_two_versions_of_a_source_says_so(
         return board.caution
 
     assert caution("1.0", "[0]") == ""
-    assert caution("2.0", "[0, 1]").startswith("Made by several versions of loss:mine (tested): `harness run")
+    assert caution("2.0", "[0, 1]").startswith("These results mix versions of loss:mine (tested); `harness run")
     assert caution("2.0", "[0, 1]", stale=True) == ""

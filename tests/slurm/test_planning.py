@@ -95,7 +95,7 @@ def test_compressed_indices_expand_to_themselves(indices: set[int]) -> None:
             "invalid partition specified: gpuu; Invalid partition name specified",
         ),
         ("sbatch: error: Batch job submission failed: Invalid qos specification", "Invalid qos specification"),
-        ("", "it failed without a word"),
+        ("", "no error message was given"),
     ],
 )
 def test_slurms_own_words_are_shortened(message: str, words: str) -> None:

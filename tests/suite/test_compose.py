@@ -36,7 +36,7 @@ def test_stacks_that_compose(loss: Part, algorithms: list[Part]) -> None:
         (GCE, [MIXUP], "soft targets"),
         (CE, [CO, CDR], "would never fire"),
         (DMI, [CO], "per batch only"),
-        (CE, [CDR, CDR], "stands twice"),
+        (CE, [CDR, CDR], "listed twice"),
         (L2, [], "is for regression"),
         (CE, [SOP, Part("other", ("compute_losses",), Declares(replaces="ce"))], "computes the losses"),
         (CE, [Part("odd", ("compute_losses",), Declares())], "without declaring"),

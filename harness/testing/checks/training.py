@@ -25,6 +25,7 @@ from harness.training import seeds
 from harness.training.loop import Loop
 from harness.training.prepare import prepare
 from harness.training.run import Step
+from harness.words import counted
 
 FEW = 24
 """Samples for a model, which may be large."""
@@ -307,7 +308,7 @@ def composes(subject: Subject, bench: Bench) -> str | None:
         if not finite(outcome):
             raise Fault(f"with {partner.label} the training loss is not a number")
         accepted += 1
-    return f"{accepted} stacks train, {refusals} are refused"
+    return f"{counted(accepted, 'stack trains', 'stacks train')}, {counted(refusals, 'is', 'are')} refused"
 
 
 def _partners(subject: Subject) -> list[Subject]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.errors import HarnessError
+from harness.words import counted
 from harness_leaderboard import shell, tables
 from harness_leaderboard.shell import View
 from harness_leaderboard.views import method_costs
@@ -24,7 +25,7 @@ def page(view: View) -> None:
     devices = sorted({cost.device for cost in every if cost.device})
     front = [cost.method for cost in found if cost.front]
     said = (
-        f"{len(front)} of {len(found)} methods are on the Pareto front: {', '.join(front)}."
+        f"{len(front)} of {counted(len(found), 'method is', 'methods are')} on the Pareto front: {', '.join(front)}."
         if front
         else "No time was recorded."
     )

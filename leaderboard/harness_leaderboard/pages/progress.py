@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from harness.words import counted
 from harness_leaderboard import progress, queries, shell, tables
 
 EVERY_S = 2.0
@@ -46,6 +47,10 @@ def _live(suite: str) -> None:
     snapshot = shell.newest_snapshot()
     known = _known(snapshot, suite) if snapshot is not None else {}
     found = progress.read_progress(shell.results_folder(), manifest, known)
-    unread = f'<p class="note">{found.unread} unfinished trials were not looked at.</p>' if found.unread else ""
+    unread = (
+        f'<p class="note">{counted(found.unread, "unfinished trial was", "unfinished trials were")} not looked at.</p>'
+        if found.unread
+        else ""
+    )
     html = f"<h2>{tables.text(suite)}</h2>{tables.progress_bar(found)}{unread}{tables.progress_tables(found)}"
     shell.show(html, "progress")

@@ -27,7 +27,7 @@ def page(view: View) -> None:
     shell.titled("Published")
     left, middle, right, last = st.columns(4)
     with last:
-        at = st.selectbox("Epoch, where a paper is silent", EPOCHS, key="at", bind="query-params")
+        at = st.selectbox("Epoch to use when the paper gives none", EPOCHS, key="at", bind="query-params")
     found, agreements = answers(view.snapshot, at)
     reproduced = [item for item in found if item.values]
     with left:
