@@ -219,7 +219,7 @@ def test_a_board_of_two_versions_of_a_source_says_so(
         with harness.open_store(results) as connection:
             board = read_board(connection, suite.name)
         assert board_json(board)["caution"] == board.caution and bool(board.caution) == (
-            "several versions" in to_markdown(board)
+            "mix versions of" in to_markdown(board)
         )
         return board.caution
 
