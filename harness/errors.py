@@ -55,6 +55,10 @@ class ResultsError(HarnessError):
     """A results folder, or a file made for the user, that cannot be read or written."""
 
 
+class TrialTimeout(HarnessError):
+    """A trial ran past its ``timeout_s``."""
+
+
 class TrialInterrupted(Exception):
     """A trial stopped at a batch boundary because somebody asked; its checkpoint is on disk."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from harness.cli.options import (
     DEFAULT_RESULTS,
     AsJson,
@@ -64,7 +66,11 @@ def plan(
                         "method": search.method,
                         "settings": list(search.settings),
                         "candidates": [
-                            {"parameters": dict(c.values), "score": c.score, "chosen": position == search.chosen}
+                            {
+                                "parameters": dict(c.values),
+                                "score": _number(c.score),
+                                "chosen": position == search.chosen,
+                            }
                             for position, c in enumerate(search.candidates)
                         ],
                     }
@@ -110,3 +116,8 @@ def _plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+def _number(score: float | None) -> float | None:
+    """A score for JSON, which has no infinity: a candidate that diverged has none."""
+    return score if score is not None and math.isfinite(score) else None

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from harness.cli.options import duration
+from harness.results.records import ENDED, FINISHED
 from harness.words import counted
 
 PLAIN_EVERY_S = 10.0
@@ -63,12 +64,16 @@ class Progress:
             self._first_epoch = self._first_epoch or time.monotonic()
             self.epochs_done += 1
             self._running[event["id"]] = (event["epoch"], event["epochs"])
-        elif kind in ("done", "failed", "interrupted"):
-            self._running.pop(event["id"], None)
-            self.done += kind == "done"
+        elif kind in (*ENDED, "interrupted"):
+            epoch, epochs = self._running.pop(event["id"], (0, 0))
+            self.done += kind in FINISHED
             self.failed += kind == "failed"
+            name = self._names.get(event["id"], event["id"])
             if kind == "failed":
-                self._say(f"failed: {self._names.get(event['id'], event['id'])}: {event.get('error')}")
+                self._say(f"failed: {name}: {event.get('error')}")
+            elif kind == "diverged":
+                self.epochs_total -= epochs - epoch
+                self._say(f"diverged: {name}: after epoch {epoch} of {epochs}; it counts as chance level")
         elif kind == "died":
             self._running.pop(event["id"], None)
             self._say(f"{event['error']}; {self._names.get(event['id'], event['id'])} is tried once more")
@@ -87,7 +92,7 @@ class Progress:
         counts = plan.counts()
         settled = [planned.status for planned in plan.trials if planned.id not in todo]
         self.total, self.failed = len(plan.trials), settled.count("failed")
-        self.done = settled.count("done") + settled.count("stale")
+        self.done = sum(status in (*FINISHED, "stale") for status in settled)
         for planned in plan.trials:
             self._names[planned.id] = f"{planned.entry.method} | {planned.entry.setting} | seed {planned.entry.seed}"
         self.epochs_total = self.epochs_done + sum(

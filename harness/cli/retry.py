@@ -1,4 +1,4 @@
-"""Let failed or lost trials of a suite run again at the next run."""
+"""Let failed or lost trials of a suite run again at the next run; one that diverged is a result and stays."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
     out = console()
     counts = plan.counts()
     snapshot = current_snapshot(plan.results)
-    if snapshot is not None and counts["done"] + counts["stale"]:
+    if snapshot is not None and counts["done"] + counts["diverged"] + counts["stale"]:
         with connect(snapshot) as connection:
             print_board(read_board(connection, plan.suite.name), out)
     for planned in plan.select("failed")[:10]:
@@ -232,6 +232,12 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
         words = f"{error['type']}: {error['message']}" if error else "no record"
         out.print(
             f"failed: {planned.entry.method} | {planned.entry.setting} | seed {planned.entry.seed}: {words}",
+            markup=False,
+        )
+    if counts["diverged"]:
+        out.print(
+            f"{counts['diverged']} diverged (loss, weights or outputs no longer finite) and count as chance level; "
+            "they are results and are not run again",
             markup=False,
         )
     if counts["failed"]:
@@ -264,7 +270,7 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
         busy = f", {counts['running']} of them at work in another process" if counts["running"] else ""
         out.print(f"{counted(left, 'trial is', 'trials are')} left{busy}; the same command goes on", markup=False)
     elif not counts["failed"] and not plan.undecided:
-        finished = counts["done"] + counts["stale"]
+        finished = counts["done"] + counts["diverged"] + counts["stale"]
         out.print(
             f"{'the trial is' if finished == 1 else f'all {finished} trials are'} done; `harness leaderboard` opens the pages",
             markup=False,

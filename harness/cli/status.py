@@ -1,4 +1,4 @@
-"""What is queued, running, done, failed, lost and missing of a suite, with epochs and errors."""
+"""What is queued, running, done, diverged, failed, lost and missing of a suite, with epochs and errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from harness.cli.options import (
 )
 from harness.words import counted
 
-STANDINGS = ("done", "failed", "running", "queued", "lost", "missing", "stale")
+STANDINGS = ("done", "diverged", "failed", "running", "queued", "lost", "missing", "stale")
 
 
 def status(
@@ -34,7 +34,7 @@ def status(
     scale: Scale = "full",
     json: AsJson = False,
 ) -> None:
-    """What is queued, running, done, failed, lost and missing of a suite, with epochs and errors."""
+    """What is queued, running, done, diverged, failed, lost and missing of a suite, with epochs and errors."""
     from harness.execution.queues import read_queues, standing
     from harness.results.records import open_results
     from harness.suite.plan import make_plan

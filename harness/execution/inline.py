@@ -94,7 +94,7 @@ def _limit(seconds: float | None) -> Iterator[None]:
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    from harness.training.trial import TrialTimeout
+    from harness.errors import TrialTimeout
 
     def expire(*_: Any) -> None:
         raise TrialTimeout(f"still running after timeout_s = {seconds:g}")

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from harness.errors import HarnessError
 from harness.paths import data_folder
-from harness.results.records import submit_trials
+from harness.results.records import ENDED, submit_trials
 from harness.suite.load import Suite
 from harness.suite.plan import Plan, PlannedTrial, make_plan, write_manifest
 
@@ -149,7 +149,7 @@ class Orchestrator:
     def _heard(self, event: Event) -> None:
         self._on_event(event)
         idle = self._collector is None or not self._collector.is_alive()
-        if event["event"] in ("done", "failed") and idle and time.monotonic() - self._collected_at > COLLECT_EVERY_S:
+        if event["event"] in ENDED and idle and time.monotonic() - self._collected_at > COLLECT_EVERY_S:
             self._collected_at = time.monotonic()
             self._collector = threading.Thread(target=self._collect_quietly, name="collector", daemon=True)
             self._collector.start()

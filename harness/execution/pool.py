@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from harness import faults
 from harness.errors import ClaimLost
-from harness.results.records import Attempt, attempts, cancelled_since, is_alive, read_json, trial_folder
+from harness.results.records import ENDED, Attempt, attempts, cancelled_since, is_alive, read_json, trial_folder
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -191,7 +191,7 @@ class Pool:
         if kind == "start":
             process.since, process.attempt = time.monotonic(), event["attempt"]
             self._barren = 0
-        elif kind in ("done", "failed", "interrupted", "error"):
+        elif kind in (*ENDED, "interrupted", "error"):
             process.current = None
             if kind in ("interrupted", "error"):
                 unfinished.add(event["id"])
@@ -272,8 +272,8 @@ class Pool:
             except queue.Empty:
                 continue
             kind = event["event"]
-            if kind in ("done", "failed", "interrupted", "exit", "busy", "error"):
-                if process.current is not None and kind not in ("done", "failed"):
+            if kind in (*ENDED, "interrupted", "exit", "busy", "error"):
+                if process.current is not None and kind not in ENDED:
                     left.add(process.current)
                 process.current = None
                 busy.pop(process.number, None)

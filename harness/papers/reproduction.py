@@ -146,7 +146,7 @@ def _ours(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dict[str,
         SELECT s.suite, s.method, m.metric, m.at, t.dataset, t.noise, t.rate, t.model,
                json_extract_string(t.identity, '$.noise.params.labels'), s.setting, s.seed, m.value, s.comparable
         FROM suite_trials s JOIN trials t USING (trial) JOIN metrics m USING (trial)
-        WHERE s.newest AND NOT s.tuning AND t.status = 'done' AND m.value IS NOT NULL
+        WHERE s.newest AND NOT s.tuning AND t.status IN ('done', 'diverged') AND m.value IS NOT NULL
           AND s.suite IN (SELECT unnest(?::VARCHAR[]))
         """,
         [suites],

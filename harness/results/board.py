@@ -1,7 +1,8 @@
 """The board: mean, standard deviation and n for every method on every setting of a suite, and who is ahead.
 
 It never averages what happens to be there: ranked are the methods that have every setting in which anybody has a
-result, and a method that lacks one says so ("2/3") and is listed after those that are complete.
+result, and a method that lacks one says so ("2/3") and is listed after those that are complete. A run that diverged counts
+as chance level; a run that failed is no result, and its method has no rank until it ran.
 """
 
 from __future__ import annotations
@@ -9,14 +10,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, unknown
 from harness.plugins import load_host
+from harness.results.collapse import collapsed
 from harness.results.metrics import METRICS, Metric, find_metric, parse_metric
+from harness.results.records import FINISHED
 from harness.source import renewed
+
+COLLAPSE_AT = ("last", "selected", "best")
+"""Epochs of which the largest predicted share is recorded."""
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,15 +33,39 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class BoardCell:
-    """One method on one setting. ``values`` by seed; ``expected`` is how many seeds the suite asks for."""
+    """One method on one setting.
+
+    Attributes:
+        values: by seed; a run that diverged stands there at chance level, where the metric has one.
+        expected: how many seeds the suite asks for.
+        failed: runs that ended in an error: they are no result.
+        diverged: runs whose loss, weights or outputs were no longer finite.
+        collapsed: runs that did not diverge and have collapsed at the shown epoch (:mod:`harness.results.collapse`);
+            ``None`` where that cannot be told: in regression, and for metrics and epochs other than accuracy at
+            ``last``, ``selected`` and ``best``.
+    """
 
     values: dict[int, float]
     expected: int
     failed: int = 0
+    diverged: int = 0
+    collapsed: int | None = None
 
     @property
     def n(self) -> int:
         return len(self.values)
+
+    @property
+    def missing(self) -> int:
+        """Runs that there is no value of, for whatever reason."""
+        return self.expected - self.n
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the mean does not say: ``1 of 3 collapsed``, ``1 of 3 diverged``, ``1 failed``."""
+        said = [f"{self.collapsed} of {self.expected} collapsed"] if self.collapsed else []
+        said += [f"{self.diverged} of {self.expected} diverged"] if self.diverged else []
+        return (*said, *([f"{self.failed} failed"] if self.failed else []))
 
     @property
     def mean(self) -> float | None:
@@ -61,6 +92,31 @@ class BoardRow:
     mean: float | None
     covered: int
 
+    @property
+    def failed(self) -> int:
+        """Runs that ended in an error, over the settings."""
+        return sum(cell.failed for cell in self.cells.values())
+
+    @property
+    def missing(self) -> int:
+        """Runs that there is no value of, over the settings."""
+        return sum(cell.missing for cell in self.cells.values())
+
+    @property
+    def diverged(self) -> int:
+        """Runs that diverged, over the settings; where the metric has a chance level, they count as that."""
+        return sum(cell.diverged for cell in self.cells.values())
+
+    @property
+    def collapsed(self) -> int:
+        """Runs that have collapsed, over the settings where that can be told."""
+        return sum(cell.collapsed or 0 for cell in self.cells.values())
+
+    @property
+    def withheld(self) -> bool:
+        """Whether it has no rank because runs of it failed: those that did not are not a fair choice of all."""
+        return self.failed > 0
+
 
 @dataclasses.dataclass(frozen=True)
 class Board:
@@ -75,6 +131,8 @@ class Board:
         search_over: ``suite`` where the parameters of each method were chosen for all settings together.
         conclusion: what can be concluded over the settings, in a sentence; empty without ties.
         owners: for a method with third-party components, the distributions or files that they come from.
+        differing: what results differ in beyond method, setting and seed, by its name (``threads``, ``epochs``,
+            ``batch size``), with its values.
         mixed: components of whose source the shown results hold several versions, with the methods that use them.
     """
 
@@ -93,6 +151,20 @@ class Board:
     conclusion: str = ""
     owners: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     mixed: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    differing: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of these runs beyond their numbers, in sentences."""
+        said = [f"The trials differ in {name}: {', '.join(values)}." for name, values in self.differing.items()]
+        for words, counted in (
+            ("failed, so that its rank is withheld until `harness retry --failed` and another run", "failed"),
+            ("diverged and count as chance level", "diverged"),
+            ("collapsed (one class gets at least 95 % of the predictions, or accuracy at chance)", "collapsed"),
+        ):
+            found = [f"{row.method} {count}" for row in self.rows if (count := getattr(row, counted))]
+            said += [f"Runs that {words}: {', '.join(found)}."] if found else []
+        return tuple(said)
 
     @property
     def tuning(self) -> str:
@@ -143,14 +215,16 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
         name = main_metric(connection, suite)
     lines = connection.execute(
         """
-        SELECT s.method, s.setting, s.seed, s.oracle, s.tries, s.comparable, t.status, m.value, s.search_over
+        SELECT s.method, s.setting, s.seed, s.oracle, s.tries, s.comparable, t.status, m.value, s.search_over,
+               p.value, t.num_classes, t.test_samples
         FROM suite_trials s
         LEFT JOIN trials t USING (trial)
         LEFT JOIN metrics m ON m.trial = s.trial AND m.metric = ? AND m.at = ?
+        LEFT JOIN metrics p ON p.trial = s.trial AND p.metric = 'predicted_share' AND p.at = ?
         WHERE s.suite = ? AND s.newest AND NOT s.tuning
         ORDER BY s.method_position, s.setting_position, s.seed
         """,
-        [name, at, suite],
+        [name, at, at, suite],
     ).fetchall()
     if lines and all(line[7] is None for line in lines) and any(line[6] == "done" for line in lines):
         raise _no_such_metric(connection, suite, metric, name, at)
@@ -159,7 +233,30 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
     databases = connection.execute("PRAGMA database_list").fetchall()
     snapshot = Path(databases[0][2] or "memory").stem
     board = _arrange(suite, metric_facts, at, lines, higher, snapshot)
-    return dataclasses.replace(board, owners=owners_in(connection, suite), mixed=mixed_in(connection, suite))
+    return dataclasses.replace(
+        board,
+        owners=owners_in(connection, suite),
+        mixed=mixed_in(connection, suite),
+        differing=differing_in(connection, suite),
+    )
+
+
+def differing_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tuple[str, ...]]:
+    """What a suite's results differ in though it is no part of method, setting or seed, with the values: a method may
+    have epochs and a batch size of its own, and threads, which change results on a CPU, are in no trial's id."""
+    found = {}
+    for name, column in (("threads", "threads"), ("epochs", "epochs"), ("batch size", "batch_size")):
+        lines = connection.execute(
+            f"""
+            SELECT DISTINCT t.{column} FROM suite_trials s JOIN trials t USING (trial)
+            WHERE s.suite = ? AND s.newest AND NOT s.tuning AND t.status IN ('done', 'diverged')
+                  AND t.{column} IS NOT NULL ORDER BY 1
+            """,
+            [suite],
+        ).fetchall()
+        if len(lines) > 1:
+            found[name] = tuple(str(line[0]) for line in lines)
+    return found
 
 
 def _no_such_metric(connection: duckdb.DuckDBPyConnection, suite: str, metric: str, name: str, at: str) -> ResultsError:
@@ -204,7 +301,7 @@ def mixed_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tup
         SELECT s.method, CAST(json_extract(t.options, '$.digests') AS VARCHAR),
                CAST(json_extract(t.options, '$.owners') AS VARCHAR)
         FROM suite_trials s JOIN trials t USING (trial)
-        WHERE s.suite = ? AND s.newest AND NOT s.tuning AND t.status = 'done'
+        WHERE s.suite = ? AND s.newest AND NOT s.tuning AND t.status IN ('done', 'diverged')
         GROUP BY ALL ORDER BY min(s.method_position)
         """,
         [suite],
@@ -253,13 +350,25 @@ def _arrange(suite: str, metric: Metric, at: str, lines: list[tuple[Any, ...]], 
         oracle[line[0]] = oracle.get(line[0], False) or bool(line[3])
         tries[line[0]] = int(line[4] or 1)
     for (method, setting), group in grouped.items():
-        values = {int(line[2]): float(line[7]) for line in group if line[6] == "done" and line[7] is not None}
-        failed = sum(line[6] == "failed" for line in group)
-        cells.setdefault(method, {})[setting] = BoardCell(values, len(group), failed)
+        cells.setdefault(method, {})[setting] = _cell(metric.name, at, group)
     comparable = all(bool(line[5]) for line in lines)
     search_over = str(lines[0][8]) if lines else "setting"
     facts = Board(suite, metric, at, settings, (), {}, comparable, higher, snapshot, search_over=search_over)
     return _rank(facts, cells, oracle, tries)
+
+
+def _cell(metric: str, at: str, group: list[tuple[Any, ...]]) -> BoardCell:
+    values: dict[int, float] = {}
+    told, fallen = False, 0
+    for line in group:
+        seed, status, value, _, share, classes, samples = int(line[2]), *line[6:]
+        if status not in FINISHED or value is None:
+            continue
+        values[seed] = float(value)
+        if status == "done" and metric == "accuracy" and at in COLLAPSE_AT and classes is not None:
+            told, fallen = True, fallen + collapsed(float(value), share, int(classes), samples)
+    counts = Counter(line[6] for line in group)
+    return BoardCell(values, len(group), counts["failed"], counts["diverged"], fallen if told else None)
 
 
 def _rank(
@@ -276,11 +385,12 @@ def _rank(
         found = [cell.mean for cell in by_setting.values() if cell.mean is not None]
         means[method] = sum(found) / len(found) if found and covered[method] == len(begun) else None
     sign = -1.0 if higher else 1.0
-    order = sorted(cells, key=lambda m: (means[m] is None, sign * (means[m] or 0.0), -covered[m]))
+    unranked = {m: means[m] is None or any(cell.failed for cell in cells[m].values()) for m in cells}
+    order = sorted(cells, key=lambda m: (unranked[m], means[m] is None, sign * (means[m] or 0.0), -covered[m]))
     ranks: dict[str, int | None] = {}
     for position, method in enumerate(order):
         tied = position and means[method] == means[order[position - 1]]
-        ranks[method] = None if means[method] is None else (ranks[order[position - 1]] if tied else position + 1)
+        ranks[method] = None if unranked[method] else (ranks[order[position - 1]] if tied else position + 1)
     best: dict[str, set[str]] = {}
     for setting in settings:
         present = {m: c[setting].mean for m, c in cells.items() if setting in c and c[setting].n >= needed}

@@ -4,7 +4,8 @@
         trial.json                       what the submitter asked for
         attempt-001/{claim.json, heartbeat, trial.json, environment.json, epochs.jsonl, timing.jsonl, result.json,
                      log.txt, checkpoint.pt}
-        done.json                        which attempt finished the trial; written once, by whoever finishes first
+        done.json                        which attempt finished the trial, done or diverged; written once, by whoever
+                                         finishes first
         evaluations.json                 what `harness evaluate` measured later, and of which attempt
         retry.json                       attempts up to this number no longer count as failures
 
@@ -35,8 +36,11 @@ from harness.suite.trial import Trial
 RESULTS_SCHEMA = 1
 HEARTBEAT_S = 15.0
 DEAD_AFTER_S = 120.0
-Status = Literal["done", "failed", "running", "missing", "stale"]
-STATUSES: tuple[Status, ...] = ("done", "failed", "running", "missing", "stale")
+Status = Literal["done", "diverged", "failed", "running", "missing", "stale"]
+STATUSES: tuple[Status, ...] = ("done", "diverged", "failed", "running", "missing", "stale")
+FINISHED: tuple[Status, ...] = ("done", "diverged")
+"""A result, with ``done.json``: it is not run again."""
+ENDED: tuple[Status, ...] = (*FINISHED, "failed")
 
 
 # --- files -------------------------------------------------------------------------------------------------------------
@@ -293,16 +297,17 @@ class Attempt:
             raise ClaimLost(self.trial_id)
 
     def finish(self, result: Mapping[str, Any], digests: Mapping[str, str]) -> None:
-        """Write ``result.json``; a done result is written by one attempt of a trial only.
+        """Write ``result.json``; a result, done or diverged, is written by one attempt of a trial only.
 
         Raises:
             ClaimLost: when another attempt has finished the trial or taken it over.
         """
         self.check()
-        if result["status"] == "done":
+        if result["status"] in FINISHED:
             marker = self.path.parent / "done.json"
             temporary = self.path / "done.tmp"
-            write_json(temporary, {"attempt": self.path.name, "digests": dict(digests)}, durable=True)
+            said = {} if result["status"] == "done" else {"status": result["status"]}
+            write_json(temporary, {"attempt": self.path.name, "digests": dict(digests), **said}, durable=True)
             try:
                 os.link(temporary, marker)
             except FileExistsError:
@@ -453,7 +458,7 @@ def status_of(
         recorded = marker.get("digests", {})
         if digests is not None and _differ(recorded, digests) and _differ(renew(recorded), digests):
             return "failed" if rerun_failed(folder) else "stale"
-        return "done"
+        return "diverged" if marker.get("status") == "diverged" else "done"
     past = attempts(folder)
     if not past:
         return "missing"
@@ -501,7 +506,7 @@ def read_evaluations(folder: Path, attempt: Path) -> dict[str, Any]:
         metrics = found.get("metrics")
         return metrics if found["attempt"] == attempt.name and isinstance(metrics, dict) else {}
     results = (read_json(past / "result.json") for past in attempts(folder))
-    finished = [result for result in results if isinstance(result, Mapping) and result.get("status") == "done"]
+    finished = [result for result in results if isinstance(result, Mapping) and result.get("status") in FINISHED]
     return found if len(finished) == 1 else {}
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, writing
-from harness.results.records import attempts, done_marker, is_alive, read_evaluations, read_json, read_lines
+from harness.results.metrics import find_metric
+from harness.results.records import FINISHED, attempts, done_marker, is_alive, read_evaluations, read_json, read_lines
 from harness.suite.trial import canonical
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ TABLES: dict[str, dict[str, str]] = {
     "trials": {
         "trial": "VARCHAR", "dataset": "VARCHAR", "noise": "VARCHAR", "rate": "DOUBLE", "model": "VARCHAR",
         "loss": "VARCHAR", "transforms": "VARCHAR", "algorithms": "VARCHAR", "seed": "BIGINT", "epochs": "BIGINT",
+        "batch_size": "BIGINT", "threads": "BIGINT", "num_classes": "BIGINT", "test_samples": "BIGINT",
         "status": "VARCHAR", "attempt": "VARCHAR", "attempts": "BIGINT", "label_digest": "VARCHAR",
         "corrupted": "DOUBLE", "selected_epoch": "BIGINT", "error_type": "VARCHAR", "error": "VARCHAR",
         "traceback": "VARCHAR", "identity": "VARCHAR", "options": "VARCHAR", "histograms": "VARCHAR",
@@ -57,7 +59,7 @@ TABLES: dict[str, dict[str, str]] = {
         "trial": "VARCHAR", "epoch": "BIGINT", "lr": "DOUBLE", "train_loss": "DOUBLE", "test_accuracy": "DOUBLE",
         "test_loss": "DOUBLE", "validation_accuracy": "DOUBLE", "validation_loss": "DOUBLE", "train_accuracy": "DOUBLE",
         "clean_accuracy": "DOUBLE", "memorisation": "DOUBLE", "recovery": "DOUBLE", "detection_auroc": "DOUBLE",
-        "mae": "DOUBLE", "rmse": "DOUBLE", "validation_mae": "DOUBLE", "train_mae": "DOUBLE",
+        "predicted_share": "DOUBLE", "mae": "DOUBLE", "rmse": "DOUBLE", "validation_mae": "DOUBLE", "train_mae": "DOUBLE",
         "train_seconds": "DOUBLE", "evaluation_seconds": "DOUBLE", "peak_memory": "DOUBLE",
     },
     "metrics": {"trial": "VARCHAR", "metric": "VARCHAR", "at": "VARCHAR", "value": "DOUBLE"},
@@ -96,7 +98,8 @@ def connect(snapshot: Path) -> duckdb.DuckDBPyConnection:
 
     try:
         connection = duckdb.connect(str(snapshot), read_only=True)
-        found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+        with contextlib.closing(connection.cursor()) as cursor:  # a result left open would bar `connection.sql`
+            found = cursor.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
     except duckdb.Error as error:
         raise ResultsError(
             f"cannot be opened ({str(error).splitlines()[0]})", str(snapshot), "`harness collect --rebuild`"
@@ -302,6 +305,7 @@ def read_record(folder: Path, rows: Rows) -> None:
         result = found if attempt == final else result
     status = result.get("status") or ("running" if final is not None and is_alive(final) else "missing")
     error = result.get("error") or {}
+    threads = (read_json(f"{final}/environment.json") or {}).get("threads") if final is not None else None
     rows["trials"].append(
         {
             "trial": trial,
@@ -314,6 +318,10 @@ def read_record(folder: Path, rows: Rows) -> None:
             "algorithms": " ".join(part["name"] for part in identity["algorithms"]),
             "seed": identity["seed"],
             "epochs": identity["training"]["epochs"],
+            "batch_size": identity["training"].get("batch_size"),
+            "threads": threads,
+            "num_classes": result.get("num_classes") or len(result.get("transitions") or ()) or None,
+            "test_samples": result.get("test_samples"),
             "status": status,
             "attempt": final.name if final is not None else None,
             "attempts": len(past),
@@ -342,7 +350,9 @@ def read_record(folder: Path, rows: Rows) -> None:
         line.update(timings.get(epoch, ()))
         rows["epochs"].append(line)  # keys without a column are left out on insertion
     measured = {(m, at): value for m, values in result.get("metrics", {}).items() for at, value in values.items()}
-    if timings and result.get("status") == "done":
+    if status == "diverged":
+        measured.update(_at_chance(result))
+    if timings and result.get("status") in FINISHED:
         measured["seconds_per_epoch", "last"] = math.fsum(float(t["train_seconds"]) for t in timings.values()) / len(
             timings
         )
@@ -351,6 +361,15 @@ def read_record(folder: Path, rows: Rows) -> None:
     measured.update({(m, at): value for m, values in added.items() for at, value in values.items()})
     for (metric, at), value in measured.items():
         rows["metrics"].append({"trial": trial, "metric": metric, "at": at, "value": _number(value)})
+
+
+def _at_chance(result: Mapping[str, Any]) -> dict[tuple[str, str], float | None]:
+    """What a run that diverged counts as, whoever reads its metrics: chance level, whatever its earlier epochs reached."""
+    at_chance: dict[tuple[str, str], float | None] = {}
+    for metric, level in result.get("chance", {}).items():
+        at_chance |= {(metric, at): level for at in find_metric(metric).at}
+        at_chance[metric, "best_minus_last"] = None
+    return at_chance
 
 
 def _read_attempt(trial: str, attempt: Path, final: bool, rows: Rows) -> Mapping[str, Any]:

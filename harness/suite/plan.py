@@ -12,6 +12,7 @@ from typing import Any
 from harness.errors import SuiteError
 from harness.registry import printing_aside
 from harness.results.records import (
+    FINISHED,
     STATUSES,
     Status,
     final_attempt,
@@ -212,7 +213,7 @@ def estimate(plan: Plan) -> None:
         return
     for planned in plan.trials:
         key = (planned.entry.method, planned.entry.setting)
-        if planned.status in ("done", "stale") and len(rates[key]) < 3:
+        if planned.status in (*FINISHED, "stale") and len(rates[key]) < 3:
             seconds = seconds_per_epoch(plan.results, planned.id)
             if seconds is not None:
                 rates[key].append(seconds)

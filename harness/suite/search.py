@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ class Candidate:
     Attributes:
         values: by key, such as ``optimizer.lr``.
         score: mean over the settings of the mean noisy-validation score at the last epoch over the tuning seeds
-            (accuracy in [0, 1]; regression: minus the loss). ``None`` unless every setting and seed has one.
+            (accuracy in [0, 1]; regression: minus the loss; minus infinity
+            where one diverged). ``None`` unless every setting and seed has one.
     """
 
     values: Mapping[str, Any]
@@ -110,11 +112,13 @@ def _search(suite: Suite, results: Path, method: Method, settings: Sequence[Sett
 
 def _validation(results: Path, trial: Trial) -> list[float] | None:
     """The noisy-validation score of a finished trial; empty for a failed one, ``None`` for one still to run (also one
-    that failed and is let run again)."""
+    that failed and is let run again). One that diverged scores below all that did not."""
     attempt = final_attempt(trial_folder(results, trial.id))
     result = read_json(attempt / "result.json") if attempt is not None else None
     if result is None or (result.get("status") == "failed" and status_of(results, trial.id) != "failed"):
         return None
+    if result.get("status") == "diverged":
+        return [-math.inf]
     metrics = result.get("metrics", {})
     if (value := metrics.get("validation_accuracy", {}).get("last")) is not None:
         return [float(value)]

@@ -17,6 +17,8 @@ CPU_BATCH = 512
 GPU_BATCH = 2048
 MOST_TRANSITION_CLASSES = 100
 """Beyond, the counts of class pairs are not recorded: nobody reads a million of them."""
+OUTPUTS: dict[str, tuple[str, ...]] = {"classification": ("test_accuracy",), "regression": ("mae", "rmse")}
+"""What is no number in an epoch's record, by task, when outputs on the test data are not finite."""
 LAST_EPOCHS = 10
 HISTOGRAM_BINS = 20
 OUTLYING = 4.0
@@ -64,15 +66,16 @@ class Evaluator:
 
     def _classification(self, run: Run, last: bool) -> dict[str, float | None]:
         measured: dict[str, Tensor] = {}
-        predicted, nll = self._predict(run, self.test, self.test_targets)
-        measured["test_accuracy"] = (predicted == self.test_targets).double().mean()
+        predicted, nll, undefined = self._predict(run, self.test, self.test_targets)
+        measured["test_accuracy"] = (predicted == self.test_targets).double().mean().where(~undefined, math.nan)
         measured["test_loss"] = nll
+        measured["predicted_share"] = _largest_share(predicted, run.num_outputs).where(~undefined, math.nan)
         if self.validation is not None and self.validation_targets is not None:
-            predicted, nll = self._predict(run, self.validation, self.validation_targets)
+            predicted, nll, _ = self._predict(run, self.validation, self.validation_targets)
             measured["validation_accuracy"] = (predicted == self.validation_targets).double().mean()
             measured["validation_loss"] = nll
         if last or run.epoch % self.train_every == 0:
-            predicted, _ = self._predict(run, run.source, self.train_noisy)
+            predicted, _, _ = self._predict(run, run.source, self.train_noisy)
             as_given, as_true = predicted == self.train_noisy, predicted == self.train_clean
             measured["train_accuracy"] = as_given.double().mean()
             measured["clean_accuracy"] = _share(as_true, ~self.corrupted)
@@ -112,18 +115,41 @@ class Evaluator:
             values["detection_auroc"] = detections[-1]
         return values
 
-    def _predict(self, run: Run, source: BatchSource, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicted classes (N,) and the mean negative log-likelihood of ``targets``."""
+    def _predict(self, run: Run, source: BatchSource, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predicted classes (N,), the mean negative log-likelihood of ``targets``, and whether any log-probability is
+        undefined (of logits that are not finite; minus infinity is a probability of 0)."""
         classes = torch.empty(source.num_samples, dtype=torch.int64, device=targets.device)
         total = torch.zeros((), device=targets.device, dtype=run.dtype)
+        undefined = torch.zeros((), dtype=torch.bool, device=targets.device)
         for index, inputs in source.ordered(self.batch):
             log_probabilities = run.predict(inputs)
             classes[index] = log_probabilities.argmax(1)
             total += functional.nll_loss(log_probabilities, targets[index], reduction="sum")
-        return classes, total / max(1, source.num_samples)
+            undefined |= log_probabilities.isnan().any()
+        return classes, total / max(1, source.num_samples), undefined
 
     def _outputs(self, run: Run, source: BatchSource) -> Tensor:
         return torch.cat([run.predict(inputs) for _, inputs in source.ordered(self.batch)])
+
+    def unmeasured(self, run: Run) -> dict[str, float | None]:
+        """The record of an epoch in which the run has diverged: nothing is measured of it."""
+        return dict.fromkeys(OUTPUTS[run.task])
+
+    def chance(self, run: Run) -> dict[str, float]:
+        """What is reached on test by knowing nothing of the inputs: a run that diverged counts as that.
+
+        Classification: the accuracy of a class drawn at random. Regression: the errors of predicting, for every sample,
+        the median (``mae``) or the mean (``rmse``) of the noisy training targets.
+        """
+        if run.num_classes is not None:
+            return {"accuracy": 1.0 / run.num_classes}
+        ordered = self.train_noisy.double().sort(0).values
+        middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+        test = self.test_targets.double()
+        return {
+            "mae": float((test - middle).abs().mean()),
+            "rmse": float((test - ordered.mean(0)).square().mean().sqrt()),
+        }
 
     def fgsm(self, run: Run, epsilon: float) -> float:
         """Accuracy on test inputs moved by ``epsilon`` times the sign of the loss gradient.
@@ -171,6 +197,14 @@ def remembers(loss: Any) -> bool:
 
 def _share(hits: Tensor, among: Tensor) -> Tensor:
     share: Tensor = (hits & among).sum().double() / among.sum()
+    return share
+
+
+def _largest_share(predicted: Tensor, classes: int) -> Tensor:
+    """The share of the predictions that the class with most of them has."""
+    counts = torch.zeros(classes, dtype=torch.int64, device=predicted.device)
+    counts.scatter_add_(0, predicted, torch.ones_like(predicted))  # bincount waits for the device
+    share: Tensor = counts.max().double() / len(predicted)
     return share
 
 
@@ -244,6 +278,8 @@ def summarise(history: list[dict[str, Any]], task: str) -> tuple[dict[str, dict[
     selected = _selected(history, task)
     untrained = 1 if history[0].get("epoch") == 0 else 0
     metrics: dict[str, dict[str, float | None]] = {}
+    if task == "classification":
+        metrics["predicted_share"] = _shares(history, selected)
     for name, key, best_of in main:
         curve = [epoch[key] for epoch in history]
         finite = [value for value in curve if value is not None]
@@ -276,6 +312,18 @@ def summarise(history: list[dict[str, Any]], task: str) -> tuple[dict[str, dict[
                 "selected": history[selected][key] if selected is not None else None,
             }
     return metrics, None if selected is None else selected + 1 - untrained
+
+
+def _shares(history: list[dict[str, Any]], selected: int | None) -> dict[str, float | None]:
+    """``predicted_share`` at the epochs that accuracy is told at; epochs of an earlier harness have none."""
+    shares = [epoch.get("predicted_share") for epoch in history]
+    accuracies = [epoch["test_accuracy"] for epoch in history]
+    best = max((a for a in accuracies if a is not None), default=None)
+    return {
+        "last": shares[-1],
+        "selected": shares[selected] if selected is not None else None,
+        "best": shares[accuracies.index(best)] if best is not None else None,
+    }
 
 
 def _selected(history: list[dict[str, Any]], task: str) -> int | None:

@@ -10,12 +10,14 @@
                 after_backward -> clip -> optimizer -> rows of per-sample state -> after_step
         epoch_end -> diagnostics -> evaluation -> schedule -> record -> checkpoint
 
-There is no ``.item()`` between the first batch and the last: the loss is summed on the device.
+There is no ``.item()`` between the first batch and the last: the loss is summed on the device. At the end of every epoch
+one transfer tells whether it and all weights are finite; a run that has diverged is not trained on.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,13 +26,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from harness.errors import TrialInterrupted
+from harness.errors import ClaimLost, TrialInterrupted, TrialTimeout
 from harness.training import seeds
-from harness.training.evaluation import Evaluator
+from harness.training.evaluation import OUTPUTS, Evaluator
 from harness.training.optim import learning_rates
 from harness.training.run import Run, Step, copied
 
 Hook = Callable[..., Any]
+log = logging.getLogger("harness.trial")
 
 
 class Journal(Protocol):
@@ -46,7 +49,7 @@ class Journal(Protocol):
 
 @dataclasses.dataclass
 class Loop:
-    """Trains a run to its last epoch, from wherever its state stands.
+    """Trains a run to its last epoch, from wherever its state stands, or to the one in which it diverges.
 
     Attributes:
         run, evaluator, journal: what is trained, what measures it, and what is told.
@@ -57,6 +60,7 @@ class Loop:
         order: (epochs, N) positions of the training samples in the order of each epoch; drawn when ``None``.
         history: the record of every finished epoch.
         untrained: the record of epoch 0.
+        diverged: whether loss, weights or outputs are no longer finite; then the record ends with that epoch.
     """
 
     run: Run
@@ -73,6 +77,7 @@ class Loop:
         self.run.clip = self.clip
         self.history: list[dict[str, Any]] = []
         self.untrained: dict[str, Any] | None = None
+        self.diverged = False
         self.selected: dict[str, Any] | None = None
         self._best_validation: float | None = None
         self._epoch_loss = self._no_loss()
@@ -135,19 +140,20 @@ class Loop:
     # --- training ------------------------------------------------------------------------------------------------------
 
     def fit(self) -> list[dict[str, Any]]:
-        """Train to the last epoch and return the record of every epoch.
+        """Train to the last epoch, or to the one in which loss, weights or outputs are no longer finite, and return the
+        record of every epoch.
 
         Raises:
             TrialInterrupted: when the journal asks to stop; a checkpoint is written first.
         """
         run = self.run
         self._train_prelude()
-        if self.initial and self.untrained is None:
+        if self.initial and self.untrained is None and not self.diverged:
             self._measure_untrained()
-        while len(self.history) < run.epochs:
+        while len(self.history) < run.epochs and not self.diverged:
             self._run_epoch(len(self.history) + 1)
             self._close_epoch()
-            if len(self.history) < run.epochs:
+            if len(self.history) < run.epochs and not self.diverged:
                 self._pause()
         return self.history
 
@@ -161,8 +167,17 @@ class Loop:
                 self._timed(run.stack.epoch_start)
         else:
             run._set_training(True)
-        self._train_epoch()
-        if run.stack.epoch_end is not None:
+        try:
+            self._train_epoch()
+            self.diverged = not self._is_finite()
+        except (TrialInterrupted, TrialTimeout, ClaimLost):
+            raise
+        except Exception as error:  # what a component raises on NaN is no fault of its own
+            if self._is_finite():
+                raise
+            log.warning("%s, on numbers that are no longer finite", f"{type(error).__name__}: {error}")
+            self.diverged = True
+        if run.stack.epoch_end is not None and not self.diverged:
             self._timed(run.stack.epoch_end)
 
     def _train_prelude(self) -> None:
@@ -170,6 +185,9 @@ class Loop:
         run, prelude = self.run, self.run.prelude
         while prelude is not None and self._prelude_done < prelude.epochs:
             self._run_epoch(self._prelude_done + 1)
+            if self.diverged:
+                self._close_epoch()
+                return
             self._step_schedules()
             self._prelude_done += 1
             self._batch, self._epoch_loss = 0, self._no_loss()
@@ -248,6 +266,12 @@ class Loop:
         if step.loss is not None:
             self._epoch_loss.add_(_mean_loss(step), alpha=len(step.index))
 
+    def _is_finite(self) -> bool:
+        """Whether the summed loss and all weights are finite."""
+        weights = [p.detach() for n in (self.run.network, *self.run.networks.values()) for p in n.model.parameters()]
+        largest = torch.nn.utils.get_total_norm(weights, math.inf)
+        return bool(torch.stack([self._epoch_loss, largest.to(self._epoch_loss)]).isfinite().all())
+
     def train_batch(self, step: Step) -> None:
         """One optimizer step on a mini-batch, with every hook."""
         run, stack = self.run, self.run.stack
@@ -276,12 +300,13 @@ class Loop:
     def _close_epoch(self) -> None:
         run = self.run
         found: dict[str, Any] = {}
-        if run.stack.diagnostics is not None:
+        if run.stack.diagnostics is not None and not self.diverged:
             for part in reversed(run.stack.diagnostics(run=run)):
                 found.update(part or {})
         before = time.perf_counter()
         last = len(self.history) + 1 == run.epochs
-        measured = self.evaluator.epoch(run, last=last)
+        measured = self.evaluator.unmeasured(run) if self.diverged else self.evaluator.epoch(run, last=last)
+        self.diverged = self.diverged or any(measured.get(name, 0.0) is None for name in OUTPUTS[run.task])
         evaluation_seconds = time.perf_counter() - before
         rates = learning_rates([run.optimizer])
         self._step_schedules()

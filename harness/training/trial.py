@@ -19,6 +19,7 @@ from harness.errors import ClaimLost, HarnessError, TrialInterrupted
 from harness.plugins import Host, merge_environment
 from harness.registry import Component
 from harness.results.records import (
+    FINISHED,
     Attempt,
     append_line,
     drop_checkpoints,
@@ -41,10 +42,6 @@ OWN_FACTS = frozenset({"device", "device_name", "threads", "resumed_from", "resu
 log = logging.getLogger("harness.trial")
 
 OnEpoch = Callable[[Mapping[str, Any]], None]
-
-
-class TrialTimeout(HarnessError):
-    """A trial ran past its ``timeout_s``."""
 
 
 class _Journal:
@@ -136,7 +133,7 @@ def run_trial(
     if result is not None:
         with contextlib.suppress(OSError):
             (attempt.path / "checkpoint.pt").unlink(missing_ok=True)
-            if result["status"] == "done":
+            if result["status"] in FINISHED:
                 drop_checkpoints(attempt.path.parent)
         host.call("harness_trial_finish", trial=trial, record=result)
     return result
@@ -214,16 +211,22 @@ def _train(
         history = loop.fit()
         metrics, selected = summarise(loop.measured, prepared.run.task)
         metrics["parameters"] = {"last": float(prepared.parameters)}
-        if keep:
+        if loop.diverged:
+            log.warning("diverged in epoch %d: loss, weights or outputs are no longer finite", len(history))
+        elif keep:
             checkpoint.save(attempt.path / "last.pt", prepared.run.prediction_state())
             if loop.selected is not None:
                 checkpoint.save(attempt.path / "selected.pt", loop.selected)
         histograms = prepared.evaluator.histograms(prepared.run)
-        metrics.update(fgsm_metrics(prepared, epsilons, loop.selected))
+        if not loop.diverged:
+            metrics.update(fgsm_metrics(prepared, epsilons, loop.selected))
     result = {
         "schema": RESULT_SCHEMA,
-        "status": "done",
+        "status": "diverged" if loop.diverged else "done",
         "metrics": metrics,
+        "chance": prepared.evaluator.chance(prepared.run),
+        "num_classes": prepared.run.num_classes,
+        "test_samples": len(prepared.evaluator.test_targets),
         "label_digest": prepared.label_digest,
         "parameters": prepared.parameters,
         "corrupted": float(prepared.evaluator.corrupted.float().mean()),

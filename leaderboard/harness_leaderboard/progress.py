@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.results.records import final_attempt, is_alive, read_json, read_lines, trial_folder
+from harness.results.records import FINISHED, final_attempt, is_alive, read_json, read_lines, trial_folder
 
 MOST_READ = 3000
 """Unfinished trials whose folders are looked at in one go; beyond, a page could not refresh every few seconds."""
@@ -45,7 +45,7 @@ class Progress:
     def remaining(self) -> float | None:
         """Seconds of a single process that missing and running trials will take; ``None`` when nothing tells."""
         running = [s.remaining for s in self.states if s.status == "running" and s.remaining is not None]
-        took = [s.running_for for s in self.states if s.status == "done" and s.running_for]
+        took = [s.running_for for s in self.states if s.status in FINISHED and s.running_for]
         missing = self.count("missing")
         if missing and not took:
             return None

@@ -77,7 +77,7 @@ def suites(snapshot: Path) -> list[SuiteFacts]:
         snapshot,
         """
         SELECT s.suite AS name, count(DISTINCT method) AS methods, count(DISTINCT setting) AS settings,
-               count(*) AS trials, count(*) FILTER (t.status = 'done') AS done,
+               count(*) AS trials, count(*) FILTER (t.status IN ('done', 'diverged')) AS done,
                count(*) FILTER (t.status = 'failed') AS failed, max(a.started) AS started
         FROM suite_trials s LEFT JOIN trials t USING (trial)
         LEFT JOIN (SELECT trial, max(started) AS started FROM attempts GROUP BY trial) a USING (trial)
@@ -145,12 +145,12 @@ def plain_methods(snapshot: Path, suite: str) -> list[str]:
 
 
 def cell_trials(snapshot: Path, suite: str) -> dict[tuple[str, str], str]:
-    """The first trial of every cell that has one: done before failed before the rest, then by seed."""
+    """The first trial of every cell that has one: done before diverged before failed before the rest, then by seed."""
     found = rows(
         snapshot,
         """
         SELECT s.method, s.setting,
-               arg_min(s.trial, CASE t.status WHEN 'done' THEN 0 WHEN 'failed' THEN 1 ELSE 2 END * 1000000 + s.seed)
+               arg_min(s.trial, CASE t.status WHEN 'done' THEN 0 WHEN 'diverged' THEN 1 WHEN 'failed' THEN 2 ELSE 3 END * 1000000 + s.seed)
                    AS trial
         FROM suite_trials s JOIN trials t USING (trial)
         WHERE s.suite = ? AND s.newest AND NOT s.tuning

@@ -31,6 +31,7 @@ VERDICTS = {
 }
 STATES = {
     "done": ("good", "✓"),
+    "diverged": ("bad", "∞"),
     "failed": ("bad", "✕"),
     "running": ("", "▶"),
     "missing": ("", "·"),
@@ -675,7 +676,7 @@ def cost_table(found: Sequence[MethodCost], metric: Metric) -> str:
 def progress_bar(found: Progress) -> str:
     """Done, failed, running and missing as a bar and in words."""
     total = len(found.states)
-    counts = {status: found.count(status) for status in ("done", "stale", "failed", "running", "missing")}
+    counts = {status: found.count(status) for status in ("done", "stale", "diverged", "failed", "running", "missing")}
     counts["done"] += counts.pop("stale")
     parts = "".join(
         f'<span class="{status}" style="width:{100 * count / max(1, total):.2f}%"></span>'
@@ -686,7 +687,7 @@ def progress_bar(found: Progress) -> str:
     remaining = found.remaining()
     left = f"; about {human_duration(remaining)} of single-process time remain" if remaining else ""
     return (
-        f'<p class="lead">{counts["done"]} of {counted(total, "trial is", "trials are")} done</p>'
+        f'<p class="lead">{counts["done"] + counts["diverged"]} of {counted(total, "trial is", "trials are")} done</p>'
         f'<div class="bar" role="img" aria-label="{text(words)}">{parts}</div><p class="note">{text(words + left)}</p>'
     )
 

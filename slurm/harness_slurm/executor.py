@@ -16,6 +16,7 @@ from annotated_types import Ge
 from harness.errors import HarnessError
 from harness.parameters import Count, Positive
 from harness.results.records import (
+    ENDED,
     attempts,
     is_alive,
     known_trials,
@@ -219,7 +220,7 @@ class Slurm:
                     continue
                 with contextlib.suppress(OSError):
                     (past[-1] / "released").touch()
-            elif trial_id not in rerun and past and status_of(results, trial_id) in ("done", "failed"):
+            elif trial_id not in rerun and past and status_of(results, trial_id) in ENDED:
                 continue
             free.append(trial_id)
         return free
@@ -294,7 +295,7 @@ class Slurm:
             told += len(here)
             for job, trials in jobs.items():
                 rest = [t for t in trials if t not in out]
-                if here & set(trials) and all(status_of(results, t) in ("done", "failed") for t in rest):
+                if here & set(trials) and all(status_of(results, t) in ENDED for t in rest):
                     stop.append(job)
         if stop:
             scheduler.cancel(stop)

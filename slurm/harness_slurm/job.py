@@ -23,7 +23,7 @@ from typing import Any
 
 from harness.execution.local import visible_gpus
 from harness.execution.pool import Event, Pool
-from harness.results.records import read_json, read_trial, status_of
+from harness.results.records import ENDED, read_json, read_trial, status_of
 from harness.words import counted
 from harness_slurm import parcel
 from harness_slurm.source import fingerprint
@@ -158,9 +158,9 @@ class RunTrials:
 
     def _heard(self, event: Event) -> None:
         kind, trial_id = event["event"], str(event.get("id"))
-        if kind in ("done", "failed"):
+        if kind in ENDED:
             self._finished.add(trial_id)
-        self._moved = self._moved or kind in ("done", "failed", "epoch")
+        self._moved = self._moved or kind in (*ENDED, "epoch")
         if kind != "epoch":
             words = event.get("error") or event.get("message") or ""
             print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {kind} {trial_id} {words}".rstrip(), flush=True)
@@ -170,7 +170,7 @@ class RunTrials:
         out = self._finished | todo.cancelled()
         results, again = Path(todo.results), set(todo.rerun)
         open_ = (i for i in todo.ids if i not in out)
-        return [i for i in open_ if i in again or status_of(results, i) not in ("done", "failed")]
+        return [i for i in open_ if i in again or status_of(results, i) not in ENDED]
 
     def _terminate(self, *_: object) -> None:
         """TERM comes before KILL: save what there is."""

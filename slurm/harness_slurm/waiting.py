@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.results.records import (
+    ENDED,
     attempts,
     done_marker,
     latest_attempt,
@@ -99,7 +100,7 @@ def wait(
             if job is not None and job.state == "PENDING" and trial_id not in reached:
                 continue
             status = _status(results, trial_id, rerun, placed)
-            if status in ("done", "failed"):
+            if status in ENDED:
                 follower.ended(trial_id, status)
                 del open_[trial_id]
                 continue
@@ -142,6 +143,6 @@ def _status(results: Path, trial_id: str, rerun: frozenset[str], placed: dict[st
         batch = placed[trial_id][0] if trial_id in placed else None
         before = batches.describe(batch).get("rerun", {}).get(trial_id) if batch is not None else None
         if marker is not None and marker["attempt"] != before:
-            return "done"
+            return str(marker.get("status", "done"))
         return "failed" if rerun_failed(trial_folder(results, trial_id)) else "running"
     return status_of(results, trial_id)

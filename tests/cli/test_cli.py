@@ -90,7 +90,7 @@ def test_plan_estimates_the_rest_from_what_is_recorded(write_suite: Write, tmp_p
     path, results = write_suite(), tmp_path / "r"
     call("run", path, "--results", results, "--executor", "inline")
     plan = json.loads(call("plan", path, "--results", results, "--set", "suite.seeds=[0, 1, 2]", "--json").stdout)
-    assert plan["counts"] == {"done": 1, "failed": 0, "running": 0, "missing": 2, "stale": 0}
+    assert plan["counts"] == {"done": 1, "diverged": 0, "failed": 0, "running": 0, "missing": 2, "stale": 0}
     assert plan["remaining_seconds"] > 0
 
 

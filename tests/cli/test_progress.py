@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.cli.progress import Progress
+from harness.results.records import STATUSES
 
 
 def plan_of(*statuses: str) -> Any:
@@ -20,7 +21,7 @@ def plan_of(*statuses: str) -> Any:
         )
         for number, status in enumerate(statuses)
     ]
-    counts = {status: statuses.count(status) for status in ("done", "failed", "running", "missing", "stale")}
+    counts = {status: statuses.count(status) for status in STATUSES}
     return SimpleNamespace(trials=trials, counts=lambda: counts, suite=SimpleNamespace(name="s"))
 
 

@@ -19,7 +19,7 @@ def _known(snapshot: str, suite: str) -> dict[str, tuple[str, str, float | None]
         SELECT DISTINCT s.trial, t.status, coalesce(t.error_type || ': ' || t.error, '') AS error, a.seconds
         FROM suite_trials s JOIN trials t USING (trial)
         LEFT JOIN (SELECT trial, max(seconds) AS seconds FROM attempts WHERE final GROUP BY trial) a USING (trial)
-        WHERE s.suite = ? AND t.status IN ('done', 'failed')
+        WHERE s.suite = ? AND t.status IN ('done', 'diverged', 'failed')
     """
     found = queries.rows(Path(snapshot), sql, [suite])
     return {row["trial"]: (row["status"], row["error"], row["seconds"]) for row in found}
