@@ -37,8 +37,8 @@ def board(
         str, typer.Option("--metric", help="last, last10, selected, best, memorisation, fgsm_accuracy@0.1 ...")
     ] = "last",
     ties: Annotated[
-        bool, typer.Option("--ties", help="Mark what cannot be told from the best of its setting.")
-    ] = False,
+        bool, typer.Option("--ties/--no-ties", help="Mark what cannot be told from the best of its setting.")
+    ] = True,
     published: Annotated[
         bool,
         typer.Option(
@@ -111,6 +111,7 @@ def board_json(found: Board) -> dict[str, Any]:
         "snapshot": found.snapshot,
         "search_over": found.search_over,
         "ties": {setting: sorted(methods) for setting, methods in found.ties.items()},
+        "marks": {setting: dict(marks) for setting, marks in found.marks.items()},
         "conclusion": found.conclusion,
         "caution": found.caution,
         "rows": [
@@ -122,6 +123,7 @@ def board_json(found: Board) -> dict[str, Any]:
                 "owners": list(found.owners.get(row.method, ())),
                 "mean": row.mean,
                 "covered": row.covered,
+                "withheld": row.withheld,
                 "cells": {
                     setting: {
                         "mean": cell.mean,
@@ -129,6 +131,9 @@ def board_json(found: Board) -> dict[str, Any]:
                         "n": cell.n,
                         "values": cell.values,
                         "failed": cell.failed,
+                        "missing": cell.missing,
+                        "diverged": cell.diverged,
+                        "collapsed": cell.collapsed,
                     }
                     for setting, cell in row.cells.items()
                 },
@@ -139,46 +144,41 @@ def board_json(found: Board) -> dict[str, Any]:
 
 
 def print_board(found: Board, out: Console) -> None:
-    """A board for people: the best of every setting in bold with a star, what is not separable from it with a tilde.
+    """A board for people: the best of every setting in bold with a star, its ties with the sign of their kind.
 
     As many settings as the console has room for; the rest is counted, not squeezed.
     """
     from rich.markup import escape
     from rich.table import Table
 
-    from harness.results.board import cell_text, shorten
+    from harness.results.board import SIGNS, TIES, WORDS, shorten
 
     heads = shorten(found.settings)
     unit = f" [{found.metric.unit}]" if found.metric.unit and found.metric.unit != "count" else ""
-    title = f"{found.suite}: {found.metric.title}{unit} at {found.at}, mean ± std (n)"
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=escape(f"{found.suite}: {found.title}{unit}, mean ± std (n)"), title_justify="left")
     table.add_column("", justify="right")
     table.add_column("method", overflow="fold")
-    names = {row.method: _method_name(found, row) for row in found.rows}
-    room = (out.width - 4 - max(map(len, names.values()), default=0)) // COLUMN_WIDTH
+    searched = bool(found.tuning)
+    if searched:
+        table.add_column("tries", justify="right")
+    room = (out.width - 4 - max((len(row.label) for row in found.rows), default=0)) // COLUMN_WIDTH
     shown = found.settings[: max(1, room)]
     for setting in shown:
         table.add_column(escape(heads[setting]), justify="right", overflow="fold")
     if len(found.settings) > 1:
         table.add_column("mean", justify="right")
-    total = len(found.settings)
     for row in found.rows:
-        cells = []
-        for setting in shown:
-            text = escape(cell_text(row.cells.get(setting), found.metric))
-            best = row.method in found.best.get(setting, set())
-            mark = "~" if row.method in found.ties.get(setting, ()) else " "
-            cells.append(f"[bold]{text} *[/bold]" if best else f"{text} {mark}")
-        mean = found.metric.show(row.mean) if row.mean is not None else f"{row.covered}/{total}"
-        table.add_row(str(row.rank or ""), escape(names[row.method]), *cells, *([mean] if total > 1 else []))
+        cells = [_cell_markup(found, row, setting) for setting in shown]
+        if len(found.settings) > 1:
+            cells.append("\n".join(part for part in (_mean_text(found, row), *row.notes) if part))
+        table.add_row(str(row.rank or ""), escape(row.label), *([str(row.tries)] if searched else []), *cells)
     out.print(table)
-    legend = ["* best of its setting"]
-    if found.ties:
-        legend.append("~ not separable from it")
-    if len(shown) < total:
-        legend.append(
-            f"{counted(total - len(shown), 'more setting does', 'more settings do')} not fit: a wider terminal, --json or `harness leaderboard`"
-        )
+    legend = [f"{SIGNS['best']} {WORDS['best']}"]
+    seen = {mark for marks in found.marks.values() for mark in marks.values()}
+    legend += [f"{SIGNS[mark]} {WORDS[mark]}" for mark in TIES if mark in seen]
+    if len(shown) < len(found.settings):
+        left = counted(len(found.settings) - len(shown), "more setting")
+        legend.append(f"not shown for want of room: {left} (a wider terminal, --json or `harness leaderboard`)")
     if any(row.oracle for row in found.rows):
         legend.append("° is given the noise rate or matrix (an oracle)")
     if found.at == "best":
@@ -192,14 +192,32 @@ def print_board(found: Board, out: Console) -> None:
         out.print(f"{method}: by {' and '.join(Path(owner).name for owner in owners)}", markup=False)
     if found.conclusion:
         out.print(f"Over all settings: {found.conclusion}.", markup=False)
+    else:
+        for row in found.rows:
+            if row.withheld:
+                out.print(f"{row.label} is not ranked: {row.withheld}.", markup=False)
     if found.caution:
         out.print(found.caution, markup=False)
 
 
-def _method_name(found: Board, row: BoardRow) -> str:
-    """A method with its mark as an oracle and, where any was tuned, its number of tries."""
-    tries = f" ({counted(row.tries, 'try', 'tries')})" if found.tuning else ""
-    return row.method + (" °" if row.oracle else "") + tries
+def _cell_markup(found: Board, row: BoardRow, setting: str) -> str:
+    """A cell with its mark, and what became of its runs in a second line."""
+    from rich.markup import escape
+
+    from harness.results.board import SIGNS, cell_text, mark_of
+
+    cell = row.cells.get(setting)
+    mark = mark_of(found, row.method, setting)
+    sign = SIGNS[mark] if mark is not None else ""
+    text = f"{escape(cell_text(cell, found.metric))} {sign or ' '}"
+    text = f"[bold]{text}[/bold]" if mark == "best" else text
+    return "\n".join([text, *(f"{note}  " for note in (cell.notes if cell is not None else ()))])
+
+
+def _mean_text(found: Board, row: BoardRow) -> str:
+    if row.mean is not None:
+        return found.metric.show(row.mean)
+    return "withheld" if row.withheld else ""
 
 
 def published_json(found: Sequence[Reproduced], agreements: Mapping[str, OrderingAgreement]) -> dict[str, Any]:

@@ -38,9 +38,7 @@ def export(
 
     with open_store(open_results(results, create=False)) as connection:
         board = read_board(connection, suite, metric)
-    if form in ("latex", "markdown"):
-        board = with_ties(board)
-    text = write(board, form, output)
+    text = write(with_ties(board), form, output)
     if text is not None:
         typer.echo(text, nl=False)
 

@@ -215,7 +215,7 @@ def _show_preview(orchestrator: Orchestrator, as_json: bool) -> None:
 def _report(plan: Plan, orchestrator: Orchestrator) -> None:
     """The board, what failed, and how to go on."""
     from harness.cli.board import print_board
-    from harness.results.board import read_board
+    from harness.results.board import read_board, with_ties
     from harness.results.store import connect, current_snapshot
 
     out = console()
@@ -223,7 +223,7 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
     snapshot = current_snapshot(plan.results)
     if snapshot is not None and counts["done"] + counts["diverged"] + counts["stale"]:
         with connect(snapshot) as connection:
-            print_board(read_board(connection, plan.suite.name), out)
+            print_board(with_ties(read_board(connection, plan.suite.name)), out)
     for planned in plan.select("failed")[:10]:
         from harness.results.records import latest_attempt, read_json, trial_folder
 

@@ -1,8 +1,8 @@
 """The board: mean, standard deviation and n for every method on every setting of a suite, and who is ahead.
 
-It never averages what happens to be there: ranked are the methods that have every setting in which anybody has a
-result, and a method that lacks one says so ("2/3") and is listed after those that are complete. A run that diverged counts
-as chance level; a run that failed is no result, and its method has no rank until it ran.
+It never averages what happens to be there: ranked are the methods that have every run that anybody has a result for. A
+method that lacks one, because it failed or was not run, says so and is listed after those that are complete. A run that
+diverged counts as chance level. Means and ranks are made here once, from :class:`~harness.results.statistics.Scores`; whatever shows a board shows these.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import ResultsError, unknown
 from harness.plugins import load_host
 from harness.results.collapse import collapsed
-from harness.results.metrics import METRICS, Metric, find_metric, parse_metric
+from harness.results.metrics import METRICS, Metric, find_metric, in_words, parse_metric
 from harness.results.records import FINISHED
 from harness.source import renewed
+from harness.words import counted
 
 COLLAPSE_AT = ("last", "selected", "best")
 """Epochs of which the largest predicted share is recorded."""
@@ -28,7 +28,20 @@ COLLAPSE_AT = ("last", "selected", "best")
 if TYPE_CHECKING:
     import duckdb
 
-    from harness.results.statistics import Scores
+    from harness.results.statistics import Pairwise, Scores
+
+
+Mark = Literal["best", "equal", "undecided", "worse"]
+"""How a method stands to the best of a setting: it is that one; equal to it, as far as the test can see; too noisy to
+tell, where even a difference that matters would not be seen; or worse."""
+TIES: tuple[Mark, ...] = ("equal", "undecided")
+SIGNS: Mapping[Mark, str] = {"best": "*", "equal": "=", "undecided": "?", "worse": ""}
+WORDS: Mapping[Mark, str] = {
+    "best": "best of its setting",
+    "equal": "equal to the best",
+    "undecided": "too noisy to tell from the best",
+    "worse": "worse than the best",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,50 +52,58 @@ class BoardCell:
         values: by seed; a run that diverged stands there at chance level, where the metric has one.
         expected: how many seeds the suite asks for.
         failed: runs that ended in an error: they are no result.
+        pending: seeds without a value and without an error.
+        missing: how many of them another method has a value for.
         diverged: runs whose loss, weights or outputs were no longer finite.
         collapsed: runs that did not diverge and have collapsed at the shown epoch (:mod:`harness.results.collapse`);
             ``None`` where that cannot be told: in regression, and for metrics and epochs other than accuracy at
             ``last``, ``selected`` and ``best``.
+        mean, std: of the values; the sample standard deviation (ddof 1) needs two.
     """
 
-    values: dict[int, float]
+    values: Mapping[int, float]
     expected: int
     failed: int = 0
+    pending: frozenset[int] = frozenset()
+    missing: int = 0
     diverged: int = 0
     collapsed: int | None = None
+    mean: float | None = None
+    std: float | None = None
 
     @property
     def n(self) -> int:
         return len(self.values)
 
     @property
-    def missing(self) -> int:
-        """Runs that there is no value of, for whatever reason."""
-        return self.expected - self.n
+    def complete(self) -> bool:
+        """Whether every run that another method has is there."""
+        return bool(self.values) and not self.failed and not self.missing
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the mean does not say: ``1 of 3 collapsed``, ``1 of 3 diverged``, ``1 failed``."""
-        said = [f"{self.collapsed} of {self.expected} collapsed"] if self.collapsed else []
-        said += [f"{self.diverged} of {self.expected} diverged"] if self.diverged else []
-        return (*said, *([f"{self.failed} failed"] if self.failed else []))
+        failed = [f"{self.failed} failed"] if self.failed else []
+        return (*_fallen(self.collapsed, self.diverged, self.expected), *failed)
 
-    @property
-    def mean(self) -> float | None:
-        return math.fsum(self.values.values()) / self.n if self.n else None
 
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation (ddof 1); ``None`` for a single value."""
-        if self.n < 2:
-            return None
-        mean = math.fsum(self.values.values()) / self.n
-        return math.sqrt(math.fsum((value - mean) ** 2 for value in self.values.values()) / (self.n - 1))
+def _fallen(collapsed: int | None, diverged: int, runs: int) -> list[str]:
+    counts = ((collapsed, "collapsed"), (diverged, "diverged"))
+    return [f"{count} of {runs} {what}" for count, what in counts if count]
 
 
 @dataclasses.dataclass(frozen=True)
 class BoardRow:
-    """One method: its cells by setting, whether it uses what only an oracle knows, and its rank."""
+    """One method.
+
+    Attributes:
+        cells: by setting.
+        oracle: whether it uses what only an oracle knows.
+        tries: configurations that a search tried; 1 without a search.
+        rank, mean: over the settings in which anybody has a result; ``None`` where ``withheld`` says why.
+        covered: settings in which it has every run that another method has.
+        withheld: what is missing for a mean and a rank, in words; empty where nothing is.
+    """
 
     method: str
     cells: dict[str, BoardCell]
@@ -91,16 +112,17 @@ class BoardRow:
     rank: int | None
     mean: float | None
     covered: int
+    withheld: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its name with the sign of an oracle."""
+        return f"{self.method} °" if self.oracle else self.method
 
     @property
     def failed(self) -> int:
         """Runs that ended in an error, over the settings."""
         return sum(cell.failed for cell in self.cells.values())
-
-    @property
-    def missing(self) -> int:
-        """Runs that there is no value of, over the settings."""
-        return sum(cell.missing for cell in self.cells.values())
 
     @property
     def diverged(self) -> int:
@@ -113,9 +135,9 @@ class BoardRow:
         return sum(cell.collapsed or 0 for cell in self.cells.values())
 
     @property
-    def withheld(self) -> bool:
-        """Whether it has no rank because runs of it failed: those that did not are not a fair choice of all."""
-        return self.failed > 0
+    def notes(self) -> tuple[str, ...]:
+        """What the mean does not say: ``1 of 9 collapsed``, ``1 of 9 diverged``."""
+        return tuple(_fallen(self.collapsed, self.diverged, sum(cell.expected for cell in self.cells.values())))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,13 +149,12 @@ class Board:
         higher_is_better: of the shown quantity; ``best_minus_last`` is better low whatever the metric.
         snapshot: name of the snapshot that it was read from.
         filters: what it was narrowed to, in words; empty for a whole suite.
-        ties: for every setting, the methods that are not separable from its top, when asked for (:func:`with_ties`).
         search_over: ``suite`` where the parameters of each method were chosen for all settings together.
+        marks: for every setting, how each comparable method stands to its best, when asked for (:func:`with_ties`).
         conclusion: what can be concluded over the settings, in a sentence; empty without ties.
         owners: for a method with third-party components, the distributions or files that they come from.
-        differing: what results differ in beyond method, setting and seed, by its name (``threads``, ``epochs``,
-            ``batch size``), with its values.
         mixed: components of whose source the shown results hold several versions, with the methods that use them.
+        budgets: epochs, batch size and threads of the runs of every (method, setting).
     """
 
     suite: str
@@ -147,24 +168,26 @@ class Board:
     snapshot: str = ""
     filters: tuple[str, ...] = ()
     search_over: str = "setting"
-    ties: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
+    marks: Mapping[str, Mapping[str, Mark]] = dataclasses.field(default_factory=dict)
     conclusion: str = ""
     owners: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     mixed: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    differing: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    budgets: Mapping[tuple[str, str], Mapping[str, tuple[int, ...]]] = dataclasses.field(default_factory=dict)
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader must know of these runs beyond their numbers, in sentences."""
-        said = [f"The trials differ in {name}: {', '.join(values)}." for name, values in self.differing.items()]
-        for words, counted in (
-            ("failed, so that its rank is withheld until `harness retry --failed` and another run", "failed"),
-            ("diverged and count as chance level", "diverged"),
-            ("collapsed (one class gets at least 95 % of the predictions, or accuracy at chance)", "collapsed"),
-        ):
-            found = [f"{row.method} {count}" for row in self.rows if (count := getattr(row, counted))]
-            said += [f"Runs that {words}: {', '.join(found)}."] if found else []
-        return tuple(said)
+    def title(self) -> str:
+        """What is shown, in words: ``test accuracy, mean of the last 10 epochs``."""
+        return in_words(self.metric.name, self.at)
+
+    @property
+    def begun(self) -> tuple[str, ...]:
+        """The settings in which anybody has a result."""
+        return tuple(s for s in self.settings if any(s in row.cells and row.cells[s].n for row in self.rows))
+
+    @property
+    def ties(self) -> dict[str, frozenset[str]]:
+        """For every setting with two comparable methods: those not separable from its best, itself included."""
+        return {s: frozenset(m for m, mark in marks.items() if mark != "worse") for s, marks in self.marks.items()}
 
     @property
     def tuning(self) -> str:
@@ -178,11 +201,35 @@ class Board:
 
     @property
     def caution(self) -> str:
-        """What a reader must know of results that one source has not made, in a sentence; empty where one has."""
+        """What a reader must know of results that were not made alike, in sentences; empty where they were."""
         methods = {row.method for row in self.rows}
         parts = {name: [m for m in using if m in methods] for name, using in self.mixed.items()}
         said = "; ".join(f"{name} ({', '.join(using)})" for name, using in parts.items() if using)
-        return f"These results mix versions of {said}; `harness run SUITE --stale rerun` updates them." if said else ""
+        versions = (
+            f"These results mix versions of {said}; `harness run SUITE --stale rerun` updates them." if said else ""
+        )
+        return " ".join(part for part in (versions, self._differing_budgets()) if part)
+
+    def _differing_budgets(self) -> str:
+        """Epochs, batch sizes and threads that differ within a setting, with who has which."""
+        sentences = []
+        for quantity in ("epochs", "batch size", "threads"):
+            having: dict[int, dict[str, None]] = {}
+            differ = False
+            for setting in self.settings:
+                here = {row.method: self.budgets.get((row.method, setting), {}).get(quantity, ()) for row in self.rows}
+                if len({value for values in here.values() for value in values}) < 2:
+                    continue
+                differ = True
+                for method, values in here.items():
+                    for value in values:
+                        having.setdefault(value, {})[method] = None
+            if differ:
+                usual = max(having, key=lambda value: len(having[value]))
+                rest = [f"{value} ({', '.join(using)})" for value, using in sorted(having.items()) if value != usual]
+                why = ", which changes results" if quantity == "threads" else ""
+                sentences.append(f"Runs differ in {quantity}{why}: {', '.join(rest)}; the others {usual}.")
+        return " ".join(sentences)
 
 
 def suites_in(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -237,26 +284,8 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
         board,
         owners=owners_in(connection, suite),
         mixed=mixed_in(connection, suite),
-        differing=differing_in(connection, suite),
+        budgets=budgets_in(connection, suite),
     )
-
-
-def differing_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tuple[str, ...]]:
-    """What a suite's results differ in though it is no part of method, setting or seed, with the values: a method may
-    have epochs and a batch size of its own, and threads, which change results on a CPU, are in no trial's id."""
-    found = {}
-    for name, column in (("threads", "threads"), ("epochs", "epochs"), ("batch size", "batch_size")):
-        lines = connection.execute(
-            f"""
-            SELECT DISTINCT t.{column} FROM suite_trials s JOIN trials t USING (trial)
-            WHERE s.suite = ? AND s.newest AND NOT s.tuning AND t.status IN ('done', 'diverged')
-                  AND t.{column} IS NOT NULL ORDER BY 1
-            """,
-            [suite],
-        ).fetchall()
-        if len(lines) > 1:
-            found[name] = tuple(str(line[0]) for line in lines)
-    return found
 
 
 def _no_such_metric(connection: duckdb.DuckDBPyConnection, suite: str, metric: str, name: str, at: str) -> ResultsError:
@@ -292,6 +321,24 @@ def owners_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tu
     for method, owners in lines:
         found.setdefault(method, set()).update(json.loads(owners).values())
     return {method: tuple(sorted(owners)) for method, owners in found.items()}
+
+
+def budgets_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[tuple[str, str], dict[str, tuple[int, ...]]]:
+    """Epochs, batch sizes and threads of the runs with a result, by method and setting."""
+    lines = connection.execute(
+        """
+        SELECT s.method, s.setting, list_sort(list_distinct(list(t.epochs))),
+               list_sort(list_distinct(list(t.batch_size))), list_sort(list_distinct(list(t.threads)))
+        FROM suite_trials s JOIN trials t USING (trial)
+        WHERE s.suite = ? AND s.newest AND NOT s.tuning AND t.status IN ('done', 'diverged')
+        GROUP BY s.method, s.setting
+        """,
+        [suite],
+    ).fetchall()
+    return {
+        (method, setting): {"epochs": tuple(epochs), "batch size": tuple(batch), "threads": tuple(threads)}
+        for method, setting, epochs, batch, threads in lines
+    }
 
 
 def mixed_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tuple[str, ...]]:
@@ -357,48 +404,78 @@ def _arrange(suite: str, metric: Metric, at: str, lines: list[tuple[Any, ...]], 
     return _rank(facts, cells, oracle, tries)
 
 
-def _cell(metric: str, at: str, group: list[tuple[Any, ...]]) -> BoardCell:
+def _cell(metric: str, at: str, lines: list[tuple[Any, ...]]) -> BoardCell:
+    """The cell of the planned runs of one method on one setting."""
     values: dict[int, float] = {}
     told, fallen = False, 0
-    for line in group:
+    for line in lines:
         seed, status, value, _, share, classes, samples = int(line[2]), *line[6:]
-        if status not in FINISHED or value is None:
+        if status not in FINISHED or value is None or not math.isfinite(value):
             continue
         values[seed] = float(value)
         if status == "done" and metric == "accuracy" and at in COLLAPSE_AT and classes is not None:
             told, fallen = True, fallen + collapsed(float(value), share, int(classes), samples)
-    counts = Counter(line[6] for line in group)
-    return BoardCell(values, len(group), counts["failed"], counts["diverged"], fallen if told else None)
+    failed = {int(line[2]) for line in lines if line[6] == "failed"}
+    pending = frozenset(int(line[2]) for line in lines) - values.keys() - failed
+    diverged = sum(line[6] == "diverged" for line in lines)
+    return BoardCell(values, len(lines), len(failed), pending, diverged=diverged, collapsed=fallen if told else None)
 
 
 def _rank(
     board: Board, cells: dict[str, dict[str, BoardCell]], oracle: Mapping[str, bool], tries: Mapping[str, int]
 ) -> Board:
     """A board's rows in order and the best of every setting; its own rows are ignored."""
-    settings, higher = board.settings, board.higher_is_better
-    # a cell counts as in statistics.default_min_seeds: with two runs where any cell has as many
-    needed = min(2, max((cell.n for by_setting in cells.values() for cell in by_setting.values()), default=0)) or 1
-    covered = {m: sum(cell.n >= needed for cell in by_setting.values()) for m, by_setting in cells.items()}
-    begun = {s for by_setting in cells.values() for s, cell in by_setting.items() if cell.n}
-    means: dict[str, float | None] = {}
+    import numpy as np
+
+    from harness.results import statistics
+
+    seeds: dict[str, set[int]] = {setting: set() for setting in board.settings}
+    for by_setting in cells.values():
+        for setting, cell in by_setting.items():
+            seeds[setting].update(cell.values)
+    begun = [setting for setting in board.settings if seeds[setting]]
+    rows = []
     for method, by_setting in cells.items():
-        found = [cell.mean for cell in by_setting.values() if cell.mean is not None]
-        means[method] = sum(found) / len(found) if found and covered[method] == len(begun) else None
-    sign = -1.0 if higher else 1.0
-    unranked = {m: means[m] is None or any(cell.failed for cell in cells[m].values()) for m in cells}
-    order = sorted(cells, key=lambda m: (unranked[m], means[m] is None, sign * (means[m] or 0.0), -covered[m]))
-    ranks: dict[str, int | None] = {}
-    for position, method in enumerate(order):
-        tied = position and means[method] == means[order[position - 1]]
-        ranks[method] = None if unranked[method] else (ranks[order[position - 1]] if tied else position + 1)
-    best: dict[str, set[str]] = {}
-    for setting in settings:
-        present = {m: c[setting].mean for m, c in cells.items() if setting in c and c[setting].n >= needed}
-        if present:
-            top = (max if higher else min)(value for value in present.values() if value is not None)
-            best[setting] = {m for m, value in present.items() if value == top}
-    rows = tuple(BoardRow(m, cells[m], oracle[m], tries[m], ranks[m], means[m], covered[m]) for m in order)
-    return dataclasses.replace(board, rows=rows, best=best)
+        mine = {s: dataclasses.replace(c, missing=len(c.pending & seeds[s])) for s, c in by_setting.items()}
+        covered = sum(cell.complete for cell in mine.values())
+        rows.append(BoardRow(method, mine, oracle[method], tries[method], None, None, covered, _withheld(mine, begun)))
+    part = dataclasses.replace(board, rows=tuple(rows))
+    table = statistics.cells(scores_of(part), intervals=False)
+    for m, row in enumerate(rows):
+        for s, setting in enumerate(board.settings):
+            if setting in row.cells:
+                mean, std = (None if math.isnan(v) else float(v) for v in (table.mean[m, s], table.std[m, s]))
+                row.cells[setting] = dataclasses.replace(row.cells[setting], mean=mean, std=std)
+    columns = [board.settings.index(setting) for setting in begun]
+    ranked = [m for m, row in enumerate(rows) if begun and not row.withheld]
+    means = table.mean[np.ix_(ranked, columns)].mean(axis=1) if ranked else np.zeros(0)
+    ranks = statistics.competition_ranks(means, higher_is_better=board.higher_is_better)
+    for m, mean, rank in zip(ranked, means, ranks, strict=True):
+        rows[m] = dataclasses.replace(rows[m], rank=int(rank), mean=float(mean))
+    best = {}
+    for setting in begun:
+        present = [m for m, row in enumerate(rows) if setting in row.cells and row.cells[setting].complete]
+        means = table.mean[present, board.settings.index(setting)]
+        places = statistics.competition_ranks(means, higher_is_better=board.higher_is_better)
+        best[setting] = {rows[m].method for m, place in zip(present, places, strict=True) if place == 1}
+    rows.sort(key=lambda row: (row.rank is None, row.rank or 0, -row.covered))
+    return dataclasses.replace(board, rows=tuple(rows), best=best)
+
+
+def _withheld(cells: Mapping[str, BoardCell], begun: Sequence[str]) -> str:
+    """What a method lacks for a mean over the settings in which anybody has a result; empty where it lacks nothing."""
+    nothing = [s for s in begun if s not in cells or not (cells[s].values or cells[s].failed)]
+    others = [s for s in begun if s not in nothing]
+    failed = sum(cells[s].failed for s in others)
+    missing = sum(cells[s].missing for s in others)
+    parts = []
+    if failed:
+        parts.append(f"{counted(failed, 'run')} failed")
+    if missing:
+        parts.append(f"{counted(missing, 'run')} missing")
+    if nothing:
+        parts.append(f"no result in {len(nothing)} of {counted(len(begun), 'setting')}")
+    return ", ".join(parts)
 
 
 def narrow(
@@ -411,12 +488,17 @@ def narrow(
     kept = tuple(name for name in board.settings if settings is None or name in settings)
     rows = [row for row in board.rows if methods is None or row.method in methods]
     cells = {row.method: {name: row.cells[name] for name in kept if name in row.cells} for row in rows}
-    part = dataclasses.replace(board, settings=kept, filters=filters, ties={}, conclusion="")
+    part = dataclasses.replace(board, settings=kept, filters=filters, marks={}, conclusion="")
     return _rank(part, cells, {row.method: row.oracle for row in rows}, {row.method: row.tries for row in rows})
 
 
-def scores_of(board: Board) -> Scores:
-    """The board as the table that the statistics take, in recorded units."""
+def scores_of(board: Board, *, complete: bool = False) -> Scores:
+    """The board as the table that the statistics take, in recorded units.
+
+    Args:
+        board: of any state.
+        complete: leave cells out that lack a run: runs that fail are not like those that end.
+    """
     import numpy as np
 
     from harness.results.statistics import Scores
@@ -427,34 +509,90 @@ def scores_of(board: Board) -> Scores:
     for m, row in enumerate(board.rows):
         for s, setting in enumerate(board.settings):
             cell = row.cells.get(setting)
-            for seed, value in cell.values.items() if cell is not None else ():
-                if math.isfinite(value):
-                    values[m, s, column[seed]] = value
+            if cell is None or (complete and not cell.complete):
+                continue
+            for seed, value in cell.values.items():
+                values[m, s, column[seed]] = value
     return Scores(tuple(row.method for row in board.rows), board.settings, seeds, values, board.higher_is_better)
 
 
-def ties_in(scores: Scores, settings: Collection[str], alpha: float = 0.05) -> dict[str, frozenset[str]]:
-    """For every setting with two comparable methods: those not separable from its top, itself included."""
+def marks_in(scores: Scores, settings: Collection[str], alpha: float = 0.05) -> dict[str, dict[str, Mark]]:
+    """For every setting with two comparable methods: how each of them stands to its best."""
     from harness.results import statistics
 
-    ties = {}
+    marks: dict[str, dict[str, Mark]] = {}
     for setting in settings:
         pairwise = statistics.compare_in_setting(scores, setting, alpha=alpha)
         if len(pairwise.methods) > 1:
-            ties[setting] = frozenset(statistics.tiers(pairwise)[0])
-    return ties
+            top, *tied = statistics.tiers(pairwise)[0]
+            marks[setting] = {
+                method: "best" if method == top else "equal" if method in tied else "worse"
+                for method in pairwise.methods
+            }
+    return marks
 
 
-def with_ties(board: Board, alpha: float = 0.05) -> Board:
-    """The board with who is not separable from the top of every setting, and what that comes to over all of them."""
+def over_settings(board: Board, alpha: float = 0.05) -> Pairwise | None:
+    """All pairs of ranked methods over the settings in which anybody has a result; ``None`` without any."""
     from harness.results import statistics
 
-    scores = scores_of(board)
-    ties = ties_in(scores, board.settings, alpha)
-    conclusion = ""
-    if board.settings and board.rows:
-        conclusion = statistics.describe(statistics.top_group(statistics.compare_over_settings(scores, alpha=alpha)))
-    return dataclasses.replace(board, ties=ties, conclusion=conclusion)
+    ranked = [row.method for row in board.rows if row.rank is not None]
+    if not ranked:
+        return None
+    scores = scores_of(board, complete=True).select(methods=ranked, settings=board.begun)
+    return statistics.compare_over_settings(scores, alpha=alpha)
+
+
+def with_ties(
+    board: Board, alpha: float = 0.05, *, settings: Collection[str] | None = None, pairwise: Pairwise | None = None
+) -> Board:
+    """The board with how every method stands to the best of a setting, and what that comes to over all of them.
+
+    Args:
+        board: of any state.
+        alpha: family-wise error of all pairs.
+        settings: those marked; default all.
+        pairwise: from :func:`over_settings`, where the caller has it already.
+    """
+    marks = marks_in(scores_of(board, complete=True), board.settings if settings is None else settings, alpha)
+    pairwise = over_settings(board, alpha) if pairwise is None else pairwise
+    return dataclasses.replace(board, marks=marks, conclusion=conclude(board, pairwise))
+
+
+def conclude(board: Board, pairwise: Pairwise | None) -> str:
+    """What can be concluded over all settings, in a sentence or two without the last full stop; empty without a result."""
+    from harness.results import statistics
+
+    if not board.begun:
+        return ""
+    said = []
+    if max(cell.n for row in board.rows for cell in row.cells.values()) < 2:
+        said.append("One seed per cell says nothing about spread: the order is that of single runs")
+    elif pairwise is None:
+        said.append("No method has every run, so none is ranked")
+    elif len(pairwise.methods) < 2:
+        alone = [row.label for row in board.rows if row.rank is not None]
+        said.append(
+            f"Only {alone[0]} has every run: nothing can be compared over all settings"
+            if len(alone) == 1
+            else "Some cells hold one run, which says nothing about spread: the order is not tested"
+        )
+    else:
+        labels = {row.method: row.label for row in board.rows}
+        methods = tuple(labels[method] for method in pairwise.methods)
+        named = dataclasses.replace(pairwise, methods=methods, not_comparable=())
+        said.append(statistics.describe(statistics.top_group(named)))
+    fallen = [f"{row.label} ({', '.join(row.notes)})" for row in board.rows if row.notes]
+    if fallen:
+        said.append(f"Runs that collapsed or diverged count: {_some(fallen)}")
+    withheld = [f"{row.label} ({row.withheld})" for row in board.rows if row.withheld]
+    if withheld:
+        said.append(f"Not ranked until their runs are there: {_some(withheld)}")
+    return ". ".join(said)
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def shorten(settings: tuple[str, ...]) -> dict[str, str]:
@@ -468,9 +606,16 @@ def shorten(settings: tuple[str, ...]) -> dict[str, str]:
 
 
 def cell_text(cell: BoardCell | None, metric: Metric) -> str:
-    """``97.31 +- 0.12 (3)``; a single value alone; ``failed`` or ``-`` without one; ``(2/3)`` where seeds are missing."""
+    """``97.31 ± 0.12 (3)``; a single value alone; ``failed`` or ``-`` without one; ``(2/3)`` where seeds are missing."""
     if cell is None or cell.mean is None:
         return "failed" if cell is not None and cell.failed else "-"
     count = f"({cell.n})" if cell.n == cell.expected else f"({cell.n}/{cell.expected})"
     spread = f" ± {metric.show(cell.std)}" if cell.std is not None else ""
     return f"{metric.show(cell.mean)}{spread} {count}"
+
+
+def mark_of(board: Board, method: str, setting: str) -> Mark | None:
+    """How a method stands to the best of a setting; without ties only who is the best."""
+    if method in board.best.get(setting, ()):
+        return "best"
+    return board.marks.get(setting, {}).get(method)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ResultsError, unknown, writing
-from harness.results.board import Board, BoardCell, shorten
+from harness.results.board import SIGNS, TIES, WORDS, Board, BoardCell, cell_text, mark_of, shorten
 
 
 def rows(board: Board) -> list[dict[str, Any]]:
@@ -25,14 +25,19 @@ def rows(board: Board) -> list[dict[str, Any]]:
             "method": row.method,
             "oracle": row.oracle,
             "tries": row.tries,
+            "withheld": row.withheld,
             "setting": setting,
             "mean": cell.mean,
             "std": cell.std,
             "n": cell.n,
             "expected": cell.expected,
             "failed": cell.failed,
+            "missing": cell.missing,
+            "diverged": cell.diverged,
+            "collapsed": cell.collapsed,
             "best": row.method in board.best.get(setting, set()),
             "tied": row.method in board.ties[setting] if setting in board.ties else None,
+            "to_best": WORDS[mark] if (mark := mark_of(board, row.method, setting)) is not None else None,
             "seeds": sorted(cell.values),
             "values": [cell.values[seed] for seed in sorted(cell.values)],
         }
@@ -61,14 +66,14 @@ def to_json(board: Board) -> str:
 
 
 def to_markdown(board: Board) -> str:
-    """A Markdown table, the best of every setting in bold."""
+    """A Markdown table: the best of every setting bold, what ties with it underlined and signed."""
     heads = shorten(board.settings)
-    tuned = bool(board.tuning)
-    table = [["", "method", *["tries"] * tuned, *(_escape_markdown(heads[setting]) for setting in board.settings)]]
+    searched = ["tries"] if bool(board.tuning) else []
+    table = [["", "method", *searched, *(_escape_markdown(heads[setting]) for setting in board.settings)]]
     for row in board.rows:
         cells = [_markdown_cell(board, row.method, setting, row.cells.get(setting)) for setting in board.settings]
-        name = _escape_markdown(row.method) + (" °" if row.oracle else "")
-        table.append([str(row.rank or ""), name, *[str(row.tries)] * tuned, *cells])
+        tries = [str(row.tries)] if searched else []
+        table.append([str(row.rank or ""), _escape_markdown(row.label), *tries, *cells])
     lines = ["| " + " | ".join(line) + " |" for line in table]
     lines.insert(1, "|" + "---|" * len(table[0]))
     return "\n".join([*lines, "", _escape_markdown(caption(board))]) + "\n"
@@ -76,16 +81,16 @@ def to_markdown(board: Board) -> str:
 
 def caption(board: Board) -> str:
     """What a reader of the table must know, as plain text: what is shown, of what part, from which snapshot."""
-    said = [
-        f"{board.suite}: {board.metric.title} at {board.at}{_unit(board)}, mean ± sample standard deviation (n seeds)."
-    ]
+    said = [f"{board.suite}: {board.title}{_unit(board)}, mean ± sample standard deviation (n seeds)."]
     if board.filters:
         said.append(f"Only {'; '.join(board.filters)}.")
     said.append("Bold: best of its setting.")
-    if board.ties:
-        said.append("Underlined: not separable from it (block Tukey or Games-Howell, 0.05).")
+    seen = {mark for marks in board.marks.values() for mark in marks.values()}
+    said += [f"Underlined with {SIGNS[mark]}: {WORDS[mark]}." for mark in TIES if mark in seen]
     if board.conclusion:
         said.append(f"Over all settings: {board.conclusion}.")
+    else:
+        said += [f"{row.label} is not ranked: {row.withheld}." for row in board.rows if row.withheld]
     if any(row.oracle for row in board.rows):
         said.append("°: is given the noise rate or matrix (an oracle).")
     if board.tuning:
@@ -106,12 +111,13 @@ def _unit(board: Board) -> str:
 
 
 def _markdown_cell(board: Board, method: str, setting: str, cell: BoardCell | None) -> str:
-    from harness.results.board import cell_text
-
     text = cell_text(cell, board.metric)
-    if method in board.best.get(setting, set()):
-        return f"**{text}**"
-    return f"<u>{text}</u>" if method in board.ties.get(setting, frozenset()) else text
+    mark = mark_of(board, method, setting)
+    if mark == "best":
+        text = f"**{text}**"
+    elif mark in TIES:
+        text = f"<u>{text}</u> {SIGNS[mark]}"
+    return f"{text} ({', '.join(cell.notes)})" if cell is not None and cell.notes else text
 
 
 def _escape_markdown(text: str) -> str:
@@ -151,23 +157,25 @@ def to_latex(board: Board) -> str:
     """A LaTeX ``table`` for ``booktabs``: the best of every setting bold, what is not separable from it underlined,
     mean ± standard deviation with n, a caption with filter and snapshot."""
     heads = shorten(board.settings)
-    tuned = bool(board.tuning)
+    searched = bool(board.tuning)
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape_latex(caption(board))}}}",
         rf"\label{{tab:{''.join(c if c.isalnum() and c.isascii() else '-' for c in board.suite)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (tuned + len(board.settings))}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(board.settings) + searched)}}}",
         r"\toprule",
-        " & ".join(["Method", *["Tries"] * tuned, *(escape_latex(heads[setting]) for setting in board.settings)])
+        " & ".join(
+            ["Method", *(["Tries"] if searched else []), *(escape_latex(heads[setting]) for setting in board.settings)]
+        )
         + r" \\",
         r"\midrule",
     ]
     for row in board.rows:
         name = escape_latex(row.method) + ("$^{\\circ}$" if row.oracle else "")
         cells = [_latex_cell(board, row.method, setting, row.cells.get(setting)) for setting in board.settings]
-        lines.append(" & ".join([name, *[str(row.tries)] * tuned, *cells]) + r" \\")
+        lines.append(" & ".join([name, *([str(row.tries)] if searched else []), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
 
@@ -177,11 +185,13 @@ def _latex_cell(board: Board, method: str, setting: str, cell: BoardCell | None)
     spread = rf" $\pm$ {board.metric.show(cell.std)}" if cell.std is not None else ""
     count = str(cell.n) if cell.n == cell.expected else f"{cell.n}/{cell.expected}"
     text = f"{board.metric.show(cell.mean)}{spread}"
-    if method in board.best.get(setting, set()):
+    mark = mark_of(board, method, setting)
+    if mark == "best":
         text = rf"\textbf{{{text}}}"
-    elif method in board.ties.get(setting, frozenset()):
-        text = rf"\underline{{{text}}}"
-    return rf"{text} {{\scriptsize({count})}}"
+    elif mark in TIES:
+        text = rf"\underline{{{text}}}$^{{{SIGNS[mark]}}}$"
+    said = escape_latex(", ".join([count, *cell.notes]))
+    return rf"{text} {{\scriptsize({said})}}"
 
 
 def write_parquet(board: Board, path: Path) -> None:

@@ -26,6 +26,16 @@ class Metric:
 
 
 _CURVE = ("last", "last10", "selected", "best", "best_minus_last")
+MAIN = ("accuracy", "mae")
+"""What a suite is ranked by unless another metric is asked for."""
+MOMENTS = {
+    "last": "at the last epoch",
+    "last10": "mean of the last 10 epochs",
+    "selected": "at the epoch selected on noisy validation",
+    "best": "at the best epoch on test (an oracle)",
+    "best_minus_last": "best epoch minus last",
+}
+"""What the words for when a quantity is taken mean."""
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -56,6 +66,17 @@ METRICS: dict[str, Metric] = {
         Metric("peak_memory", "peak memory in bytes", False, unit="count"),
     )
 }
+
+
+def moment(at: str) -> str:
+    """When a quantity is taken, in words."""
+    return MOMENTS.get(at, f"at {at}")
+
+
+def in_words(name: str, at: str = "last") -> str:
+    """What a recorded quantity is, in words; that it is taken at the last epoch goes without saying for all but the main."""
+    title = find_metric(name).title
+    return title if at == "last" and name not in MAIN else f"{title}, {moment(at)}"
 
 
 def find_metric(name: str) -> Metric:

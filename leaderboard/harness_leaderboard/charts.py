@@ -33,15 +33,21 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A mark. ``text`` is its tooltip, ``label`` is written beside it, ``href`` is where it leads, ``group`` its look."""
+    """A mark. ``text`` is its tooltip, ``label`` is written beside it, ``href`` is where it leads.
+
+    ``x_span`` and ``y_span`` are intervals around it. In a scatter ``front`` marks are joined by a staircase, ``open`` says
+    that a place on it is not decided.
+    """
 
     x: float
     y: float
     text: str
     label: str = ""
     href: str = ""
-    group: int = 0
     front: bool = False
+    open: bool = False
+    x_span: tuple[float, float] | None = None
+    y_span: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +207,7 @@ def lines(
 
 
 def scatter(points: Sequence[Point], name: str, x_title: str, y_title: str, *, log_x: bool = False) -> str:
-    """Marks with labels; those on the front are joined by a staircase."""
+    """Marks with labels and their intervals as whiskers; those on the front are joined by a staircase."""
     points = [p for p in points if math.isfinite(p.x) and math.isfinite(p.y) and (p.x > 0 or not log_x)]
     if not points:
         return f'<p class="note">{escape(name)}: nothing recorded</p>'
@@ -218,9 +224,18 @@ def scatter(points: Sequence[Point], name: str, x_title: str, y_title: str, *, l
         body.append(f'<path class="front" d="{path}H{WIDTH - RIGHT}"/>')
     at = {id(p): (x(p.x), height - BOTTOM - 6 if p.y < low else TOP + 4 if p.y > high else y(p.y)) for p in points}
     taken = [(px - 7, py, 14.0) for px, py in at.values()]
+    for p in points:
+        px, py = at[id(p)]
+        if p.x_span is not None:
+            left, right = (min(max(x(max(v, x.low)), LEFT), WIDTH - RIGHT) for v in p.x_span)
+            body.append(f'<path class="whisker" d="M{left:.1f} {py:.1f}H{right:.1f}"/>')
+        if p.y_span is not None and low <= p.y <= high:
+            bottom, top = (min(max(y(v), TOP), height - BOTTOM) for v in p.y_span)
+            body.append(f'<path class="whisker" d="M{px:.1f} {bottom:.1f}V{top:.1f}"/>')
     for p in sorted(points, key=lambda p: not p.front):
         px, py = at[id(p)]
-        drawn = marker(0 if p.front else 5, px, py, 5.5)
+        drawn = f'<circle class="open" cx="{px:.1f}" cy="{py:.1f}" r="5"/>' if p.open else ""
+        drawn = drawn or marker(0 if p.front else 5, px, py, 5.5)
         body.append(_linked(f"<g>{drawn}<title>{escape(p.text)}</title></g>", p.href))
         away = " ↓" if p.y < low else " ↑" if p.y > high else ""
         label = f"{p.label} {_number(round(p.y, 2))}{away}" if away else p.label

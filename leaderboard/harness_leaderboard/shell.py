@@ -21,7 +21,7 @@ import streamlit as st
 from harness.errors import HarnessError
 from harness.results.archive import reference_files, reference_results
 from harness.results.board import Board, main_metric, read_board
-from harness.results.metrics import find_metric, parse_metric
+from harness.results.metrics import MOMENTS, in_words, parse_metric
 from harness.results.store import current_snapshot
 from harness_leaderboard import queries, tables
 from harness_leaderboard.progress import suites_on_disk
@@ -30,13 +30,6 @@ from harness_leaderboard.views import Filters, Leaderboard, filtered, rank_metho
 
 LOOK_EVERY_S = 3.0
 OWN, REFERENCE = "this folder", "reference"
-TITLES = {
-    "last": "accuracy at the last epoch",
-    "last10": "mean of the last 10 epochs",
-    "selected": "selected on noisy validation",
-    "best": "best on test (an oracle)",
-    "best_minus_last": "best − last",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +88,13 @@ def metric_choices(snapshot: str, suite: str) -> dict[str, str]:
     found: dict[str, str] = {}
     others: dict[str, str] = {}
     recorded = queries.metrics(Path(snapshot), suite)
-    for at, title in TITLES.items():
+    for at in MOMENTS:
         if (main, at) in recorded or at == "last":
-            found[at] = title if main == "accuracy" else title.replace("accuracy", find_metric(main).title)
+            found[at] = in_words(main, at)
     for name, at in recorded:
         if name != main:
             word = name if at == "last" else f"{name}@{at}"
-            others[word] = find_metric(name).title + ("" if at == "last" else f" ({at})")
+            others[word] = in_words(name, at)
     return found | dict(sorted(others.items(), key=lambda item: _metric_order(item[0])))
 
 

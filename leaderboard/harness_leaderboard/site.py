@@ -20,6 +20,7 @@ from harness.papers.reproduction import ordering_sentence, orderings, reproduce,
 from harness.paths import expanded
 from harness.results.board import Board, main_metric, read_board, with_ties
 from harness.results.export import TEXT_FORMATS, write_parquet
+from harness.results.metrics import in_words, parse_metric
 from harness.results.records import known_trials
 from harness.results.store import current_snapshot
 from harness.words import counted
@@ -159,7 +160,9 @@ def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
     cells = queries.cell_trials(snapshot, suite)
     costs = queries.costs(snapshot, suite)
     references = queries.plain_methods(snapshot, suite)
-    metrics = _metrics(snapshot, suite, len(cells))
+    with queries.cursor(snapshot) as connection:
+        main = main_metric(connection, suite)
+    metrics = _metrics(snapshot, suite, main, len(cells))
     conclusion = ""
     for position, metric in enumerate(metrics):
         with queries.cursor(snapshot) as connection:
@@ -169,21 +172,22 @@ def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
                 continue
         view = rank_methods(board, references, costs)
         choices = "".join(
-            f'<li><a href="{_name(slug, other, i)}"{" aria-current=page" if other == metric else ""}>{text(other)}</a></li>'
+            f'<li><a href="{_name(slug, other, i)}"{" aria-current=page" if other == metric else ""}>{text(_words(other, main))}</a></li>'
             for i, other in enumerate(metrics)
         )
         parts = [f'<ul class="chips" aria-label="Metrics">{choices}</ul>' if len(metrics) > 1 else "", _filter_box()]
         parts += [tables.leaderboard_head(view), tables.leaderboard_table(view, cells, to=trial_link), tables.LEGEND]
         if position == 0:
-            conclusion = view.conclusion
-            found = method_costs(board, costs)
+            conclusion = view.board.conclusion
+            found = method_costs(board, _times(snapshot, suite), costs)
             if found:
                 parts += [
                     "<h2>Cost</h2>",
+                    tables.cost_head(found),
                     tables.cost_chart(found, board.metric),
                     tables.cost_table(found, board.metric),
                 ]
-            parts.append(_data_files(view.board if view.board.ties else with_ties(board), slug, folder))
+            parts.append(_data_files(view.board if view.shown == view.settings else with_ties(board), slug, folder))
         parts.append(_note(snapshot))
         _page(
             folder / _name(slug, metric, position),
@@ -194,9 +198,22 @@ def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
     return conclusion
 
 
-def _metrics(snapshot: Path, suite: str, cells: int) -> list[str]:
+def _times(snapshot: Path, suite: str) -> Board | None:
+    """Seconds per epoch; ``None`` where none were recorded."""
     with queries.cursor(snapshot) as connection:
-        main = main_metric(connection, suite)
+        try:
+            return read_board(connection, suite, "seconds_per_epoch")
+        except HarnessError:
+            return None
+
+
+def _words(metric: str, main: str) -> str:
+    """A metric's word as people read it."""
+    name, at = parse_metric(metric)
+    return in_words(name or main, at)
+
+
+def _metrics(snapshot: Path, suite: str, main: str, cells: int) -> list[str]:
     recorded = queries.metrics(snapshot, suite)
     words = ["last", *(at for at in ("last10", "selected", "best", "best_minus_last") if (main, at) in recorded)]
     for name, at in recorded:

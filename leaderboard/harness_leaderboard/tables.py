@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.papers.reproduction import Reproduced, unseen, value_text
-from harness.results.board import BoardCell, shorten
-from harness.results.metrics import Metric, find_metric
+from harness.results.board import TIES, WORDS, BoardCell, Mark, mark_of, shorten
+from harness.results.metrics import MOMENTS, Metric, find_metric, in_words, moment
 from harness.results.statistics import Interval
 from harness.words import counted
 from harness_leaderboard import charts
@@ -36,13 +36,6 @@ STATES = {
     "running": ("", "▶"),
     "missing": ("", "·"),
     "stale": ("warn", "↻"),
-}
-MOMENTS = {
-    "last": "last",
-    "last10": "last 10",
-    "selected": "selected",
-    "best": "best (oracle)",
-    "best_minus_last": "best − last",
 }
 MOST_ROWS = 300
 
@@ -125,12 +118,12 @@ def leaderboard_head(view: Leaderboard) -> str:
     """The conclusion and what the table shows, above it."""
     board = view.board
     parts = []
-    if view.conclusion:
-        parts.append(f'<p class="lead">{text(view.conclusion)}.</p>')
-    if view.board.caution:
-        parts.append(f"<p><strong>{text(view.board.caution)}</strong></p>")
+    if board.conclusion:
+        parts.append(f'<p class="lead">{text(board.conclusion)}.</p>')
+    if board.caution:
+        parts.append(f"<p><strong>{text(board.caution)}</strong></p>")
     unit = f" ({board.metric.unit})" if board.metric.unit and board.metric.unit != "count" else ""
-    notes = [f"{board.metric.title[:1].upper()}{board.metric.title[1:]} at {board.at}{unit}"]
+    notes = [f"{board.title[:1].upper()}{board.title[1:]}{unit}"]
     notes.append("higher is better" if board.higher_is_better else "lower is better")
     notes.append(counted(len(view.settings), "setting"))
     if len(view.shown) < len(view.settings):
@@ -141,7 +134,8 @@ def leaderboard_head(view: Leaderboard) -> str:
         notes.append("⚠ run at --scale quick: not comparable with published numbers")
     few = few_settings(s.difference_settings for s in view.standings if s.difference_interval is not None)
     said = "; ".join(notes) + (f". {few}" if few else "")
-    return "".join([*parts, f'<p class="note">{text(said)}.</p>'])
+    tuning = f" {board.tuning}" if board.tuning else ""
+    return "".join([*parts, f'<p class="note">{text(said)}.{text(tuning)}</p>'])
 
 
 def leaderboard_table(
@@ -164,8 +158,11 @@ def leaderboard_table(
     heads = [head("Method", first="ascending", left=True, leading=True)]
     heads.append(head("Tier", first="ascending", hint="Methods of one tier cannot be told from its best one."))
     heads.append(
-        head("Rank", first="ascending", hint="Position by mean; in brackets where it lies in 95 % of resamples.")
+        head("Rank", first="ascending", hint="Position by mean; beside it where it lies in 95 % of resamples.")
     )
+    searched = bool(board.tuning)
+    if searched:
+        heads.append(head("Tries", first="ascending", hint="Configurations that the search tried for this method."))
     if several:
         heads.append(head("Mean", hint="Mean over the settings with its 95 % interval."))
     if view.reference is not None:
@@ -178,32 +175,32 @@ def leaderboard_table(
     heads += [head(short[s], hint=s) for s in view.shown]
     reach = [abs(e) for s in view.standings for e in (s.difference_interval or (s.difference or 0.0,))]
     widest = _span(reach)
-    rows = {row.method: row for row in board.rows}
     body, before = [], None
     for standing in view.standings:
-        kinds = ["unranked"] if not standing.complete else []
+        kinds = ["unranked"] if standing.row.rank is None else []
         if before is not None and standing.tier is not None and standing.tier > before:
             kinds.append("tier")
         before = max(before or 0, standing.tier or 0) or before
         cells = [_method_cell(standing, board.owners.get(standing.method, ()), trials, view.shown, to)]
         cells.append(number(standing.tier, "–" if standing.tier is None else str(standing.tier)))
         cells.append(_rank_cell(standing))
+        if searched:
+            cells.append(number(standing.row.tries, str(standing.row.tries)))
         if several:
             cells.append(_mean_cell(standing, metric))
         if view.reference is not None:
-            cells.append(_difference_cell(standing, view.reference, metric, widest))
+            cells.append(_difference_cell(standing, view, widest))
         if several:
-            cells.append(number(None, text(standing.coverage)))
+            cells.append(number(standing.row.covered, f"{standing.row.covered}/{len(view.settings)}"))
         cells.append(number(standing.hours, human_hours(standing.hours)))
         for _, _, values in extra:
             value, shown = values.get(standing.method, (math.nan, "–"))
             cells.append(number(value, text(shown)))
         for setting in view.shown:
-            best = standing.method in board.best.get(setting, set())
-            tied = standing.method in board.ties.get(setting, frozenset())
             where = (standing.method, setting)
-            cell = rows[standing.method].cells.get(setting)
-            cells.append(_score_cell(cell, metric, best, tied, view.heat.get(where), trials.get(where), to))
+            mark = mark_of(board, standing.method, setting)
+            cell = standing.row.cells.get(setting)
+            cells.append(_score_cell(cell, metric, mark, view.heat.get(where), trials.get(where), to))
         body.append(f'<tr class="{" ".join(kinds)}">{"".join(cells)}</tr>')
     return table(heads, body, f"Leaderboard of {board.suite}")
 
@@ -226,37 +223,34 @@ def _method_cell(
 ) -> str:
     first = next((trials[standing.method, s] for s in settings if (standing.method, s) in trials), None)
     name = text(standing.method)
-    tags = ' <span class="tag" title="is given the noise rate or matrix">oracle</span>' if standing.oracle else ""
-    tags += f' <span class="tag">{standing.tries} tries</span>' if standing.tries > 1 else ""
+    tags = ' <span class="tag" title="is given the noise rate or matrix">° oracle</span>' if standing.row.oracle else ""
     for owner in owners:
         tags += f' <span class="tag" title="its components come from {text(owner)}">by {text(Path(owner).name)}</span>'
     return f'<th scope="row">{link(to(first), name) if first else name}{tags}</th>'
 
 
 def _rank_cell(standing: Standing) -> str:
-    if standing.rank is None:
-        return number(None, "–")
-    span = standing.rank_interval
+    rank, span = standing.row.rank, standing.rank_interval
+    if rank is None:
+        return number(None, f'<span class="sd" title="{text(standing.row.withheld)}">–</span>')
     interval = (
         "" if span is None or span.low == span.high else f' <span class="sd">{span.low:.0f}–{span.high:.0f}</span>'
     )
-    return number(standing.rank, f'<span class="rank">{standing.rank}</span>{interval}')
+    return number(rank, f'<span class="rank">{rank}</span>{interval}')
 
 
 def _mean_cell(standing: Standing, metric: Metric) -> str:
-    if standing.mean is None:
-        if standing.estimate is None:
-            return number(None, "–")
-        hint = "Estimated by the additive model, because settings are missing. Not a result."
-        return number(
-            standing.estimate, f'<span class="sd" title="{hint}">≈ {metric.show(standing.estimate)} est.</span>'
-        )
+    mean = standing.row.mean
+    lost = _notes(standing.row.notes)
+    if mean is None:
+        return number(None, f'<small class="warn">withheld: {text(standing.row.withheld)}</small>{lost}')
     span = interval_text(metric, standing.mean_interval)
-    return number(standing.mean, f'{metric.show(standing.mean)} <span class="sd">{span}</span>')
+    return number(mean, f'{metric.show(mean)} <span class="sd">{span}</span>{lost}')
 
 
-def _difference_cell(standing: Standing, reference: str, metric: Metric, widest: float) -> str:
-    if standing.method == reference:
+def _difference_cell(standing: Standing, view: Leaderboard, widest: float) -> str:
+    metric = view.board.metric
+    if standing.method == view.reference:
         return '<td data-v="0"><span class="sd">reference</span></td>'
     if standing.difference is None:
         return number(None, "–")
@@ -269,13 +263,22 @@ def _difference_cell(standing: Standing, reference: str, metric: Metric, widest:
     )
     low, high = interval if interval is not None else (None, None)
     mark = charts.interval_mark(low, standing.difference, high, widest, words)
-    part = "" if standing.complete else f' <span class="sd">on {standing.difference_settings}</span>'
+    over = counted(standing.difference_settings, "setting")
+    part = "" if standing.difference_settings == len(view.settings) else f' <span class="sd">on {over}</span>'
     body = f'<span class="both" title="{text(words)}">{mark}<span>{shown}{part}</span></span>'
     return number(standing.difference, body)
 
 
+def _notes(notes: Sequence[str]) -> str:
+    """What a mean does not say, in small lines under it."""
+    return "".join(f'<br><small class="warn">{text(note)}</small>' for note in notes)
+
+
+MARK_SIGNS: Mapping[Mark, str] = {"best": "★", "equal": "=", "undecided": "?"}
+
+
 def _score_cell(
-    cell: BoardCell | None, metric: Metric, best: bool, tied: bool, heat: float | None, trial: str | None, to: Link
+    cell: BoardCell | None, metric: Metric, mark: Mark | None, heat: float | None, trial: str | None, to: Link
 ) -> str:
     if cell is None or cell.mean is None:
         shown = '<span class="bad">✕ failed</span>' if cell is not None and cell.failed else '<span class="sd">–</span>'
@@ -284,22 +287,21 @@ def _score_cell(
     spread = f" ± {metric.show(cell.std)}" if cell.std is not None else ""
     count = "" if cell.n == cell.expected else f" ({cell.n}/{cell.expected})"
     small = f"<small>{spread}{count}</small>" if spread or count else ""
-    kind, said, mark = "cell", "", ""
-    if best:
-        kind, said, mark = "cell best", "best of this setting", "★"
-    elif tied:
-        kind, said, mark, value = "cell", "not separable from the best", "=", f"<u>{value}</u>"
-    sign = f'<i aria-hidden="true">{mark}</i><span class="sr">{said}</span>' if mark else "<i></i>"
-    failed = f"{cell.failed} failed" if cell.failed else ""
+    kind = "cell best" if mark == "best" else "cell"
+    sign = MARK_SIGNS.get(mark) if mark is not None else None
+    if mark in TIES:
+        value = f"<u>{value}</u>"
+    said = f'<i aria-hidden="true">{sign}</i><span class="sr">{WORDS[mark]}</span>' if mark and sign else "<i></i>"
     # A table has thousands of these: nothing is written that most of them do not need.
-    body = f"{value}{small}{sign}"
-    inner = link(to(trial), body, failed) if trial else body
+    body = f"{value}{small}{said}{_notes(cell.notes)}"
+    inner = link(to(trial), body) if trial else body
     return f'<td class="{kind}" data-v="{cell.mean:.6g}" style="--heat:{heat or 0:.2f}">{inner}</td>'
 
 
 LEGEND = (
-    '<p class="note">★ best of its setting; = with a line under it: not separable from the best; deeper blue is better within '
-    "a column; ± sample standard deviation over seeds; (2/3) seeds present of those asked for.</p>"
+    f'<p class="note">★ {WORDS["best"]}; = {WORDS["equal"]}; ? {WORDS["undecided"]}; ° is given the noise rate or matrix (an '
+    "oracle); deeper blue is better within a column; ± sample standard deviation over seeds; (2/3) seeds present of those "
+    "asked for.</p>"
 )
 
 
@@ -472,7 +474,7 @@ def seeds_chart(
     ]  # fmt: skip
     mean = sum(p.x for p in points) / len(points) if points else None
     span = (scale * interval.low, scale * interval.high) if interval is not None else None
-    return charts.dots(points, "Seeds of this cell", f"{metric.title} at {at} {metric.unit}".strip(), span, mean)
+    return charts.dots(points, "Seeds of this cell", f"{in_words(metric.name, at)} {metric.unit}".strip(), span, mean)
 
 
 def seed_chips(rows: Sequence[Mapping[str, Any]], shown: str, to: Link) -> str:
@@ -527,7 +529,7 @@ def metric_rows(found: TrialFacts) -> str:
     """All metrics of a trial: a row each, a column for every moment at which one was taken."""
     moments = [at for at in MOMENTS if any(taken == at for _, taken in found.metrics)]
     moments += sorted({at for _, at in found.metrics} - set(moments))
-    heads = [head("Metric", first="ascending", left=True, leading=True), *(head(MOMENTS.get(at, at)) for at in moments)]
+    heads = [head("Metric", first="ascending", left=True, leading=True), *(head(moment(at)) for at in moments)]
     body = []
     for name in dict.fromkeys(name for name, _ in found.metrics):
         metric = find_metric(name)
@@ -624,6 +626,24 @@ def published_table(found: Sequence[Reproduced]) -> str:
 # --- cost -------------------------------------------------------------------------------------------------------------
 
 
+CERTAINTY = {"on": "● on it", "perhaps": "○ perhaps", "off": ""}
+
+
+def cost_head(found: Sequence[MethodCost]) -> str:
+    """Who is on the Pareto front, and of whom the runs do not decide it."""
+    on, perhaps = ([cost.method for cost in found if cost.certainty == kind] for kind in ("on", "perhaps"))
+    if not any(cost.per_epoch for cost in found):
+        return '<p class="lead">No time was recorded.</p>'
+    said = [f"On the Pareto front: {', '.join(on)}"] if on else []
+    said += [f"{'perhaps' if on else 'Perhaps on the Pareto front'}: {', '.join(perhaps)}"] if perhaps else []
+    return (
+        f'<p class="lead">{text("; ".join(said))}.</p>'
+        '<p class="note">A filled blue mark is on the front: against every other method it is separably faster or separably '
+        "better. An open one may be: the runs do not decide. A grey one is off: another method is separably faster and "
+        "better. The dashed line joins the front of the means; whiskers are 95 % intervals of the means over seeds.</p>"
+    )
+
+
 def cost_chart(found: Sequence[MethodCost], metric: Metric) -> str:
     """Score against seconds per epoch, the time axis logarithmic."""
     scale = 100.0 if metric.percent else 1.0
@@ -631,10 +651,13 @@ def cost_chart(found: Sequence[MethodCost], metric: Metric) -> str:
         charts.Point(
             cost.per_epoch,
             scale * cost.score,
-            f"{cost.method}: {metric.show(cost.score)} {metric.unit}, {cost.per_epoch:.3g} s per epoch"
-            + (" (on the Pareto front)" if cost.front else ""),
+            f"{cost.method}: {metric.show(cost.score)} {metric.unit}, {cost.per_epoch:.3g} s per epoch, Pareto front: "
+            + {"on": "on it", "perhaps": "perhaps", "off": "off"}[cost.certainty],
             textwrap.shorten(cost.method, 22, placeholder="…") or cost.method[:22],
             front=cost.front,
+            open=cost.certainty == "perhaps",
+            x_span=cost.per_epoch_interval,
+            y_span=cost.score_interval and (scale * cost.score_interval.low, scale * cost.score_interval.high),
         )
         for cost in found
         if cost.per_epoch
@@ -665,7 +688,7 @@ def cost_table(found: Sequence[MethodCost], metric: Metric) -> str:
         cells.append(number(cost.memory, human_bytes(cost.memory)))
         cells.append(number(cost.parameters, "–" if cost.parameters is None else f"{cost.parameters:,.0f}"))
         cells.append(number(cost.hours, human_hours(cost.hours)))
-        cells.append(f'<td class="text">{"● on it" if cost.front else ""}</td>')
+        cells.append(f'<td class="text">{CERTAINTY[cost.certainty]}</td>')
         body.append(f"<tr>{''.join(cells)}</tr>")
     return table(heads, body, "Cost of every method")
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.results import statistics
-from harness.results.board import Board, narrow, scores_of, ties_in
-from harness.results.statistics import Interval, Pairwise, Scores
+from harness.results.board import Board, BoardRow, narrow, over_settings, scores_of, with_ties
+from harness.results.statistics import Interval, Scores
 from harness.words import counted
 from harness_leaderboard.queries import CellCost, SettingFacts
 
@@ -76,25 +77,22 @@ def filtered(board: Board, facts: Iterable[SettingFacts], filters: Filters) -> B
 class Standing:
     """One method's row. Numbers are in recorded units; ``None`` is shown as missing, never as zero.
 
-    ``tier`` 1 is the top group; ``estimate`` is the additive model's mean of a method that lacks settings. The interval of
-    ``difference`` is the bootstrap's, over a single setting that of :func:`statistics.compare_pair`.
+    Rank and mean are the board's. ``tier`` 1 is the top group. The interval of ``difference`` is the bootstrap's, over a
+    single setting that of :func:`statistics.compare_pair`.
     """
 
-    method: str
-    oracle: bool
-    tries: int
-    tier: int | None
-    rank: int | None
-    rank_interval: Interval | None
-    mean: float | None
-    mean_interval: Interval | None
-    difference: float | None
-    difference_interval: Interval | None
-    difference_settings: int
-    coverage: str
-    complete: bool
-    estimate: float | None
-    hours: float | None
+    row: BoardRow
+    tier: int | None = None
+    rank_interval: Interval | None = None
+    mean_interval: Interval | None = None
+    difference: float | None = None
+    difference_interval: Interval | None = None
+    difference_settings: int = 0
+    hours: float | None = None
+
+    @property
+    def method(self) -> str:
+        return self.row.method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +100,10 @@ class Leaderboard:
     """A filtered board with its conclusions.
 
     Attributes:
-        board: as filtered, with ties per shown setting.
-        standings: ranked methods first.
+        board: as filtered, with marks per shown setting and the conclusion.
+        standings: in the board's order.
         settings: those in which anybody has a result; ``shown`` the ones that have a column.
         reference: the method that differences are to; ``None`` without one.
-        conclusion: what can be concluded, in a sentence.
         heat: position of every shown cell between the worst (0) and the best (1) of its setting.
     """
 
@@ -115,67 +112,54 @@ class Leaderboard:
     settings: tuple[str, ...]
     shown: tuple[str, ...]
     reference: str | None
-    conclusion: str
-    test: str
     heat: dict[tuple[str, str], float]
 
 
 def rank_methods(board: Board, references: Sequence[str], costs: Iterable[CellCost] = ()) -> Leaderboard:
-    """Tiers, ranks, means and differences over the settings of a board in which anybody has a result.
+    """Tiers, rank spans and differences over the settings of a board in which anybody has a result.
 
     Args:
         board: already filtered.
         references: methods that may serve as reference, the best first.
         costs: of the cells, for hours.
     """
-    begun = tuple(s for s in board.settings if any(s in row.cells and row.cells[s].n for row in board.rows))
+    begun = board.begun
     present = {row.method for row in board.rows}
     reference = next((method for method in references if method in present), None)
-    rows = {row.method: row for row in board.rows}
     hours = _hours(costs, set(board.settings))
     if not begun:
-        standings = [_unranked(row.method, row.oracle, row.tries, len(board.settings), hours) for row in board.rows]
-        return Leaderboard(board, tuple(standings), (), board.settings[:SHOWN_SETTINGS], reference, "", "no test", {})
-    scores = scores_of(dataclasses.replace(board, settings=begun))
-    pairwise = statistics.compare_over_settings(scores)
+        standings = [Standing(row, hours=hours.get(row.method)) for row in board.rows]
+        return Leaderboard(board, tuple(standings), (), board.settings[:SHOWN_SETTINGS], reference, {})
+    pairwise = over_settings(board)
+    scores = scores_of(board, complete=True).select(settings=begun)
     resamples = int(min(2000, max(200, _DRAWS / max(1, scores.values.size))))
-    across = statistics.compare_across_settings(scores, reference, resamples=resamples, iqm=False)
-    tier = {m: number for number, tied in enumerate(statistics.tiers(pairwise), 1) for m in tied}
-    intervals = statistics.mean_over_settings(scores)
+    # Cells that lack a run are left out, so that one run counts where nobody has more.
+    across = statistics.compare_across_settings(scores, reference, min_seeds=1, resamples=resamples, iqm=False)
+    summaries = {summary.method: summary for summary in across.methods}
+    tier = {m: number for number, tied in enumerate(statistics.tiers(pairwise), 1) for m in tied} if pairwise else {}
+    intervals = dict(zip(scores.methods, statistics.mean_over_settings(scores), strict=True))
     standings = []
-    for summary in across.methods:
-        row = rows[summary.method]
-        complete = summary.rank is not None
-        pair = _in_one_setting(scores, summary.method, across)
+    for row in board.rows:
+        summary = summaries[row.method]
+        pair = _in_one_setting(scores, row.method, across)
         difference, interval = (
             (summary.difference, summary.difference_interval) if pair is None else (pair.difference, pair.interval)
         )
         standings.append(
             Standing(
-                method=summary.method,
-                oracle=row.oracle,
-                tries=row.tries,
-                tier=tier.get(summary.method) if len(pairwise.methods) > 1 else None,
-                rank=summary.rank,
-                rank_interval=summary.rank_interval,
-                mean=summary.mean,
-                mean_interval=intervals[scores.method_index(summary.method)] if complete else None,
-                difference=None if summary.method == reference else difference,
-                difference_interval=None if summary.method == reference else interval,
+                row,
+                tier=tier.get(row.method) if len(tier) > 1 else None,
+                rank_interval=summary.rank_interval if row.rank is not None else None,
+                mean_interval=intervals[row.method] if row.rank is not None else None,
+                difference=None if row.method == reference else difference,
+                difference_interval=None if row.method == reference else interval,
                 difference_settings=summary.difference_settings,
-                coverage=str(summary.coverage),
-                complete=complete,
-                estimate=summary.estimate if summary.estimated else None,
-                hours=hours.get(summary.method),
+                hours=hours.get(row.method),
             )
         )
     shown = begun[:SHOWN_SETTINGS]
-    ties = ties_in(scores, shown)
-    conclusion = conclude(pairwise, scores, board)
-    with_ties = dataclasses.replace(board, ties=ties, conclusion=conclusion)
-    return Leaderboard(
-        with_ties, tuple(standings), begun, shown, reference, conclusion, pairwise.test, _heat(board, shown)
-    )
+    marked = with_ties(board, settings=shown, pairwise=pairwise)
+    return Leaderboard(marked, tuple(standings), begun, shown, reference, _heat(board, shown))
 
 
 def _in_one_setting(
@@ -201,44 +185,6 @@ def few_settings(counts: Iterable[int]) -> str:
         return ""
     covered = " and ".join(f"{FEW_COVERED[count]} % over {counted(count, 'setting')}" for count in few)
     return f"Few settings: the 95 % intervals of differences cover about {covered} (simulated, 3 seeds)"
-
-
-def conclude(pairwise: Pairwise, scores: Scores, board: Board) -> str:
-    """What can be concluded over all settings, in a sentence without its full stop."""
-    most = int((~np.isnan(scores.values)).sum(axis=2).max(initial=0))
-    if most < 2:
-        return "One seed per cell says nothing about spread: the order below is that of single runs"
-    if not pairwise.methods:
-        return "No method has two runs in every setting, so none is ranked by a test"
-    incomplete = [f"{method} ({why} settings)" for method, why in pairwise.not_comparable]
-    if len(pairwise.methods) == 1:
-        said = f"Only {pairwise.methods[0]} has two runs in every setting: nothing can be compared over all of them"
-    else:
-        said = statistics.describe(statistics.top_group(dataclasses.replace(pairwise, not_comparable=())))
-    if not incomplete:
-        return said
-    names = ", ".join(incomplete[:4]) + (f" and {len(incomplete) - 4} more" if len(incomplete) > 4 else "")
-    return f"{said}. Without two runs in every setting, and so outside the comparison: {names}"
-
-
-def _unranked(method: str, oracle: bool, tries: int, settings: int, hours: dict[str, float]) -> Standing:
-    return Standing(
-        method,
-        oracle,
-        tries,
-        None,
-        None,
-        None,
-        None,
-        None,
-        None,
-        None,
-        0,
-        f"0/{settings}",
-        False,
-        None,
-        hours.get(method),
-    )
 
 
 def _hours(costs: Iterable[CellCost], settings: set[str]) -> dict[str, float]:
@@ -332,40 +278,82 @@ def compare(board: Board, methods: Sequence[str]) -> Comparison | None:
 
 @dataclasses.dataclass(frozen=True)
 class MethodCost:
-    """A method's mean score beside what it costs, over the settings that all shown methods have."""
+    """A method's mean score beside what it costs, over the settings that all shown methods have.
+
+    Attributes:
+        score, per_epoch: means over settings, with their 95 % intervals.
+        front: whether no other method's means are both as cheap and as good.
+        certainty: whether the runs decide so.
+    """
 
     method: str
     score: float
+    score_interval: Interval | None
     per_epoch: float | None
+    per_epoch_interval: Interval | None
     memory: float | None
     parameters: float | None
     hours: float | None
     front: bool
+    certainty: statistics.Certainty
 
 
-def method_costs(board: Board, costs: Iterable[CellCost]) -> list[MethodCost]:
-    """Score against seconds per epoch for the ranked methods, with the Pareto front."""
+def method_costs(board: Board, times: Board | None, costs: Iterable[CellCost]) -> list[MethodCost]:
+    """Score against seconds per epoch for the ranked methods, with the Pareto front and what is certain of it.
+
+    Args:
+        board: of the score, filtered.
+        times: of the seconds per epoch, filtered alike; ``None`` where none were recorded.
+        costs: of the cells.
+    """
     by_cell = {(cost.method, cost.setting): cost for cost in costs}
+    ranked = [row for row in board.rows if row.rank is not None]
+    spans, seconds_spans = _mean_intervals(board), _mean_intervals(times)
+    seconds = {row.method: row.mean for row in times.rows} if times is not None else {}
+    price = [math.nan if (value := seconds.get(row.method)) is None else value for row in ranked]
+    merit = [math.nan if row.mean is None else row.mean for row in ranked]
+    front = statistics.pareto_front(price, merit, higher_is_better=board.higher_is_better)
+    names = [row.method for row in ranked]
+    certain = statistics.front_certainty(_ahead(times, names), _ahead(board, names))
     found = []
-    for row in board.rows:
-        if row.mean is None:
-            continue
+    for row, cost, score, leads, sure in zip(ranked, price, merit, front, certain, strict=True):
         mine = [by_cell[row.method, s] for s in row.cells if row.cells[s].n and (row.method, s) in by_cell]
-        seconds = [c.per_epoch for c in mine if c.per_epoch is not None]
-        memory = [c.memory for c in mine if c.memory is not None]
-        parameters = [c.parameters for c in mine if c.parameters is not None]
         spent = [c.seconds for c in mine if c.seconds is not None]
         found.append(
             MethodCost(
                 row.method,
-                row.mean,
-                sum(seconds) / len(seconds) if seconds else None,
-                max(memory, default=None),
-                max(parameters, default=None),
+                score,
+                spans.get(row.method),
+                None if math.isnan(cost) else cost,
+                seconds_spans.get(row.method),
+                max((c.memory for c in mine if c.memory is not None), default=None),
+                max((c.parameters for c in mine if c.parameters is not None), default=None),
                 sum(spent) / 3600 if spent else None,
-                False,
+                bool(leads),
+                "perhaps" if math.isnan(cost) and sure == "on" else sure,
             )
         )
-    price = [math.nan if cost.per_epoch is None else cost.per_epoch for cost in found]
-    front = statistics.pareto_front(price, [cost.score for cost in found], higher_is_better=board.higher_is_better)
-    return [dataclasses.replace(cost, front=bool(on)) for cost, on in zip(found, front, strict=True)]
+    return found
+
+
+def _mean_intervals(board: Board | None) -> dict[str, Interval | None]:
+    """The interval of every ranked method's mean."""
+    if board is None or not board.begun:
+        return {}
+    scores = scores_of(board, complete=True).select(settings=board.begun)
+    return dict(zip(scores.methods, statistics.mean_over_settings(scores), strict=True))
+
+
+def _ahead(board: Board | None, methods: Sequence[str]) -> NDArray[np.bool_]:
+    """``[N, N]`` True where the row's method is separably ahead of the column's; nothing is known of others."""
+    ahead = np.zeros((len(methods), len(methods)), dtype=bool)
+    pairwise = over_settings(board) if board is not None else None
+    if pairwise is None:
+        return ahead
+    sign = 1.0 if pairwise.higher_is_better else -1.0
+    known = [(i, pairwise.methods.index(m)) for i, m in enumerate(methods) if m in pairwise.methods]
+    lead = pairwise.separable & (sign * pairwise.difference > 0)
+    for i, row in known:
+        for j, column in known:
+            ahead[i, j] = lead[row, column]
+    return ahead

@@ -24,6 +24,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: dict[str, list[dict[str, Any]]] = {}
+        self.tries: dict[str, int] = {}
         (path / "trials").mkdir(parents=True)
         (path / "suites").mkdir()
         (path / "version.json").write_text('{"schema": 1}')
@@ -42,6 +43,7 @@ class Folder:
         metrics: Mapping[str, Mapping[str, float]] | None = None,
         model: str = "lenet",
         log: str = "started\n",
+        threads: int = 1,
     ) -> str:
         """One trial: done with a value, failed with an error, or planned only (neither)."""
         loss, algorithms = {**METHODS, **FURTHER}.get(method, ("ce", ["other"]))
@@ -87,7 +89,7 @@ class Folder:
             "seconds": 60.0,
             "started": 1e9 + number,
             "device": "cpu",
-            "threads": 1,
+            "threads": threads,
         }
         (attempt / "environment.json").write_text(json.dumps({**environment, "versions": {"torch": "2.8"}}))
         result: dict[str, Any]
@@ -151,7 +153,7 @@ class Folder:
             folder = self.path / "suites" / suite.replace("/", "-")
             folder.mkdir(exist_ok=True)
             manifest = {
-                "suite": suite, "comparable": True, "methods": methods, "tries": dict.fromkeys(methods, 1),
+                "suite": suite, "comparable": True, "methods": methods, "tries": dict.fromkeys(methods, 1) | self.tries,
                 "settings": list(dict.fromkeys(line["setting"] for line in lines)), "trials": lines,
             }  # fmt: skip
             target = folder / "0000000000000000.json"

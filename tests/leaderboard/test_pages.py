@@ -116,7 +116,7 @@ def test_a_filter_recomputes_tiers_and_sentence(app, filled):
     page = app(filled.path)
     page.multiselect(key="method").set_value(["CE", "ELR"]).run()
     assert not page.exception
-    assert "ELR is alone at the top" in words_of(html_of(page))
+    assert "ELR ° is alone at the top" in words_of(html_of(page))
 
 
 def test_filters_that_nothing_passes_say_so(app, filled):
@@ -154,8 +154,9 @@ def test_a_method_that_lacks_settings_is_marked_and_stands_last(app, empty):
         empty.trial("ELR", SETTINGS[0], seed, 0.95 + 0.002 * seed)
     empty.collect()
     said = words_of(html_of(app(empty.path)))
-    assert "1/3" in said and "est." in said
-    assert "outside the comparison: ELR (1/3 settings)" in said
+    assert "1/3" in said and "est." not in said
+    assert "Not ranked until their runs are there: ELR ° (no result in 2 of 3 settings)" in said
+    assert "withheld: no result in 2 of 3 settings" in said
 
 
 @pytest.mark.parametrize(

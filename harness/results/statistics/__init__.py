@@ -36,7 +36,7 @@ from harness.results.statistics.pairs import (
     compare_pair,
     probability_of_improvement,
 )
-from harness.results.statistics.pareto import pareto_front
+from harness.results.statistics.pareto import Certainty, front_certainty, pareto_front
 from harness.results.statistics.scores import (
     Cell,
     CellTable,
@@ -46,6 +46,7 @@ from harness.results.statistics.scores import (
     cell,
     cells,
     common_settings,
+    competition_ranks,
     coverage,
     default_min_seeds,
     t_quantile,
@@ -68,6 +69,7 @@ __all__ = [
     "AdditiveModel",
     "Cell",
     "CellTable",
+    "Certainty",
     "Coverage",
     "Improvement",
     "Interval",
@@ -87,9 +89,11 @@ __all__ = [
     "compare_methods",
     "compare_over_settings",
     "compare_pair",
+    "competition_ranks",
     "coverage",
     "default_min_seeds",
     "describe",
+    "front_certainty",
     "interquartile_mean",
     "mean_over_settings",
     "pareto_front",

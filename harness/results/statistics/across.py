@@ -20,6 +20,7 @@ from harness.results.statistics.scores import (
     Interval,
     Scores,
     cells,
+    competition_ranks,
     default_min_seeds,
     t_quantile,
 )
@@ -282,20 +283,12 @@ def _ranks(
     means: FloatArray, drawn: FloatArray, higher_is_better: bool, level: float
 ) -> tuple[IntArray, list[Interval]]:
     """Competition ranks (equal ones share the better rank) of ``means[M]``, with percentile intervals."""
-    sign = -1.0 if higher_is_better else 1.0
-    scale = ROUNDING * float(np.abs(means).max(initial=0.0))
-
-    def rank(values: FloatArray) -> IntArray:
-        ordered = np.sort(sign * values, axis=-1)
-        places = [np.searchsorted(row, key - scale) for row, key in zip(ordered, sign * values, strict=True)]
-        return np.asarray(places, dtype=np.int64).reshape(values.shape) + 1
-
-    samples = rank(drawn)
+    samples = competition_ranks(drawn, higher_is_better=higher_is_better)
     tail = (1 - level) / 2
     low = np.quantile(samples, tail, axis=0, method="lower")
     high = np.quantile(samples, 1 - tail, axis=0, method="higher")
     intervals = [Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)]
-    return rank(means[None])[0], intervals
+    return competition_ranks(means, higher_is_better=higher_is_better), intervals
 
 
 class _Difference(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -35,3 +37,24 @@ def pareto_front(cost: ArrayLike, score: ArrayLike, *, higher_is_better: bool = 
     leader = np.maximum.accumulate(np.where(leads, np.arange(len(order)), 0))
     front[order] = (merit[order] == merit[order][leader]) & (price[order] == price[order][leader])
     return front
+
+
+Certainty = Literal["on", "perhaps", "off"]
+
+
+def front_certainty(cheaper: BoolArray, better: BoolArray) -> tuple[Certainty, ...]:
+    """What is certain of N methods' place on the front, from which pairs are separable in cost and in score.
+
+    ``on``: against every other method, this one is separably cheaper or separably better. ``off``: some other method is
+    both to it. Else ``perhaps``: the runs do not decide. With simultaneous intervals at 95 % for either quantity all
+    decisions hold together in at least 90 % (Bonferroni).
+
+    Args:
+        cheaper, better: ``[N, N]``, True where the row is separably cheaper, or better, than the column.
+    """
+    if cheaper.shape != better.shape or cheaper.shape != (len(cheaper),) * 2:
+        raise HarnessError(f"cost and score must be squares of one size, not {cheaper.shape} and {better.shape}")
+    itself = np.eye(len(cheaper), dtype=bool)
+    on = np.flatnonzero((cheaper | better | itself).all(axis=1))
+    off = np.flatnonzero((cheaper & better & ~itself).any(axis=0))
+    return tuple("on" if i in on else "off" if i in off else "perhaps" for i in range(len(cheaper)))

@@ -246,6 +246,20 @@ def cells(scores: Scores, *, level: float = 0.95, intervals: bool = True) -> Cel
     return CellTable(mean, std, n, low, high)
 
 
+def competition_ranks(values: ArrayLike, *, higher_is_better: bool = True) -> IntArray:
+    """Position of every value, 1 is best; values that differ by rounding alone share the better position.
+
+    Args:
+        values: ``[..., M]`` without NaN; each last axis is ranked by itself.
+        higher_is_better: direction of the score.
+    """
+    scores = np.asarray(values, dtype=np.float64) * (-1.0 if higher_is_better else 1.0)
+    rounding = ROUNDING * float(np.abs(scores).max(initial=0.0))
+    flat = scores.reshape(math.prod(scores.shape[:-1]), scores.shape[-1])
+    places = [np.searchsorted(np.sort(row), row - rounding) for row in flat]
+    return np.asarray(places, dtype=np.int64).reshape(scores.shape) + 1
+
+
 def divide(numerator: FloatArray, denominator: NDArray[Any]) -> FloatArray:
     """Quotient, NaN where the denominator is not positive."""
     result = np.full(numerator.shape, np.nan)

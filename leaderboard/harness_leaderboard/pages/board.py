@@ -23,9 +23,9 @@ labels), Games-Howell where variances differ; simulated with 20 equal methods it
 <b>Tiers</b> use the same intervals over all shown settings: tier 1 holds the best method and those not separable from it.
 <b>Rank</b> is by mean; the span beside it holds in 95 % of resamples of the seeds. <b>Differences</b> to the reference are
 paired by seed; their interval is a stratified bootstrap, widened for few seeds, which over two or three settings still covers
-less than it says; over one setting it is that of the paired t test. A method that <b>lacks settings</b> is not ranked: its
-estimate comes from an additive model (method + setting) and is marked. Everything is recomputed for what is filtered. The
-formulas and sources are in docs/statistics.md.</p></details>
+less than it says; over one setting it is that of the paired t test. A method that <b>lacks a run</b> which another has,
+because it failed or was not run, is not ranked. Everything is recomputed for what is filtered. The formulas and sources are
+in docs/statistics.md.</p></details>
 """
 
 

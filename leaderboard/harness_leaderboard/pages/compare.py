@@ -43,7 +43,7 @@ def page(view: View) -> None:
     few = few_settings(s.difference_settings for s in shown if s.difference_interval is not None)
     caveat = f" {few}." if few else ""
     shell.show(
-        f'<p class="note">{tables.text(metric.title[:1].upper() + metric.title[1:])} at {tables.text(part.at)} on {where} that all '
+        f'<p class="note">{tables.text(part.title[:1].upper() + part.title[1:])}, on {where} that all '
         f"of them have; differences are paired by seed.{direction}{caveat}</p>"
         + tables.comparison_tables(found, metric, shorten(found.settings))
         + '<h2>Performance profile</h2><p class="note">Share of runs (every setting counts the same) that are better than '

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from harness.errors import HarnessError
-from harness.words import counted
+from harness.results.board import Board
 from harness_leaderboard import shell, tables
 from harness_leaderboard.shell import View
 from harness_leaderboard.views import method_costs
@@ -18,27 +20,29 @@ def page(view: View) -> None:
         shell.problem(error)
         return
     every = shell.costs(view.snapshot, view.suite)
-    found = method_costs(part, every)
+    found = method_costs(part, _times(view), every)
     if not found:
         shell.show('<p class="lead">No method has a result in every setting, so none can be placed.</p>', "cost")
         return
     devices = sorted({cost.device for cost in every if cost.device})
-    front = [cost.method for cost in found if cost.front]
-    said = (
-        f"{len(front)} of {counted(len(found), 'method is', 'methods are')} on the Pareto front: {', '.join(front)}."
-        if front
-        else "No time was recorded."
-    )
     mixed = (
-        f" ⚠ Times come from different devices ({', '.join(devices)}): compare with care." if len(devices) > 1 else ""
+        f"⚠ Times come from different devices ({', '.join(devices)}): compare with care." if len(devices) > 1 else ""
     )
-    where = f" Measured on {devices[0]}." if len(devices) == 1 else ""
+    where = f"Measured on {devices[0]}." if len(devices) == 1 else ""
     shell.show(
-        f'<p class="lead">{tables.text(said)}</p><p class="note">No other method is both faster and better than one on the front '
-        f"(blue circles, joined by the dashed line).{tables.text(where)}{tables.text(mixed)}</p>"
+        tables.cost_head(found)
+        + f'<p class="note">{tables.text(where or mixed)}</p>'
         + tables.cost_chart(found, part.metric)
         + "<h2>Time, memory, parameters</h2>"
         + tables.cost_table(found, part.metric)
         + shell.snapshot_note(view.snapshot),
         "cost",
     )
+
+
+def _times(view: View) -> Board | None:
+    """Seconds per epoch under the same filters; ``None`` where none were recorded."""
+    try:
+        return shell.narrowed(dataclasses.replace(view, metric="seconds_per_epoch"))
+    except HarnessError:
+        return None

@@ -9,8 +9,8 @@ from typing import Any
 import streamlit as st
 
 from harness.papers import departure
-from harness.results.board import BoardCell
-from harness.results.metrics import find_metric
+from harness.results.board import BoardCell, cell_text
+from harness.results.metrics import find_metric, in_words
 from harness.results.statistics import cell
 from harness_leaderboard import progress, queries, shell, tables
 from harness_leaderboard.shell import View
@@ -67,22 +67,16 @@ def _seeds(view: View, place: dict[str, Any], trial_id: str) -> str:
     name, at = shell.parse(view.metric, view.snapshot, place["suite"])
     rows = queries.siblings(Path(view.snapshot), place["suite"], place["method"], place["setting"], name, at)
     values = {int(r["seed"]): float(r["value"]) for r in rows if r["value"] is not None}
-    summary = cell(list(values.values())) if values else None
+    summary = cell(list(values.values()))
     interval = summary.interval if summary is not None else None
     metric = find_metric(name)
     chart = tables.seeds_chart(rows, trial_id, metric, at, interval, tables.trial_link) if values else ""
     words = ""
     if summary is not None:
         span = f", 95 % interval {tables.interval_text(metric, interval)}" if interval is not None else ""
-        cell_words = tables.text(_cell_words(BoardCell(values, len(rows)), metric))
-        words = f'<p class="note">{tables.text(metric.title)} at {tables.text(at)}: {cell_words}{span}</p>'
+        said = cell_text(BoardCell(values, len(rows), mean=summary.mean, std=summary.std), metric)
+        words = f'<p class="note">{tables.text(in_words(name, at))}: {tables.text(said)}{span}</p>'
     return tables.seed_chips(rows, trial_id, tables.trial_link) + chart + words
-
-
-def _cell_words(found: BoardCell, metric: Any) -> str:
-    from harness.results.board import cell_text
-
-    return cell_text(found, metric)
 
 
 def command(view: View, place: dict[str, Any] | None, trial_id: str) -> str:
