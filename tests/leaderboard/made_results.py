@@ -44,8 +44,13 @@ class Folder:
         model: str = "lenet",
         log: str = "started\n",
         threads: int = 1,
+        share: float = 0.2,
+        diverged: bool = False,
     ) -> str:
-        """One trial: done with a value, failed with an error, or planned only (neither)."""
+        """One trial: done with a value, failed with an error, diverged, or planned only (none of these).
+
+        ``share`` is the largest share of one class among the predictions of the last epoch.
+        """
         loss, algorithms = {**METHODS, **FURTHER}.get(method, ("ce", ["other"]))
         dataset, noise, rate = place
         number = sum(map(len, self.lines.values())) + 1
@@ -134,10 +139,12 @@ class Folder:
                 "accuracy": taken,
                 "memorisation": {"last": value / 5},
                 "parameters": {"last": 61706.0},
+                "predicted_share": {"last": share},
                 **(metrics or {}),
             }
             result = {
-                "status": "done", "metrics": found, "error": None, "label_digest": "d" * 16, "corrupted": rate,
+                "status": "diverged" if diverged else "done", "metrics": found, "error": None, "num_classes": 10,
+                "test_samples": 1000, "chance": {"accuracy": 0.1} if diverged else {}, "label_digest": "d" * 16, "corrupted": rate,
                 "selected_epoch": 2, "transitions": [[80, 20], [30, 70]],
                 "histograms": {"score": {"edges": [0.0, 0.5, 1.0], "clean": [9, 1], "corrupted": [2, 8]}},
             }  # fmt: skip

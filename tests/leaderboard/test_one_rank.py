@@ -61,7 +61,7 @@ def test_sums_that_differ_by_rounding_alone_share_a_rank_everywhere(same_mean, a
     assert {row["method"]: row["rank"] for row in board_json(board)["rows"]} == ranks
     assert {row.row.method: row.row.rank for row in rank_methods(board, ["CE"]).standings} == ranks
     lines = [line.split("│") for line in terminal(board).splitlines() if line.startswith("│")]
-    assert {line[2].strip(): int(line[1]) for line in lines} == ranks
+    assert {line[2].strip(): int(line[1]) for line in lines if line[1].strip()} == ranks
     exported = csv.DictReader(io.StringIO(to_csv(board)))
     assert {line["method"]: int(line["rank"]) for line in exported} == ranks
     publish(same_mean.path, tmp_path / "site")
@@ -210,3 +210,42 @@ def test_the_star_stands_with_its_ties(filled):
     shown = terminal(board_of(filled))
     assert "* best of its setting; = equal to the best" in shown
     assert shown.count("(3) *") == shown.count("(3) =") == 3
+
+
+@pytest.fixture
+def fallen(empty: Folder) -> Folder:
+    """One run of AUX predicts one class, one of L1 diverged."""
+    for seed in range(3):
+        for place in SETTINGS[:2]:
+            first = seed == 0 and place == SETTINGS[0]
+            empty.trial("CE", place, seed, 0.8 + 0.01 * seed)
+            empty.trial("AUX", place, seed, 0.2 if first else 0.9 + 0.01 * seed, share=0.97 if first else 0.2)
+            empty.trial("L1", place, seed, 0.7 + 0.01 * seed, diverged=first)
+    empty.collect()
+    return empty
+
+
+def test_a_diverged_run_counts_as_chance_level_and_the_mean_says_how_many(fallen, app):
+    board = board_of(fallen)
+    row = next(row for row in board.rows if row.method == "L1")
+    assert (row.rank, row.notes) == (3, ("1 of 6 diverged",))
+    assert row.mean == pytest.approx(((0.1 + 0.71 + 0.72) / 3 + 0.71) / 2)
+    assert row.cells[board.settings[0]].notes == ("1 of 3 diverged",)
+    said = words_of(html_of(app(fallen.path)))
+    assert "1 of 3 diverged" in said and "1 of 6 diverged" in said
+
+
+def test_collapsed_and_diverged_runs_are_counted_in_cell_and_headline_everywhere(fallen, app, tmp_path):
+    board = board_of(fallen)
+    headline = "Runs that collapsed or diverged count: AUX (1 of 6 collapsed), L1 (1 of 6 diverged)"
+    publish(fallen.path, tmp_path / "site")
+    for shown in (
+        terminal(board), caption(board), to_markdown(board), to_latex(board), html_of(app(fallen.path)),
+        (tmp_path / "site" / "made.html").read_text(),
+    ):  # fmt: skip
+        assert headline in re.sub(r"\s+", " ", shown)
+    for cells in (terminal(board), to_markdown(board), to_latex(board), (tmp_path / "site" / "made.html").read_text()):
+        assert "1 of 3 collapsed" in cells and "1 of 3 diverged" in cells
+    lines = list(csv.DictReader(io.StringIO(to_csv(board))))
+    assert [line["collapsed"] for line in lines if line["method"] == "AUX"] == ["1", "0"]
+    assert [line["diverged"] for line in lines if line["method"] == "L1"] == ["1", "0"]
