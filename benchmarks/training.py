@@ -23,6 +23,7 @@ seeds = [0]
 [training]
 epochs = 1000
 batch_size = {batch}
+last_batch = "mean"                # as the bare loop below has it
 optimizer = {{ name = "sgd", lr = {lr}, momentum = 0.9 }}
 validation = 0.0
 [evaluation]

@@ -55,8 +55,9 @@ class _Journal:
     def epoch(self, record: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
         self.attempt.check()
         append_line(self.attempt.path / "epochs.jsonl", record)
-        if timing:
-            append_line(self.attempt.path / "timing.jsonl", timing)
+        if not timing:  # epoch 0, which trains nothing
+            return
+        append_line(self.attempt.path / "timing.jsonl", timing)
         if self._on_epoch is not None:
             self._on_epoch(record)
 

@@ -62,7 +62,7 @@ class _Follower:
 def epochs_in(attempt: Path) -> int:
     """How many epochs an attempt has recorded."""
     try:
-        return (attempt / "epochs.jsonl").read_bytes().count(b"\n")
+        return (attempt / "timing.jsonl").read_bytes().count(b"\n")
     except OSError:
         return 0
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from harness.errors import TrialInterrupted
+from harness.plugins import load_host
 from harness.results.records import (
     claim,
     final_attempt,
@@ -20,6 +23,9 @@ from harness.results.records import (
 )
 from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
+from harness.training.loop import Loop
+from harness.training.prepare import prepare
+from harness.training.run import copied
 from harness.training.trial import run_trial
 
 METHODS = {
@@ -36,6 +42,7 @@ METHODS = {
     "fgsm": 'algorithms = ["fgsm"]',
     "elr": 'algorithms = ["elr"]',
     "forward": 'algorithms = ["forward"]',
+    "forward restarted": 'algorithms = [{ name = "forward", matrix = "estimated", warmup = 1, restart = true }]',
     "forward estimated": 'algorithms = [{ name = "forward", matrix = "estimated", warmup = 1 }]',
     "backward": 'algorithms = ["backward"]\noptimizer = { lr = 0.02 }',
     "backward estimated": 'algorithms = [{ name = "backward", matrix = "estimated", warmup = 1 }]\n'
@@ -134,3 +141,66 @@ def test_scores_find_corrupted_samples(
 ) -> None:
     _, epochs = run_method(method, "whole", epochs=10)
     assert epochs[-1]["detection_auroc"] > 0.8
+
+
+@pytest.mark.parametrize("algorithm", ["forward", "backward"])
+def test_a_correction_that_restarts_is_the_one_that_was_given_the_estimate(
+    write_suite: Callable[..., Path], algorithm: str
+) -> None:
+    """Its estimate is that of two epochs without correction, and what follows is the trial that is given this matrix."""
+
+    def histories(spec: str, epochs: int, stop: int | None = None) -> tuple[list[Any], dict[str, Any], Any]:
+        path = write_suite(
+            epochs=epochs,
+            training="validation = 0.0\nschedule = 'constant'",
+            setting="subset = 200",
+            methods=f'[[method]]\nname = "tried"\nalgorithms = [{spec}]\noptimizer = {{ lr = 0.05 }}',
+        )
+        trial = next(iter(load_suite(path).entries())).trial
+        prepared = prepare(trial, load_host(), torch.device("cpu"))
+        journal = Kept(stop)
+        loop = Loop(prepared.run, prepared.evaluator, journal)
+        try:
+            loop.fit()
+        except TrialInterrupted:
+            again = prepare(trial, load_host(), torch.device("cpu"))
+            journal.left = None
+            loop = Loop(again.run, again.evaluator, journal)
+            loop.load_state_dict(copied(journal.state), list(journal.records))
+            return loop.fit(), {}, again.run
+        return loop.history, journal.timings[0], prepared.run
+
+    restarted = f'{{ name = "{algorithm}", matrix = "estimated", warmup = 2, restart = true }}'
+    history, timing, run = histories(restarted, 3)
+    matrix = run.stack.parts[algorithm].matrix
+    plain = histories("", 2)[2]
+    # to rounding: before its estimate the backward correction takes the logarithm of clipped probabilities
+    torch.testing.assert_close(matrix, run.stack.parts[algorithm].estimate(plain), atol=1e-6, rtol=1e-4)
+    given, cheaper, _ = histories(f'{{ name = "{algorithm}", matrix = {matrix.tolist()} }}', 3)
+    assert history == given and len(history) == 3
+    assert timing["train_seconds"] > cheaper["train_seconds"]
+    for stop in (2, 4, 5, 8, 11):  # an epoch is four batches and its end: in the prelude, at its end, after it
+        assert histories(restarted, 3, stop)[0] == history
+
+
+class Kept:
+    """A journal that keeps what it is told and asks to stop after some questions."""
+
+    def __init__(self, left: int | None) -> None:
+        self.left = left
+        self.records: list[dict[str, Any]] = []
+        self.timings: list[dict[str, Any]] = []
+        self.state: dict[str, Any] = {}
+
+    def epoch(self, record: Any, timing: Any) -> None:
+        self.records.append(dict(record))
+        self.timings.append(dict(timing))
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        self.state = copied(state)
+
+    def should_stop(self) -> bool:
+        if self.left is None:
+            return False
+        self.left -= 1
+        return self.left == 0

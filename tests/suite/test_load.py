@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from harness.errors import HarnessError
 from harness.results.records import forgive
 from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
+from harness.suite.trial import Trial
 
 Write = Callable[..., Path]
 
@@ -373,3 +375,51 @@ def test_a_plan_says_how_its_suite_is_loaded_again(write_suite: Write, tmp_path:
     manifest = make_plan(load_suite(path, ["training.epochs=1"], scale="quick"), tmp_path / "r").manifest()
     assert manifest["arguments"] == ["suite.toml", "--scale", "quick", "--set", "training.epochs=1"]
     assert load_suite("suite:kpd/table1").arguments == ("suite:kpd/table1",)
+
+
+def test_an_option_at_its_default_leaves_the_id_as_it_was(write_suite: Callable[..., Path]) -> None:
+    def trial(**parts: str) -> Trial:
+        return next(iter(load_suite(write_suite(**parts)).entries())).trial
+
+    plain = trial()
+    assert set(plain.identity["training"]) == {
+        *("epochs", "batch_size", "optimizer", "schedule", "clip", "validation", "precision"),
+    }
+    assert set(plain.identity["evaluation"]) == {"train_every"} and "replay" not in plain.identity
+    assert trial(training='last_batch = "scaled"', evaluation="initial = false").id == plain.id
+    instance = trial(noise='{ name = "instance", rate = 0.4 }')
+    assert instance.identity["noise"]["params"] == {"rate": 0.4, "std": 0.1}
+    forward = '[[method]]\nname = "F"\nalgorithms = [{ name = "forward", matrix = "estimated"%s }]'
+    assert trial(methods=forward % "").id == trial(methods=forward % ", restart = false").id
+    changed = [
+        trial(training='last_batch = "mean"'),
+        trial(evaluation="initial = true"),
+        trial(setting="mean = 0.5\nstd = 0.25"),
+        trial(training='precision = "float64"'),
+        trial(methods=forward % ", restart = true"),
+    ]
+    assert len({plain.id, *(each.id for each in changed)}) == len(changed) + 1
+
+
+def test_cutout_fills_the_mean_and_the_id_says_so(write_suite: Callable[..., Path]) -> None:
+    """Results from when the square was black must not stand as equal."""
+
+    def augment(text: str) -> Any:
+        return next(iter(load_suite(write_suite(setting=f"augment = {text}")).entries())).trial.identity["augment"]
+
+    assert augment("{ crop = 1 }") == {"crop": 1, "flip": False, "cutout": 0}
+    assert augment("{ cutout = 4 }") == {"crop": 0, "flip": False, "cutout": 4, "cutout_fill": "mean"}
+
+
+def test_an_alias_is_the_same_trial(tmp_path: Path) -> None:
+    ids = []
+    for labels in ("worst", "worse"):
+        path = tmp_path / f"{labels}.toml"
+        path.write_text(
+            '[suite]\nname = "n"\nseeds = [0]\n[[setting]]\ndataset = "cifar10n"\nmodel = "lenet"\n'
+            f'noise = {{ name = "human", labels = "{labels}" }}\n[[method]]\nname = "CE"\n'
+        )
+        (entry,) = load_suite(path).entries()
+        ids.append((entry.trial.id, entry.trial.identity["noise"]["params"]))
+    assert ids[0] == ids[1] and ids[0][1] == {"labels": "worse"}
+    assert harness.create("noise", "human", labels="worst").labels == "worse"

@@ -12,6 +12,7 @@ import pytest
 from harness import load_suite
 from harness.papers.printed import PublishedCell, load_published
 from harness.suite.load import Suite, find_suite, packaged_suites
+from harness.suite.trial import digest
 
 TRIALS = {
     "cdr-aux/figure1": 6,
@@ -37,6 +38,31 @@ TRIALS = {
     "sop/table4": 160,
     "sop/table5": 4,
 }
+IDS = {
+    "cdr-aux/figure1": "0d4da024408992d3",
+    "cdr-aux/figure2": "cc0ea117b47749f7",
+    "cdr-aux/table1": "47f622d38fae74ce",
+    "kpd/figure1": "2b9385622942df51",
+    "kpd/table1": "0646460078102d85",
+    "kpd/table2": "50f07326b8815a70",
+    "kpd/table3": "919a19cf65af603f",
+    "kpd/table4": "87776ae83a314ae7",
+    "rrm/table1": "a45c098ca9414eb6",
+    "rrm/table4": "816b5c68cc429c0d",
+    "rrm/table5": "6a1155a06c4b404d",
+    "rrm/table6": "e61987d269f567f0",
+    "rrm/table7": "58e2b55ef9e88178",
+    "rrm/table8": "3581ed7df9d0d387",
+    "rrm/table10": "e37ed9bdc44492ec",
+    "sop/figure2": "9dd97804afd728e7",
+    "sop/figure3": "67c4c9d5030ae44e",
+    "sop/figure4": "c05cba27324328cf",
+    "sop/table1": "deb3678e967f2c2e",
+    "sop/table2": "2cd3d6e5f88c43f0",
+    "sop/table4": "d979116791c559c5",
+    "sop/table5": "c7edeb6987ad4d25",
+}
+"""Digest of the sorted ids of each suite's trials: an id that changes makes every recorded result of it missing."""
 MISSING = {
     "rrm/table1": {"ProMix", "ProMix + RRM", "DivideMix", "DivideMix + RRM", "ELR+"},
     "sop/table2": {"DivideMix", "ELR+"},
@@ -120,6 +146,11 @@ def test_a_suite_has_its_trials_and_says_what_it_is_for(name: str) -> None:
     assert suite.table.description
     assert suite.comparable
     assert len(list(suite.entries())) == TRIALS[name]
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_the_ids_of_a_suites_trials_change_only_on_purpose(name: str) -> None:
+    assert digest(sorted(entry.trial.id for entry in suite_of(name).entries())) == IDS[name]
 
 
 @pytest.mark.parametrize("name", TRIALS)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from harness_plugins.algorithms.elr import ELR
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -122,24 +120,6 @@ def test_a_loss_of_the_whole_batch_counts_by_its_share_of_it() -> None:
     start = linear()
     (short,) = torch.autograd.grad(functional.cross_entropy(start(inputs[:3]), targets[:3]), [start.weight])
     torch.testing.assert_close(gradients[1] - gradients[0], short / 2, rtol=1e-5, atol=1e-6)
-
-
-def test_two_visits_of_elr_by_hand_in_double_precision() -> None:
-    inputs, targets = data()
-    model = linear()
-    z, y = model(inputs).detach().numpy(), targets.numpy()
-    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
-    elr = ELR(lam=3.0, beta=0.7)
-    batches = [[0, 1, 2, 3], [2, 3, 4, 5]]
-    (record,) = harness.drive(
-        [elr], model, inputs, targets, seed=0, batches=batches, optimizer={"name": "sgd", "lr": 1e-300}
-    )
-    t = np.zeros((10, 3))
-    for batch, loss in zip(batches, record["losses"], strict=True):
-        t[batch] = 0.7 * t[batch] + 0.3 * p[batch]
-        losses = -np.log(p[batch, y[batch]]) + 3.0 * np.log(1 - (t[batch] * p[batch]).sum(1))
-        assert loss == pytest.approx(losses.mean(), rel=1e-12)
-    np.testing.assert_allclose(elr.t.data, t, atol=1e-14)
 
 
 def test_it_leaves_the_callers_random_numbers_alone_and_draws_from_its_seed() -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from harness.errors import HarnessError
 from harness.plugins import load_host
 from harness.results.records import claim, read_json, read_lines, submit_trials, trial_folder
 from harness.suite.load import load_suite
@@ -430,3 +431,60 @@ def test_summaries_name_each_metric_for_what_it_is() -> None:
         [{"mae": m, "rmse": m, "validation_loss": v} for m, v in ((2.0, 1.0), (1.0, 3.0))], "regression"
     )
     assert selected == 1 and regression["mae"]["best"] == 1.0 and regression["mae"]["selected"] == 2.0
+
+
+@pytest.mark.parametrize(("last_batch", "divisor", "steps"), [("scaled", 64, 4), ("mean", 8, 4), ("drop", None, 3)])
+def test_a_short_last_batch_is_scaled_taken_by_its_mean_or_left_out(
+    write_suite: Write, last_batch: str, divisor: int | None, steps: int
+) -> None:
+    """200 samples in batches of 64 leave one of 8."""
+    trial = one_trial(
+        write_suite(training=f'validation = 0.0\nlast_batch = "{last_batch}"', setting="subset = 200", epochs=1)
+    )
+    prepared = prepare(trial, load_host(), torch.device("cpu"))
+    seen: list[Any] = []
+
+    class Watching(Loop):
+        def _train_step(self, step: Any) -> None:
+            super()._train_step(step)
+            seen.append(step)
+
+    (record,) = Watching(prepared.run, prepared.evaluator, Listening()).fit()
+    assert len(seen) == steps and [step.divisor for step in seen[:3]] == [64] * 3
+    sums = [float(step.losses.detach().sum()) for step in seen]
+    if divisor is not None:
+        assert seen[-1].divisor == divisor
+        assert float(seen[-1].loss.detach()) == pytest.approx(sums[-1] / divisor, rel=1e-6)
+    assert record["train_loss"] == pytest.approx(sum(sums) / sum(len(step.index) for step in seen), rel=1e-6)
+
+
+def test_the_only_batch_is_not_dropped_in_silence(write_suite: Write) -> None:
+    trial = one_trial(write_suite(training='validation = 0.0\nlast_batch = "drop"', setting="subset = 50"))
+    with pytest.raises(HarnessError, match="only batch is a short one of 50 samples"):
+        prepare(trial, load_host(), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        'algorithms = ["sop", "elr"]', 'algorithms = ["cores2"]', 'algorithms = ["co_teaching"]', 'loss = "aldr_kl"',
+        'algorithms = ["cdr", "aux", { name = "rrm", every = 1 }, "fgsm"]', 'algorithms = ["mixup"]',
+        'algorithms = ["forward"]', 'algorithms = ["backward"]', 'algorithms = ["sop_plus"]',
+        'loss = { name = "truncated_gce", start_epoch = 1, every = 1 }',
+    ],
+)  # fmt: skip
+def test_in_double_precision_every_part_of_a_trial_is_in_it(write_suite: Write, method: str) -> None:
+    methods = f'[[method]]\nname = "tried"\n{method}'
+    trial = one_trial(write_suite(training='precision = "float64"', setting="subset = 150", methods=methods))
+    prepared = prepare(trial, load_host(), torch.device("cpu"))
+    Loop(prepared.run, prepared.evaluator, Listening()).fit()
+    state = prepared.run.state_dict()
+
+    def types(value: Any, path: str) -> dict[str, torch.dtype]:
+        if isinstance(value, torch.Tensor):
+            return {path: value.dtype} if value.is_floating_point() else {}
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        return {key: dtype for name, item in items for key, dtype in types(item, f"{path}.{name}").items()}
+
+    found = {key: dtype for part in state for key, dtype in types(state[part], part).items()}
+    assert found and [key for key, dtype in found.items() if dtype != torch.float64] == []
