@@ -44,7 +44,7 @@ def drive(
     """Train a model in place by one stack, batch by batch as told.
 
     Everything is computed as in a trial: the same loop, hooks, reduction and per-sample state. There is no data set, noise,
-    standardisation, augmentation or evaluation. Outside numbers of torch, numpy and Python are as before afterwards.
+    standardisation, augmentation or evaluation. The generators of torch, numpy and Python are left as they were.
 
     Args:
         stack: what is trained by: the name of an algorithm or a loss; a list of algorithms; or a table as a suite's
@@ -62,7 +62,7 @@ def drive(
 
     Returns:
         A record for each epoch: ``epoch``, ``lr``, ``train_loss``, ``diagnostics``, and ``losses``, the scalar that each
-        batch stepped on.
+        batch stepped on. The last is that in which loss or weights are no longer finite, if that happens.
 
     Raises:
         HarnessError: for an unknown part, a bad parameter, a stack that cannot be, or batches that do not fit.
@@ -241,6 +241,9 @@ class _Unmeasured:
     """Stands for the evaluator, where there is nothing to measure with."""
 
     def epoch(self, run: Run, *, last: bool) -> dict[str, float | None]:
+        return {}
+
+    def unmeasured(self, run: Run) -> dict[str, float | None]:
         return {}
 
 

@@ -165,3 +165,9 @@ def test_what_cannot_be_driven_is_refused_in_one_line(stack: Any, batches: Any, 
     with pytest.raises(HarnessError, match=message) as caught:
         harness.drive(stack, linear(), inputs, targets, seed=0, batches=batches)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_diverges_ends_with_that_epoch() -> None:
+    inputs, targets = data()
+    history = harness.drive("ce", linear(), inputs * torch.inf, targets, seed=0, batches=BATCHES)
+    assert len(history) == 1 and history[0]["train_loss"] is None
