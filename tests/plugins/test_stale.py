@@ -48,10 +48,10 @@ def test_editing_the_file_makes_its_results_stale_and_only_its(
     assert len(attempts(trial_folder(results, tested.id))) == 2
 
 
-def old_digests(results: Path, file: Path, trial: str | None = None) -> None:
+def old_digests(results: Path, file: Path) -> None:
     """Give records the digests that they once had: over the bytes of the plugin's file, without a prefix."""
     old = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    for folder in (results / "trials").iterdir() if trial is None else [trial_folder(results, trial)]:
+    for folder in (results / "trials").iterdir():
         for path in (folder / "done.json", folder / "trial.json", folder / "attempt-001" / "trial.json"):
             words = read_json(path)
             digests = words["digests"] if "digests" in words else words["options"]["digests"]
