@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import re
 import urllib.parse
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
@@ -183,8 +182,7 @@ def sidebar(snapshot: str) -> View:
         suite = (
             st.selectbox("Suite", [facts.name for facts in known], key="suite", bind="query-params") or known[0].name
         )
-        choices = metric_choices(snapshot, suite)
-        metric = st.selectbox("Metric", list(choices), key="metric", bind="query-params", help=_titles(choices))
+        metric = _metric(metric_choices(snapshot, suite))
         facts = settings(snapshot, suite)
         chosen = Filters(
             datasets=_among("Data set", "dataset", (f.dataset for f in facts)),
@@ -199,14 +197,23 @@ def sidebar(snapshot: str) -> View:
                 help="Compare on the settings in which every shown method has a result.",
             ),
         )
-    return View(results_folder(), snapshot, suite, metric or "last", chosen)
+    return View(results_folder(), snapshot, suite, metric, chosen)
 
 
-def _titles(choices: dict[str, str]) -> str:
-    """What the metrics' words mean; plugins may name metrics, so signs that Markdown obeys are escaped."""
-    return "  \n".join(
-        re.sub(r"([\\\\`*_{}\[\]<>#$:~|])", r"\\\1", f"{word}: {title}") for word, title in choices.items()
+def _metric(choices: dict[str, str]) -> str:
+    """The metric: the reader chooses among titles, the URL holds the word of ``--metric`` (Streamlit's own binding would
+    put the title there)."""
+    asked, usual = st.query_params.get("metric"), next(iter(choices))
+    if "metric" not in st.session_state and asked in choices:
+        st.session_state["metric"] = asked
+    chosen = (
+        st.selectbox("Metric", list(choices), key="metric", format_func=lambda word: choices.get(word, word)) or usual
     )
+    if chosen != usual:
+        st.query_params["metric"] = chosen
+    elif asked is not None:
+        del st.query_params["metric"]
+    return chosen
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

@@ -112,6 +112,19 @@ def test_nonsense_in_the_url_is_ignored(app, filled):
     assert page.selectbox(key="suite").value == "made"
 
 
+def test_a_metric_is_chosen_by_its_title_and_kept_in_the_url_by_its_word(app, filled):
+    page = app(filled.path)
+    box = page.selectbox(key="metric")
+    assert "test accuracy, mean of the last 10 epochs" in box.options and "last10" not in box.options
+    assert "metric" not in page.query_params
+    page.selectbox(key="metric").set_value("last10").run()
+    assert not page.exception
+    assert page.query_params["metric"] in ("last10", ["last10"])
+    assert "mean of the last 10 epochs (%)" in words_of(html_of(page))
+    page.selectbox(key="metric").set_value("last").run()
+    assert "metric" not in page.query_params
+
+
 def test_a_filter_recomputes_tiers_and_sentence(app, filled):
     page = app(filled.path)
     page.multiselect(key="method").set_value(["CE", "ELR"]).run()
