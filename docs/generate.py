@@ -27,6 +27,19 @@ GROUPS = {
 }
 FURTHER_TABLES: dict[str, type[Table]] = {"augment": AugmentTable, "when": WhenTable}
 OURS = "noisy-label-harness"
+EXAMPLES: dict[str, Any] = {
+    "rate": 0.4,
+    "std": 0.5,
+    "root": "photos",
+    "score": "rrm.u",
+    "epochs": [10, 20],
+    "edges": [0.0, 0.5],
+    "alpha": [1.0, 4.0],
+    "lam": [0.001, 0.01],
+}
+"""What the examples give to parameters without a default, by name."""
+BESIDE = {"score_census": ("rrm",)}
+"""Algorithms that an example needs beside its own."""
 
 
 def pages() -> dict[str, str]:
@@ -69,8 +82,8 @@ def plain(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Text fit for a cell of a table."""
-    return plain(" ".join(text.split())).replace("|", "\\|")
+    """Text fit for a cell of a table: a bar ends a cell, except in code, where a backslash before it would be seen."""
+    return re.sub(r"`[^`]*`|\|", lambda found: "\\|" if found[0] == "|" else found[0], plain(" ".join(text.split())))
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -170,7 +183,7 @@ def _component_page(component: Component, facts: Facts) -> str:
             (
                 f"`{p['name']}`",
                 cell(f"`{spell(p['type'])}`") if p["name"] != "**" else "",
-                "required" if p["required"] else f"`{cell(_spelled(p['default']))}`",
+                "required" if p["required"] else cell(f"`{_spelled(p['default'])}`"),
                 cell(described.get(p["name"], "")),
             )
             for p in facts.parameters
@@ -188,7 +201,7 @@ def _component_page(component: Component, facts: Facts) -> str:
             "",
             "## Declares",
             "",
-            table(("", "value"), [(f"`{k}`", f"`{cell(str(v))}`") for k, v in declared.items()]),
+            table(("", "value"), [(f"`{k}`", cell(f"`{v}`")) for k, v in declared.items()]),
         ]
     lines += ["", "## In a suite", "", "```toml", _example(component, facts), "```"]
     source = component.reference.replace(":", ".")
@@ -198,20 +211,29 @@ def _component_page(component: Component, facts: Facts) -> str:
 def _spelled(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_spelled, value))}]"
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {_spelled(item)}" for key, item in value.items()) + " }" if value else "{}"
     return "none" if value is None else f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def _example(component: Component, facts: Facts) -> str:
-    shown = [p for p in facts.parameters if p["name"] not in ("variant", "**") and p["default"] is not None][:3]
-    given = "".join(f", {p['name']} = {_spelled(p['default'])}" for p in shown)
-    name = f"{component.name}resnet18" if component.is_family else component.name
-    spec = f'{{ name = "{name}"{given} }}' if given else f'"{name}"'
-    keys = {"transform": f"transforms = [{spec}]", "algorithm": f"algorithms = [{spec}]"}
+    """A component as a suite writes it: every required parameter, the first few that have a default, and the loss or
+    the algorithm that it cannot do without."""
+    given = [(p["name"], p["default"]) for p in facts.parameters if p["name"] not in ("variant", "**")]
+    required = {p["name"]: EXAMPLES[p["name"]] for p in facts.parameters if p["required"] and p["name"] != "variant"}
+    shown = {**required, **dict([(name, default) for name, default in given if default is not None][:3])}
     if component.kind == "executor":
-        return f"[{component.name}]\n" + "\n".join(f"{p['name']} = {_spelled(p['default'])}" for p in shown)
-    return keys.get(component.kind, f"{component.kind} = {spec}")
+        return "\n".join([f"[{component.name}]", *(f"{key} = {_spelled(value)}" for key, value in shown.items())])
+    name = f"{component.name}resnet18" if component.is_family else component.name
+    spec = _spelled({"name": name, **shown}) if shown else f'"{name}"'
+    if component.kind not in ("transform", "algorithm"):
+        return f"{component.kind} = {spec}"
+    needed = facts.declares.replaces or ("ce" if "classification" in facts.declares.tasks else "l2")
+    beside = [f'"{partner}"' for partner in BESIDE.get(component.name, ())]
+    line = f"{component.kind}s = [{', '.join([*beside, spec])}]"
+    return line if needed == "ce" else f'loss = "{needed}"\n{line}'
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -260,7 +282,7 @@ def _command_page(name: str, command: Any) -> str:
             spelled += f" {parameter.metavar}" if parameter.metavar else ""
         default = parameter.default if not callable(parameter.default) else None
         shown = "" if default in (None, False, (), []) else f"`{default}`"
-        rows.append((f"`{cell(spelled)}`", shown, cell(getattr(parameter, "help", "") or "")))
+        rows.append((cell(f"`{spelled}`"), shown, cell(getattr(parameter, "help", "") or "")))
     lines += ["", "```sh", " ".join(["harness", name, "[OPTIONS]", *usage]), "```"]
     inner = getattr(command, "commands", {})
     if inner:
@@ -316,7 +338,7 @@ def _keys(model: type[Table]) -> list[tuple[str, str, str, str]]:
     schema = model.model_json_schema()
     rows = []
     for key, field in model.model_fields.items():
-        default = "required" if field.is_required() else f"`{cell(_spelled(field.default))}`"
+        default = "required" if field.is_required() else cell(f"`{_spelled(field.default)}`")
         rows.append((f"`{key}`", cell(_type(schema["properties"][key])), default, cell(field.description or "")))
     return rows
 

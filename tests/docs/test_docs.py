@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import harness
 from harness import hookspecs
 from harness.cli.main import entry_points, make_command
+from harness.errors import HarnessError
 from harness.plugins import Host
 from harness.registry import KINDS, PLURALS
+from harness.suite.load import load_suite
 from harness.suite.schema import TABLES, AugmentTable, WhenTable
 
 ROOT = Path(__file__).parents[2]
@@ -145,6 +150,131 @@ def test_every_command_line_that_the_pages_show_can_be_parsed(page: Path) -> Non
             command, words = command.commands[words[1]], words[1:]
         with command.make_context(words[0], words[1:], resilient_parsing=False) as context:
             assert context.params is not None, line
+
+
+STANDS = [
+    ("digits", "mlp", "ce"),
+    ("linear_regression", "linear", "l2"),
+    ("cifar10n", "mlp", "ce"),
+    ("cifar100", "mlp", "ce"),
+]
+
+
+def example_of(component: Any, generate: Any, pages: dict[str, str]) -> str:
+    page = pages[f"reference/components/{PLURALS[component.kind]}/{generate.slug(component.name)}.md"]
+    (found,) = re.findall(r"^## In a suite\n\n```toml\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+@pytest.mark.parametrize("component", ours(), ids=lambda component: component.label)
+def test_every_example_of_a_component_loads_as_a_suite(
+    component: Any, generate: Any, pages: dict[str, str], tmp_path: Path
+) -> None:
+    """In a suite around it, on the first data set whose task and labels it is for."""
+    example = tomllib.loads(example_of(component, generate, pages))
+    assert component.name in str(example)
+    faults = []
+    for dataset, model, loss in STANDS:
+        document = {
+            "suite": {"name": "example", "seeds": [0]},
+            "setting": [{"dataset": dataset, "model": model}],
+            "method": [{"name": "example", "loss": loss}],
+        }
+        if component.kind == "executor":
+            document |= example
+        else:
+            document["setting" if component.kind in ("dataset", "model", "noise") else "method"][0] |= example
+        path = tmp_path / "example.toml"
+        path.write_text("".join(written(document)))
+        try:
+            (entry,) = load_suite(path).entries()
+        except HarnessError as error:
+            faults.append(str(error))
+            continue
+        assert component.name.rstrip(":") in str(entry.trial.identity) or component.kind == "executor"
+        return
+    pytest.fail("\n".join(faults))
+
+
+def written(document: dict[str, Any]) -> Iterator[str]:
+    """A suite as TOML."""
+    for name, table in document.items():
+        for head, body in (
+            [(f"[[{name}]]", each) for each in table] if isinstance(table, list) else [(f"[{name}]", table)]
+        ):
+            yield f"{head}\n"
+            yield from (f"{key} = {inline(value)}\n" for key, value in body.items())
+
+
+def inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {inline(item)}" for key, item in value.items()) + " }"
+    return f"[{', '.join(map(inline, value))}]" if isinstance(value, list) else json.dumps(value)
+
+
+def test_no_table_of_a_generated_page_shows_a_backslash_or_loses_a_cell(pages: dict[str, str]) -> None:
+    markdown = pytest.importorskip("markdown", reason="mkdocs is not installed; uv sync --group docs")
+    bars = 0
+    for name, page in pages.items():
+        shown = markdown.markdown(page, extensions=["tables", "fenced_code"])
+        assert "\\|" not in shown, name
+        bars += sum("|" in code for code in re.findall(r"<td><code>(.*?)</code></td>", shown))
+        for listed in re.findall(r"<table>.*?</table>", shown, flags=re.DOTALL):
+            cells = {
+                len(re.findall(r"<t[hd][ >]", row)) for row in re.findall(r"<tr>.*?</tr>", listed, flags=re.DOTALL)
+            }
+            assert len(cells) == 1, f"{name}: rows of {cells} cells"
+    assert bars > 20  # types such as `float | None`
+
+
+PYTHON = [
+    pytest.param(page, code, id=f"{page.stem}-{number}")
+    for page in [*WRITTEN, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    for number, code in enumerate(
+        re.findall(r"^```python\n(.*?)^```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    )
+]
+"""Examples without a title; titled ones are files of a tutorial, which a test of their own follows."""
+PACKAGE = """
+import harness
+from torch.nn import functional as F
+class Mine:
+    "Cross entropy."
+    def __call__(self, outputs, targets, index): return F.cross_entropy(outputs, targets, reduction="none")
+@harness.hookimpl
+def harness_register_losses(register): register("mine", Mine)
+"""
+
+
+@pytest.mark.parametrize(("page", "code"), PYTHON)
+def test_every_python_example_runs_by_itself(
+    page: Path, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an empty folder, where a package ``my_package`` is installed."""
+    installed = tmp_path / "installed"
+    metadata = installed / "my_package-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (installed / "my_package.py").write_text(PACKAGE)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[harness]\nmy_package = my_package\n")
+    monkeypatch.syspath_prepend(str(installed))
+    monkeypatch.chdir(tmp_path)
+    state = torch.get_rng_state()
+    namespace: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code, f"{page.name}: {code.splitlines()[0]}", "exec"), namespace)
+    torch.set_rng_state(state)
+    if "register" in code and "class " in code:  # a plugin in one file
+        (tmp_path / "plugin.py").write_text(code)
+        (name,) = re.findall(r'register\("(\w+)"', code)
+        suite = {
+            "suite": {"name": "example", "seeds": [0]},
+            "training": {"epochs": 1},
+            "setting": [{"dataset": "digits", "model": "linear", "subset": 100}],
+            "method": [{"name": "example", "loss": name}],
+        }
+        (tmp_path / "example.toml").write_text("".join(written(suite)))
+        loaded = load_suite(tmp_path / "example.toml", plugins=[tmp_path / "plugin.py"])
+        assert harness.run(loaded, tmp_path / "results", executor="inline").counts()["done"] == 1
 
 
 def test_links_between_pages_lead_somewhere(pages: dict[str, str]) -> None:
