@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from harness.cli.options import (
     DEFAULT_RESULTS,
@@ -19,6 +20,9 @@ from harness.cli.options import (
     print_json,
 )
 from harness.words import counted
+
+if TYPE_CHECKING:
+    from harness.suite.plan import Plan
 
 SHOWN = 400
 
@@ -102,14 +106,22 @@ def plan(
     if made.waiting:
         words = counted(made.waiting, "more trial waits", "more wait")
         out.print(f"{words} for a search to choose parameters", markup=False)
+    for line in chosen_lines(made):
+        out.print(line, markup=False)
+    for note in made.notes:
+        out.print(f"note: {note}", markup=False)
+
+
+def chosen_lines(made: Plan) -> list[str]:
+    """What the searches that are over chose, a line each."""
+    lines = []
     for search in made.searches:
         if search.chosen is not None:
             candidate = search.candidates[search.chosen]
             values = ", ".join(f"{key} = {value}" for key, value in candidate.values.items())
             what = f"chosen for all settings: {search.method}" if search.together else f"chosen: {search.label}"
-            out.print(f"{what}: {values} ({counted(search.tries, 'try', 'tries')})", markup=False)
-    for note in made.notes:
-        out.print(f"note: {note}", markup=False)
+            lines.append(f"{what}: {values} ({counted(search.tries, 'try', 'tries')})")
+    return lines
 
 
 def _plain(text: str) -> str:

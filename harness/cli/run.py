@@ -215,15 +215,19 @@ def _show_preview(orchestrator: Orchestrator, as_json: bool) -> None:
 def _report(plan: Plan, orchestrator: Orchestrator) -> None:
     """The board, what failed, and how to go on."""
     from harness.cli.board import print_board
+    from harness.cli.plan import chosen_lines
     from harness.results.board import read_board, with_ties
     from harness.results.store import connect, current_snapshot
 
     out = console()
     counts = plan.counts()
     snapshot = current_snapshot(plan.results)
-    if snapshot is not None and counts["done"] + counts["diverged"] + counts["stale"]:
+    compared = any(not planned.entry.tuning for planned in plan.trials)
+    if compared and snapshot is not None and counts["done"] + counts["diverged"] + counts["stale"]:
         with connect(snapshot) as connection:
             print_board(with_ties(read_board(connection, plan.suite.name)), out)
+    for line in chosen_lines(plan):
+        out.print(line, markup=False)
     for planned in plan.select("failed")[:10]:
         from harness.results.records import latest_attempt, read_json, trial_folder
 

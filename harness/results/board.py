@@ -273,7 +273,13 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
         """,
         [name, at, at, suite],
     ).fetchall()
-    if lines and all(line[7] is None for line in lines) and any(line[6] == "done" for line in lines):
+    if not lines:
+        raise ResultsError(
+            f"{suite!r} holds tuning trials only, so there is nothing to compare",
+            "--suite",
+            "`harness plan` shows what was chosen",
+        )
+    if all(line[7] is None for line in lines) and any(line[6] == "done" for line in lines):
         raise _no_such_metric(connection, suite, metric, name, at)
     metric_facts = find_metric(name)
     higher = metric_facts.higher_is_better if at != "best_minus_last" else False

@@ -262,6 +262,8 @@ def load_suite(
     for key in document:
         if key not in TABLES and key not in executors and key != "quick":
             raise SuiteError(unknown("table", key, [*TABLES, *executors]), file)
+    if not table.seeds and not _searches(document):
+        raise SuiteError("the list is empty", f"{file}: suite.seeds", "name at least one")
     for duplicate in {seed for seed in table.seeds if table.seeds.count(seed) > 1}:
         raise SuiteError(f"seed {duplicate} is listed twice", f"{file}: suite.seeds")
     if both := set(table.seeds) & set(table.tuning_seeds):
@@ -433,6 +435,12 @@ def _merge(base: Any, override: Any) -> Any:
     if isinstance(override, Mapping) and "name" not in override and isinstance(base, (Mapping, str)):
         return {**({"name": base} if isinstance(base, str) else base), **override}
     return override
+
+
+def _searches(document: Mapping[str, Any]) -> bool:
+    methods = document.get("method")
+    found = methods if isinstance(methods, list) else []
+    return any(isinstance(method, dict) and method.get("search") for method in found)
 
 
 def _split_tables(value: dict[str, Any], executors: set[str], where: str) -> tuple[dict[str, Any], dict[str, Any]]:

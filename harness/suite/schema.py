@@ -31,7 +31,7 @@ class SuiteTable(Table):
     name: str = Field(
         min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/ -]*$", description="name of the suite"
     )
-    seeds: list[Seed] = Field(min_length=1, description="seeds of the compared trials")
+    seeds: list[Seed] = Field(description="seeds of the compared trials; empty in a suite that only searches")
     tuning_seeds: list[Seed] = Field(
         default=[], description="seeds on which `search` chooses; never those of the comparison"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import harness.suite.search
-from harness.errors import SuiteError
+from harness.errors import HarnessError, SuiteError
 from harness.suite.load import Suite, load_suite
 from harness.suite.plan import Plan, make_plan
 
@@ -122,6 +123,25 @@ def test_unequal_tries_are_noted_also_where_a_method_was_not_tuned_at_all(write_
     assert "unequal numbers of tries (CE 1, GCE 4)" in note
 
 
+def test_a_suite_may_search_only_and_says_what_it_chose(write_suite: Write, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from harness.cli.main import app
+
+    methods = '[[method]]\nname = "CE"\nsearch = { "optimizer.lr" = [1e-6, 0.1] }'
+    path = write_suite(training="validation = 0.2", methods=methods)
+    path.write_text(path.read_text().replace("seeds = [0]", "seeds = []\ntuning_seeds = [100]\nsearch_over = 'suite'"))
+    results = ["--results", str(tmp_path / "results")]
+    ran = CliRunner().invoke(app, ["run", str(path), "--executor", "inline", *results])
+    assert ran.exit_code == 0 and "chosen for all settings: CE: optimizer.lr = 0.1 (2 tries)" in ran.output
+    assert all(p.entry.tuning for p in make_plan(load_suite(path), tmp_path / "results").trials)
+    with pytest.raises(HarnessError, match=r"holds tuning trials only.*`harness plan` shows what was chosen"):
+        CliRunner().invoke(app, ["board", *results], catch_exceptions=False)
+    path.write_text(path.read_text().replace("search = {", "# search = {"))
+    with pytest.raises(SuiteError, match=r"suite\.seeds: the list is empty; name at least one"):
+        load_suite(path)
+
+
 REGRESSION = """
 [suite]
 name = "r"
@@ -213,7 +233,8 @@ def test_plan_and_board_say_that_the_choice_is_for_all_settings(ran: Any) -> Non
     assert [c["chosen"] for c in search["candidates"]] == [False, True] and len(search["settings"]) == 2
     assert told["tries"] == {"CE": 2, "GCE": 8}
     said = CliRunner().invoke(app, ["board", "--results", str(results)]).output
-    assert "CE (2 tries)" in said and "GCE (8 tries)" in said and "once for all settings" in said
+    rows = {cells[2]: cells[3] for line in said.splitlines() if len(cells := re.split(r"\s*[│┃]\s*", line)) > 4}
+    assert (rows["CE"], rows["GCE"]) == ("2", "8") and "once for all settings" in said
 
 
 def test_a_board_of_which_nothing_was_tuned_says_nothing_of_tries(write_suite: Write, tmp_path: Path) -> None:
