@@ -512,6 +512,7 @@ def scores_of(board: Board, *, complete: bool = False) -> Scores:
     seeds = tuple(sorted({seed for row in board.rows for cell in row.cells.values() for seed in cell.values}))
     column = {seed: position for position, seed in enumerate(seeds)}
     values = np.full((len(board.rows), len(board.settings), len(seeds)), np.nan)
+    collapsed, diverged = (np.zeros(values.shape[:2], dtype=np.int64) for _ in range(2))
     for m, row in enumerate(board.rows):
         for s, setting in enumerate(board.settings):
             cell = row.cells.get(setting)
@@ -519,7 +520,18 @@ def scores_of(board: Board, *, complete: bool = False) -> Scores:
                 continue
             for seed, value in cell.values.items():
                 values[m, s, column[seed]] = value
-    return Scores(tuple(row.method for row in board.rows), board.settings, seeds, values, board.higher_is_better)
+            collapsed[m, s], diverged[m, s] = cell.collapsed or 0, cell.diverged
+    share = board.metric.percent and board.at != "best_minus_last"
+    return Scores(
+        tuple(row.method for row in board.rows),
+        board.settings,
+        seeds,
+        values,
+        board.higher_is_better,
+        bounds=(0.0, 1.0) if share else None,
+        collapsed=collapsed,
+        diverged=diverged,
+    )
 
 
 def marks_in(scores: Scores, settings: Collection[str], alpha: float = 0.05) -> dict[str, dict[str, Mark]]:
@@ -530,11 +542,11 @@ def marks_in(scores: Scores, settings: Collection[str], alpha: float = 0.05) -> 
     for setting in settings:
         pairwise = statistics.compare_in_setting(scores, setting, alpha=alpha)
         if len(pairwise.methods) > 1:
-            top, *tied = statistics.tiers(pairwise)[0]
-            marks[setting] = {
-                method: "best" if method == top else "equal" if method in tied else "worse"
-                for method in pairwise.methods
-            }
+            group = statistics.top_group(pairwise)
+            marks[setting] = dict.fromkeys(pairwise.methods, "worse")
+            marks[setting] |= dict.fromkeys(group.equal, "equal")
+            marks[setting] |= dict.fromkeys(group.undecided, "undecided")
+            marks[setting] |= dict.fromkeys(group.not_separable[:1], "best")
     return marks
 
 
@@ -590,7 +602,9 @@ def conclude(board: Board, pairwise: Pairwise | None) -> str:
         said.append(statistics.describe(statistics.top_group(named)))
     fallen = [f"{row.label} ({', '.join(row.notes)})" for row in board.rows if row.notes]
     if fallen:
-        said.append(f"Runs that collapsed or diverged count: {_some(fallen)}")
+        said.append(
+            f"Runs that collapsed or diverged count in means, and no test compares their methods: {_some(fallen)}"
+        )
     withheld = [f"{row.label} ({row.withheld})" for row in board.rows if row.withheld]
     if withheld:
         said.append(f"Not ranked until their runs are there: {_some(withheld)}")

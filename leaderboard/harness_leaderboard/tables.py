@@ -19,7 +19,7 @@ from harness.words import counted
 from harness_leaderboard import charts
 from harness_leaderboard.progress import Progress, TrialState
 from harness_leaderboard.queries import TrialFacts
-from harness_leaderboard.views import Comparison, Leaderboard, MethodCost, Standing, few_settings
+from harness_leaderboard.views import Comparison, Leaderboard, MethodCost, Standing
 
 Link = Callable[[str], str]
 VERDICTS = {
@@ -132,8 +132,7 @@ def leaderboard_head(view: Leaderboard) -> str:
         notes.append("⚠ the best epoch is chosen on test data: an oracle, not a result")
     if not board.comparable:
         notes.append("⚠ run at --scale quick: not comparable with published numbers")
-    few = few_settings(s.difference_settings for s in view.standings if s.difference_interval is not None)
-    said = "; ".join(notes) + (f". {few}" if few else "")
+    said = "; ".join(notes)
     tuning = f" {board.tuning}" if board.tuning else ""
     return "".join([*parts, f'<p class="note">{text(said)}.{text(tuning)}</p>'])
 
@@ -166,7 +165,7 @@ def leaderboard_table(
     if several:
         heads.append(head("Mean", hint="Mean over the settings with its 95 % interval."))
     if view.reference is not None:
-        hint = "Mean paired difference with its 95 % bootstrap interval; over one setting that of the paired t test."
+        hint = "Mean difference; the 95 % intervals of all methods hold together (Dunnett)."
         heads.append(head(f"vs {view.reference}", hint=hint))
     if several:
         heads.append(head("Settings", hint="Settings with enough runs, of those compared."))
@@ -312,8 +311,10 @@ def comparison_tables(found: Comparison, metric: Metric, names: Mapping[str, str
     """Summary per method, then every setting."""
     heads = [head(f"against {found.reference}", first="ascending", left=True, leading=True), head("Mean difference")]
     heads += [
-        head("95 % interval", hint="Stratified bootstrap; over one setting that of the paired t test, as below."),
-        head("IQM of differences", hint="Inter-quartile mean, over two settings or more."),
+        head("95 % interval", hint="Holds for all methods of this table together (Dunnett)."),
+        head(
+            "IQM of differences", hint="Inter-quartile mean, with a stratified bootstrap interval over enough settings."
+        ),
         head("Chance to beat it", hint="Probability of improvement"),
     ]
     body = []
@@ -326,12 +327,11 @@ def comparison_tables(found: Comparison, metric: Metric, names: Mapping[str, str
         cells.append(number(None, _interval(metric, summary.difference_interval)))
         iqm = f"{difference_text(metric, summary.iqm)} {_interval(metric, summary.iqm_interval)}"
         cells.append(number(summary.iqm, "–" if summary.iqm is None else iqm))
-        if chance is None:
-            cells.append(number(None, "–"))
+        if chance is None or chance.interval is None:
+            cells.append(number(None, f'<span class="sd">{"–" if chance is None else text(chance.reason)}</span>'))
         else:
-            span = chance.interval
-            words = f" [{100 * span.low:.0f}, {100 * span.high:.0f}]" if span is not None else ""
-            cells.append(number(chance.probability, f"{100 * chance.probability:.0f} %{words}"))
+            words = f"[{100 * chance.interval.low:.0f}, {100 * chance.interval.high:.0f}]"
+            cells.append(number(chance.probability, f"{100 * chance.probability:.0f} % {words}"))
         body.append(f"<tr>{''.join(cells)}</tr>")
     first = table(heads, body, f"Summary of differences to {found.reference}")
     reach = [abs(v) for p in found.pairs for v in (p.comparison.interval or (p.comparison.difference or 0.0,))]

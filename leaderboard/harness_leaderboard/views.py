@@ -12,15 +12,11 @@ from numpy.typing import NDArray
 
 from harness.results import statistics
 from harness.results.board import Board, BoardRow, narrow, over_settings, scores_of, with_ties
-from harness.results.statistics import Interval, Scores
-from harness.words import counted
+from harness.results.statistics import Interval
 from harness_leaderboard.queries import CellCost, SettingFacts
 
 SHOWN_SETTINGS = 24
 """Columns of the leaderboard at most: beyond, nobody reads them and a browser cannot lay them out at once."""
-FEW_COVERED = {2: 84, 3: 89}
-"""What the 95 % bootstrap interval of a difference covers over few settings, in %: simulated with three seeds."""
-_DRAWS = 40_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +73,8 @@ def filtered(board: Board, facts: Iterable[SettingFacts], filters: Filters) -> B
 class Standing:
     """One method's row. Numbers are in recorded units; ``None`` is shown as missing, never as zero.
 
-    Rank and mean are the board's. ``tier`` 1 is the top group. The interval of ``difference`` is the bootstrap's, over a
-    single setting that of :func:`statistics.compare_pair`.
+    Rank and mean are the board's. ``tier`` 1 is the top group. The intervals of all ``difference`` hold
+    together (Dunnett).
     """
 
     row: BoardRow
@@ -132,27 +128,22 @@ def rank_methods(board: Board, references: Sequence[str], costs: Iterable[CellCo
         return Leaderboard(board, tuple(standings), (), board.settings[:SHOWN_SETTINGS], reference, {})
     pairwise = over_settings(board)
     scores = scores_of(board, complete=True).select(settings=begun)
-    resamples = int(min(2000, max(200, _DRAWS / max(1, scores.values.size))))
     # Cells that lack a run are left out, so that one run counts where nobody has more.
-    across = statistics.compare_across_settings(scores, reference, min_seeds=1, resamples=resamples, iqm=False)
+    across = statistics.compare_across_settings(scores, reference, min_seeds=1, iqm=False)
     summaries = {summary.method: summary for summary in across.methods}
     tier = {m: number for number, tied in enumerate(statistics.tiers(pairwise), 1) for m in tied} if pairwise else {}
     intervals = dict(zip(scores.methods, statistics.mean_over_settings(scores), strict=True))
     standings = []
     for row in board.rows:
         summary = summaries[row.method]
-        pair = _in_one_setting(scores, row.method, across)
-        difference, interval = (
-            (summary.difference, summary.difference_interval) if pair is None else (pair.difference, pair.interval)
-        )
         standings.append(
             Standing(
                 row,
                 tier=tier.get(row.method) if len(tier) > 1 else None,
                 rank_interval=summary.rank_interval if row.rank is not None else None,
                 mean_interval=intervals[row.method] if row.rank is not None else None,
-                difference=None if row.method == reference else difference,
-                difference_interval=None if row.method == reference else interval,
+                difference=None if row.method == reference else summary.difference,
+                difference_interval=None if row.method == reference else summary.difference_interval,
                 difference_settings=summary.difference_settings,
                 hours=hours.get(row.method),
             )
@@ -160,31 +151,6 @@ def rank_methods(board: Board, references: Sequence[str], costs: Iterable[CellCo
     shown = begun[:SHOWN_SETTINGS]
     marked = with_ties(board, settings=shown, pairwise=pairwise)
     return Leaderboard(marked, tuple(standings), begun, shown, reference, _heat(board, shown))
-
-
-def _in_one_setting(
-    scores: Scores, method: str, across: statistics.AcrossSettings
-) -> statistics.PairedComparison | None:
-    """The difference to the reference where it is over one setting; ``None`` elsewhere. See docs/statistics.md."""
-    if across.reference is None:
-        return None
-    ours, theirs = (scores.values[scores.method_index(m)] for m in (method, across.reference))
-    counts = [(~np.isnan(runs)).sum(axis=1) >= across.min_seeds for runs in (ours, theirs)]
-    both = np.flatnonzero(counts[0] & counts[1])
-    return statistics.compare_pair(ours[both[0]], theirs[both[0]]) if len(both) == 1 else None
-
-
-def few_settings(counts: Iterable[int]) -> str:
-    """A sentence for differences whose bootstrap interval covers less than it says; empty where none is over two or three.
-
-    Args:
-        counts: over how many settings each difference is.
-    """
-    few = sorted({count for count in counts if count in FEW_COVERED})
-    if not few:
-        return ""
-    covered = " and ".join(f"{FEW_COVERED[count]} % over {counted(count, 'setting')}" for count in few)
-    return f"Few settings: the 95 % intervals of differences cover about {covered} (simulated, 3 seeds)"
 
 
 def _hours(costs: Iterable[CellCost], settings: set[str]) -> dict[str, float]:
@@ -228,8 +194,7 @@ class PairInSetting:
 class Comparison:
     """Two to six methods: paired differences per setting, probability of improvement, performance profile.
 
-    Where a method shares one setting with the reference its summary says what the pair says, without an inter-quartile
-    mean.
+    A pair is one planned comparison in one setting; the summaries' differences hold for all methods together (Dunnett).
     """
 
     reference: str
@@ -256,12 +221,6 @@ def compare(board: Board, methods: Sequence[str]) -> Comparison | None:
         for m in others
     )
     summaries = {summary.method: summary for summary in across.methods}
-    for summary in across.methods:
-        pair = _in_one_setting(scores, summary.method, across)
-        if pair is not None:
-            summaries[summary.method] = dataclasses.replace(
-                summary, difference=pair.difference, difference_interval=pair.interval, iqm=None, iqm_interval=None
-            )
     return Comparison(
         reference,
         others,

@@ -86,7 +86,7 @@ def test_the_first_page_says_who_leads_and_whether_it_is_real(app, filled):
     page = app(filled.path)
     assert not page.exception
     said = words_of(html_of(page))
-    assert "are not separable from the top (n = 3, block Tukey over 3 settings, 0.05)" in said
+    assert "(n = 3, moderated block Tukey over 3 settings, 0.05)" in said
     assert "ELR" in said and "How is this computed?" in said and "reference" in said
 
 

@@ -8,12 +8,13 @@ Intervals are two-sided at ``level`` (0.95), tests at ``alpha`` (0.05). Every fu
 seeded.
 
 Only ``scipy.special`` is imported, when first needed (0.3 s; ``scipy.stats`` takes 1.1 s, ``statsmodels`` 1.9 s): the
-studentized range, the bootstrap and Kendall's tau are computed here, and the tests hold them against scipy and
+studentized range, Dunnett's distribution and the bootstrap are computed here, and the tests hold them against scipy and
 statsmodels. :func:`cells` with ``intervals=False`` imports nothing but numpy.
 
 One file per subject: :mod:`~.scores` (the table and its cells), :mod:`~.additive` (method + setting by least squares),
-:mod:`~.studentized_range`, :mod:`~.ties` (all pairs of methods at once), :mod:`~.across` (over settings),
-:mod:`~.pairs` (two methods), :mod:`~.pareto`. What a caller needs is here. What is said of a paper's numbers has moved to
+:mod:`~.variances` (moderated), :mod:`~.studentized_range`, :mod:`~.ties` (all pairs of methods at once), :mod:`~.power`
+(detectable differences), :mod:`~.reference` (all methods against one), :mod:`~.across` (over settings), :mod:`~.pairs`
+(two methods), :mod:`~.pareto`. What a caller needs is here. What is said of a paper's numbers is in
 :mod:`harness.papers.verdict`; its names are still found here, looked up when asked for, since papers build on results.
 """
 
@@ -37,6 +38,8 @@ from harness.results.statistics.pairs import (
     probability_of_improvement,
 )
 from harness.results.statistics.pareto import Certainty, front_certainty, pareto_front
+from harness.results.statistics.power import SeedsNeeded, detectable_difference, seeds_needed
+from harness.results.statistics.reference import ToReference, compare_to_reference, dunnett_quantile, dunnett_sf
 from harness.results.statistics.scores import (
     Cell,
     CellTable,
@@ -54,6 +57,7 @@ from harness.results.statistics.scores import (
 from harness.results.statistics.studentized_range import studentized_range_quantile, studentized_range_sf
 from harness.results.statistics.ties import (
     Pairwise,
+    State,
     TopGroup,
     ToTop,
     compare_in_setting,
@@ -78,6 +82,9 @@ __all__ = [
     "Pairwise",
     "PerformanceProfile",
     "Scores",
+    "SeedsNeeded",
+    "State",
+    "ToReference",
     "ToTop",
     "TopGroup",
     "additive_model",
@@ -89,16 +96,21 @@ __all__ = [
     "compare_methods",
     "compare_over_settings",
     "compare_pair",
+    "compare_to_reference",
     "competition_ranks",
     "coverage",
     "default_min_seeds",
     "describe",
+    "detectable_difference",
+    "dunnett_quantile",
+    "dunnett_sf",
     "front_certainty",
     "interquartile_mean",
     "mean_over_settings",
     "pareto_front",
     "performance_profile",
     "probability_of_improvement",
+    "seeds_needed",
     "studentized_range_quantile",
     "studentized_range_sf",
     "t_quantile",

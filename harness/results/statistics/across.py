@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from harness.errors import HarnessError
 from harness.results.statistics.additive import additive_model
+from harness.results.statistics.reference import ToReference, compare_to_reference
 from harness.results.statistics.scores import (
     ROUNDING,
     Coverage,
@@ -24,6 +25,10 @@ from harness.results.statistics.scores import (
     default_min_seeds,
     t_quantile,
 )
+from harness.results.statistics.ties import Pairwise, compare_over_settings
+
+IQM_SETTINGS = 8
+"""From so many settings on the bootstrap interval of an inter-quartile mean covers 90 % or more (simulated, three seeds)."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +38,18 @@ class MethodSummary:
     Attributes:
         coverage: settings with enough runs, of all settings compared.
         mean: mean score over all settings; None unless the coverage is full.
-        difference, difference_interval: mean over settings of method minus reference, on the settings both have.
-        iqm, iqm_interval: inter-quartile mean of the same differences.
+        difference, difference_interval: mean over settings of method minus reference, on the settings both have; the
+            intervals of all methods hold together (Dunnett; see :func:`compare_to_reference`).
+        iqm, iqm_interval: inter-quartile mean of the same differences, with an interval of its own.
         difference_settings: how many settings that is.
         rank, rank_interval: position by mean among the methods with full coverage, 1 is best, equal ones share;
-            None without full coverage.
-        estimate: mean over all settings, missing cells filled by the additive model; None when it cannot be known.
-        estimated: whether ``estimate`` contains any filled cell: show it marked.
-
-    Intervals are None where a setting offers a single seed only.
+            None without full coverage and for a method that is ``withheld``. The interval is
+            :attr:`Pairwise.rank_span`; None for a method that is not compared, which may stand before or behind others.
+        withheld: why a method has no rank although it has a mean: runs of it failed, and what is missing is not missing
+            at random. Empty for the others.
+        collapsed, diverged: how many of its runs did; diverged ones count as chance in the mean.
+        estimate, estimate_error: mean over all settings, missing cells filled by the additive model, with its standard
+            error; only where asked for, and None for a method that lacks nothing or when it cannot be known.
     """
 
     method: str
@@ -54,19 +62,27 @@ class MethodSummary:
     difference_settings: int
     rank: int | None
     rank_interval: Interval | None
-    estimate: float | None
-    estimated: bool
+    withheld: str = ""
+    collapsed: int = 0
+    diverged: int = 0
+    estimate: float | None = None
+    estimate_error: float | None = None
+
+    @property
+    def estimated(self) -> bool:
+        """Whether there is an estimate: show it marked."""
+        return self.estimate is not None
 
 
 @dataclass(frozen=True)
 class AcrossSettings:
-    """Every method over the settings: ranked methods first, then those with missing settings by their estimate."""
+    """Every method over the settings: ranked methods first, then the others by coverage."""
 
     settings: tuple[str, ...]
     reference: str | None
     level: float
     resamples: int
-    min_seeds: int
+    min_seeds: tuple[int, ...]
     methods: tuple[MethodSummary, ...]
 
 
@@ -147,30 +163,31 @@ def compare_across_settings(
     resamples: int = 2000,
     seed: int = 0,
     iqm: bool = True,
+    estimates: bool = False,
+    pairwise: Pairwise | None = None,
 ) -> AcrossSettings:
-    """Mean and inter-quartile mean of the difference to a reference, and ranks, over settings.
-
-    Stratified bootstrap (Agarwal et al., 2021): seeds are resampled within settings, jointly for all methods where
-    they share seeds (differences stay paired), residuals widened by ``sqrt(n / (n - 1))`` (Davison & Hinkley, 1997),
-    percentile intervals; ranks come from the same resamples. Own vectorised code, since ``scipy.stats.bootstrap``
-    cannot share resamples between statistics; the tests hold it against that. Simulated coverage of the 95 % interval
-    of the mean at n = 3: 94 % over 12 settings, 93 % over 8, 89 % over 3, 80 % over one, for which there is
-    :func:`compare_pair`.
+    """Means and ranks over settings, and differences to a reference.
 
     Never averaged: what happens to be there. A mean and a rank need every setting; a difference to the reference is
-    over the settings that both have, and says how many; methods without full coverage come after all ranked ones,
-    ordered by the additive model's estimate. Means and ranks are those of all runs of a method; a difference is paired,
-    over the seeds that both have (where they share enough).
+    over the settings that both have, and says how many; methods without full coverage come after all ranked ones.
+    Means and ranks are those of all runs of a method. Ranks' and differences' intervals are simultaneous, by the
+    comparisons of :func:`~harness.results.statistics.ties.compare_over_settings` and
+    :func:`~harness.results.statistics.reference.compare_to_reference`.
+
+    The inter-quartile mean has a stratified bootstrap (Agarwal et al., 2021): seeds are resampled within settings, jointly
+    where the two methods share seeds (differences stay paired), residuals widened by ``sqrt(n / (n - 1))`` (Davison &
+    Hinkley, 1997), percentile intervals, None over fewer than eight settings, where they may cover less than 90 %.
 
     Args:
         scores: the table.
         reference: method to subtract, such as ``CE``; None leaves the differences out.
         settings: the settings compared; default all. :func:`common_settings` gives those that all methods have.
-        min_seeds: runs that make a cell count; default 2, or 1 if no cell has two.
+        min_seeds: runs that make a cell count; default 2 in a setting where any cell has two, else 1.
         level: coverage of the intervals.
-        resamples: number of resamples.
-        seed: of the resampling.
+        resamples, seed: of the bootstrap.
         iqm: False leaves the inter-quartile mean out, which takes most of the time of a large table.
+        estimates: True adds the additive model's estimates of methods that lack settings.
+        pairwise: the comparison over these settings at ``1 - level``, where the caller has it already.
 
     Raises:
         HarnessError: unknown reference or setting, or no setting at all.
@@ -179,63 +196,63 @@ def compare_across_settings(
     if not part.settings:
         raise HarnessError("no setting to compare over")
     base = None if reference is None else part.method_index(reference)
-    needed = default_min_seeds(part) if min_seeds is None else min_seeds
+    needed = default_min_seeds(part) if min_seeds is None else np.full(len(part.settings), min_seeds)
     has = (~np.isnan(part.values)).sum(axis=2) >= needed
-    ranked = np.flatnonzero(has.all(axis=1))
-    position = {int(m): i for i, m in enumerate(ranked)}
-    rng = np.random.default_rng(seed)
-    strata = [_stratum(part.values[ranked, s], rng, resamples, needed) for s in range(len(part.settings))]
-    resampled, drawn = _mean_over_strata(strata, len(ranked), resamples)
-    means = cells(part, intervals=False).mean[ranked].mean(axis=1)  # of all runs, as the cells beside it show
-    drawn += means - resampled
-    every_run = int((~np.isnan(part.values[ranked])).sum())
-    whole = every_run == sum(r.size for stratum in strata for r in stratum.runs)  # no seed is left out as not shared
-    ranks, rank_intervals = _ranks(means, drawn, part.higher_is_better, level)
-    certain = all(len(r) > 1 for stratum in strata for r in stratum.runs)
-    model = additive_model(part)
-    adjusted = np.where(has.all(axis=1), np.nan, model.adjusted_mean)
+    table = cells(part, intervals=False)
+    complete = has.all(axis=1)
+    failed = part.count("failed").sum(axis=1)
+    ranked = np.flatnonzero(complete & (failed == 0))
+    means = table.mean.mean(axis=1)  # of all runs, as the cells beside it show
+    places = competition_ranks(means[ranked], higher_is_better=part.higher_is_better)
+    ranks = {int(m): int(place) for m, place in zip(ranked, places, strict=True)}
+    found = compare_over_settings(part, alpha=1 - level) if pairwise is None else pairwise
+    others = len(ranked) - len(found.methods)  # ranked, but of them nothing is known
+    spans = {m: Interval(s.low, s.high + others) for m, s in zip(found.methods, found.rank_span, strict=True)}
+    against = None if reference is None else compare_to_reference(part, reference, alpha=1 - level)
+    model = additive_model(part) if estimates else None
+    collapsed, diverged = part.count("collapsed").sum(axis=1), part.count("diverged").sum(axis=1)
     summaries = []
     for m, name in enumerate(part.methods):
-        i = position.get(m)
-        delta: _Difference = _Difference(None, None, None, None)
-        count = 0
-        if base is not None:
-            if i is not None and base in position and whole and not iqm:
-                theirs, count = position[base], len(strata)
-                gap = percentiles(drawn[:, i] - drawn[:, theirs], level) if certain else None
-                delta = _Difference(float(means[i] - means[theirs]), gap, None, None)
-            elif i is not None and base in position and whole:
-                delta, count = _difference_to_reference(strata, i, position[base], level, iqm), len(strata)
-            else:
-                both = np.flatnonzero(has[m] & has[base])
-                own = np.random.default_rng([seed, m])
-                pair = [_stratum(part.values[[m, base], s], own, resamples, needed) for s in both]
-                delta, count = _difference_to_reference(pair, 0, 1, level, iqm), len(pair)
-        estimate = float(means[i]) if i is not None else float(adjusted[m])
+        both = np.zeros(0, dtype=np.int64) if base is None else np.flatnonzero(has[m] & has[base])
+        gaps = _Difference(None, None, None, None)
+        if base is not None and both.size:
+            gaps = _to_reference(
+                part, against, m, base, both, needed, np.random.default_rng([seed, m]), resamples, level, iqm
+            )
+        estimate = error = None
+        if model is not None and not complete[m] and not math.isnan(model.adjusted_mean[m]):
+            estimate, error = float(model.adjusted_mean[m]), float(model.mean_error[m])
         summaries.append(
             MethodSummary(
                 method=name,
                 coverage=Coverage(int(has[m].sum()), len(part.settings)),
-                mean=None if i is None else float(means[i]),
-                difference=delta.mean,
-                difference_interval=delta.mean_interval,
-                iqm=delta.iqm,
-                iqm_interval=delta.iqm_interval,
-                difference_settings=count,
-                rank=None if i is None else int(ranks[i]),
-                rank_interval=rank_intervals[i] if i is not None and certain else None,
-                estimate=None if math.isnan(estimate) else estimate,
-                estimated=i is None and not math.isnan(estimate),
+                mean=float(means[m]) if complete[m] else None,
+                difference=gaps.mean,
+                difference_interval=gaps.mean_interval,
+                iqm=gaps.iqm,
+                iqm_interval=gaps.iqm_interval,
+                difference_settings=len(both),
+                rank=ranks.get(m),
+                rank_interval=_span(spans.get(name), ranks.get(m)),
+                withheld=f"{failed[m]} run{'s' if failed[m] > 1 else ''} failed" if failed[m] else "",
+                collapsed=int(collapsed[m]),
+                diverged=int(diverged[m]),
+                estimate=estimate,
+                estimate_error=None if error is None or math.isnan(error) else error,
             )
         )
-    sign = -1.0 if part.higher_is_better else 1.0
 
-    def place(summary: MethodSummary) -> tuple[bool, int, bool, float]:
-        unknown = summary.estimate is None
-        value = 0.0 if summary.estimate is None else sign * summary.estimate
-        return summary.rank is None, summary.rank or 0, unknown, value
+    def place(summary: MethodSummary) -> tuple[bool, int, int]:
+        return summary.rank is None, summary.rank or 0, -summary.coverage.done
 
-    return AcrossSettings(part.settings, reference, level, resamples, needed, tuple(sorted(summaries, key=place)))
+    return AcrossSettings(
+        part.settings, reference, level, resamples, tuple(int(n) for n in needed), tuple(sorted(summaries, key=place))
+    )
+
+
+def _span(span: Interval | None, rank: int | None) -> Interval | None:
+    """The span of a rank: where seeds are missing the compared means are adjusted for them, the ranked ones are plain."""
+    return None if span is None or rank is None else Interval(min(span.low, rank), max(span.high, rank))
 
 
 def mean_over_settings(scores: Scores, *, level: float = 0.95) -> tuple[Interval | None, ...]:
@@ -243,52 +260,21 @@ def mean_over_settings(scores: Scores, *, level: float = 0.95) -> tuple[Interval
 
     The settings are fixed and their runs independent: ``mean +- t * sqrt(sum_s s_s^2 / n_s) / S``, with the
     Welch-Satterthwaite (1946) degrees of freedom ``(sum v_s)^2 / sum (v_s^2 / (n_s - 1))``, ``v_s = s_s^2 / n_s``; for
-    one setting it is the interval of :func:`cell`. None for a method without two runs in every setting.
+    one setting it is the interval of :func:`cell`, and like that it knows the grid and the bounds of the scores. None for
+    a method without two runs in every setting, or with a run that collapsed or diverged.
     """
     table = cells(scores, intervals=False)
     intervals: list[Interval | None] = []
-    for mean, std, n in zip(table.mean, table.std, table.n, strict=True):
-        if not n.size or (n < 2).any():
+    for mean, std, n, broken in zip(table.mean, table.std, table.n, table.broken, strict=True):
+        if not n.size or (n < 2).any() or broken.any():
             intervals.append(None)
             continue
-        variance = std**2 / n
+        variance = np.maximum(std**2, scores.grid**2 / 12) / n
         total, center = float(variance.sum()), float(mean.mean())
         df = total**2 / float((variance**2 / (n - 1)).sum()) if total > 0 else 1.0
         half = float(t_quantile(level, df)) * math.sqrt(total) / len(n)
-        intervals.append(Interval(center - half, center + half))
+        intervals.append(Interval(center - half, center + half).within(scores.bounds))
     return tuple(intervals)
-
-
-def _mean_over_strata(strata: list[_Stratum], methods: int, resamples: int) -> tuple[FloatArray, FloatArray]:
-    """Mean over settings of the cell means: observed ``[M]`` and resampled ``[B, M]``."""
-    means, drawn = np.zeros(methods), np.zeros((resamples, methods))
-    for stratum in strata:
-        if stratum.paired and methods:
-            # All methods share the draws, so their resampled means are one product with the draws' shares.
-            runs, draw = np.stack(stratum.runs), stratum.draws[0]
-            n = runs.shape[1]
-            share = (draw[:, :, None] == np.arange(n)).mean(axis=1)
-            widen = math.sqrt(n / (n - 1)) if n > 1 else 1.0
-            center = runs.mean(axis=1)
-            means += center / len(strata)
-            drawn += (center + widen * (share @ (runs - center[:, None]).T)) / len(strata)
-            continue
-        for m in range(methods):
-            means[m] += stratum.runs[m].mean() / len(strata)
-            drawn[:, m] += stratum.resampled(m).mean(axis=1) / len(strata)
-    return means, drawn
-
-
-def _ranks(
-    means: FloatArray, drawn: FloatArray, higher_is_better: bool, level: float
-) -> tuple[IntArray, list[Interval]]:
-    """Competition ranks (equal ones share the better rank) of ``means[M]``, with percentile intervals."""
-    samples = competition_ranks(drawn, higher_is_better=higher_is_better)
-    tail = (1 - level) / 2
-    low = np.quantile(samples, tail, axis=0, method="lower")
-    high = np.quantile(samples, 1 - tail, axis=0, method="higher")
-    intervals = [Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)]
-    return competition_ranks(means, higher_is_better=higher_is_better), intervals
 
 
 class _Difference(NamedTuple):
@@ -300,20 +286,40 @@ class _Difference(NamedTuple):
     iqm_interval: Interval | None
 
 
-def _difference_to_reference(
-    strata: list[_Stratum], method: int, reference: int, level: float, with_iqm: bool
+def _to_reference(
+    scores: Scores,
+    against: ToReference | None,
+    method: int,
+    reference: int,
+    settings: IntArray,
+    needed: IntArray,
+    rng: np.random.Generator,
+    resamples: int,
+    level: float,
+    iqm: bool,
 ) -> _Difference:
-    """Mean and inter-quartile mean of the run-level differences over settings, each with its interval."""
-    if not strata:
-        return _Difference(None, None, None, None)
-    observed, resampled = zip(*(_differences(s, method, reference) for s in strata), strict=True)
+    """The difference to the reference over the settings that both have, and its inter-quartile mean."""
+    name = scores.methods[method]
+    strata = [
+        _stratum(scores.values[[method, reference], s], rng, resamples if iqm else 0, int(needed[s])) for s in settings
+    ]
+    observed, resampled = zip(*(_differences(s, 0, 1) for s in strata), strict=True)
     weights = np.concatenate([np.full(len(d), 1 / (len(strata) * len(d))) for d in observed])
-    runs, drawn = np.concatenate(observed), np.concatenate(resampled, axis=1)
-    mean, iqm = float(runs @ weights), float(interquartile_mean(runs, weights)) if with_iqm else None
-    if min(len(s.runs[i]) for s in strata for i in (method, reference)) < 2:
-        return _Difference(mean, None, iqm, None)
-    iqm_interval = percentiles(interquartile_mean(drawn, weights), level) if with_iqm else None
-    return _Difference(mean, percentiles(drawn @ weights, level), iqm, iqm_interval)
+    runs = np.concatenate(observed)
+    mean, interval = float(runs @ weights), None
+    if method == reference:
+        interval = Interval(0.0, 0.0)
+    elif against is not None and name in against.methods:
+        k = against.methods.index(name)
+        if against.settings[k] == len(settings):
+            mean, interval = float(against.difference[k]), against.interval(name)
+    if not iqm:
+        return _Difference(mean, interval, None, None)
+    band = None
+    repeated = min(len(s.runs[i]) for s in strata for i in (0, 1)) >= 2
+    if repeated and len(strata) >= IQM_SETTINGS and not scores.broken[[method, reference]].any():
+        band = percentiles(interquartile_mean(np.concatenate(resampled, axis=1), weights), level)
+    return _Difference(mean, interval, float(interquartile_mean(runs, weights)), band)
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,7 +358,7 @@ def performance_profile(
     part = scores.select(settings=settings)
     if not part.settings:
         raise HarnessError("no setting to compare over")
-    needed = default_min_seeds(part) if min_seeds is None else min_seeds
+    needed = default_min_seeds(part) if min_seeds is None else np.full(len(part.settings), min_seeds)
     counts = (~np.isnan(part.values)).sum(axis=2)
     observed = part.values[~np.isnan(part.values)]
     if tau is None:

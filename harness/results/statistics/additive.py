@@ -4,36 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from harness.results.statistics.scores import BoolArray, FloatArray, Scores, cells, divide
 
 
-@dataclass(frozen=True, eq=False)
-class Design:
-    """What a pattern of missing values alone decides; see :func:`design_of`."""
+class Fit(NamedTuple):
+    """Least-squares fit of ``y[i, c] = row[i] + column[c] + error`` with ``var(error) = sigma^2 / weight[i]``."""
 
-    generalised_inverse: FloatArray  # [M, M]: covariance of the row effects / sigma^2, for contrasts
-    leverage: FloatArray  # [M, C]: variance of a fitted value / sigma^2, NaN where nothing was observed
-    labels: tuple[int, ...]  # [M]: rows with the same label are connected through shared columns
-    df: int  # residual degrees of freedom
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """Least-squares fit of ``y[i, c] = row[i] + column[c] + error``, or of ``row[i] + error`` when unblocked."""
-
-    row: FloatArray  # [M] row effects: adjusted means when blocked on a connected design, else plain means
-    column: FloatArray  # [C] column effects, NaN for a column without values
-    residual: FloatArray  # [M, C], NaN where nothing was observed
-    generalised_inverse: FloatArray
-    row_df: FloatArray  # [M] each row's share of the residual degrees of freedom
-    df: int
+    row: FloatArray  # [..., M] row effects: adjusted means (plain means of a complete table)
+    column: FloatArray  # [..., C] column effects, NaN for a column without values
+    residual: FloatArray  # [..., M, C], NaN where nothing was observed
+    inverse: FloatArray  # [..., M, M]: covariance of the row effects / sigma^2, for contrasts
+    row_df: FloatArray  # [..., M] each row's share of the residual degrees of freedom
 
 
-def _components(present: BoolArray) -> tuple[int, ...]:
+def components(present: BoolArray) -> tuple[int, ...]:
     """Label rows by connected component of the rows-columns graph (Weeks & Williams, 1964); empty rows stand alone."""
     if not len(present):
         return ()
@@ -46,45 +34,50 @@ def _components(present: BoolArray) -> tuple[int, ...]:
         reach = further
 
 
-@lru_cache(maxsize=256)
-def design_of(pattern: bytes, rows: int) -> Design:
-    """Reduced normal equations of the additive model (rows after columns are eliminated) for one pattern."""
-    present = np.frombuffer(pattern, dtype=np.bool_).reshape(rows, -1).astype(np.float64)
-    per_row, per_column = present.sum(axis=1), present.sum(axis=0)
-    share = present / np.where(per_column > 0, per_column, 1)
-    inverse = np.linalg.pinv(np.diag(per_row) - share @ present.T, hermitian=True)
-    within = ((inverse @ share) * share).sum(axis=0)
-    leverage = 1 / np.where(per_column > 0, per_column, np.nan)
-    leverage = leverage + np.diag(inverse)[:, None] - 2 * inverse @ share + within
-    labels = _components(present > 0)
-    parts = len({labels[i] for i in range(rows) if per_row[i] > 0})
-    df = int(present.sum()) - int((per_row > 0).sum()) - int((per_column > 0).sum()) + parts
-    leverage = np.where(present > 0, leverage, np.nan)
-    return Design(np.asarray(inverse, dtype=np.float64), np.asarray(leverage, dtype=np.float64), labels, df)
+def residual_df(present: BoolArray) -> FloatArray:
+    """Residual degrees of freedom ``[...]`` of connected tables ``[..., M, C]`` without empty rows."""
+    used = present.sum(axis=(-2, -1)) - present.any(axis=-2).sum(axis=-1) - present.shape[-2] + 1
+    return np.asarray(used, dtype=np.float64)
 
 
-def fit_additive(values: FloatArray) -> tuple[Fit, Design]:
-    """Fit row and column effects to ``values[M, C]`` (NaN = missing)."""
+def fit_additive(values: FloatArray, weights: FloatArray | None = None) -> Fit:
+    """Fit row and column effects to connected tables ``values[..., M, C]`` (NaN = missing) with ``weights[..., M]``.
+
+    The rows' reduced normal equations, after the columns are eliminated, for all leading axes at once.
+    """
     present = ~np.isnan(values)
-    design = design_of(present.tobytes(), len(values))
+    weight = present * (1.0 if weights is None else weights[..., None])
     filled = np.where(present, values, 0.0)
-    per_column = present.sum(axis=0)
-    column_mean = divide(filled.sum(axis=0), per_column)
-    adjusted = (filled - np.where(present, column_mean, 0.0)).sum(axis=1)
-    effect = design.generalised_inverse @ adjusted
-    column = column_mean - divide((present * effect[:, None]).sum(axis=0), per_column)
-    residual = values - effect[:, None] - column
-    row_df = np.where(present, 1 - design.leverage, 0.0).sum(axis=1)
-    row = effect + (np.nanmean(column) if per_column.any() else np.nan)
-    return Fit(row, column, residual, design.generalised_inverse, row_df, design.df), design
+    per_column = weight.sum(axis=-2)
+    share = divide(weight, np.broadcast_to(per_column[..., None, :], weight.shape), 0.0)
+    column_mean = divide((weight * filled).sum(axis=-2), per_column)
+    centered = np.where(present, filled - np.nan_to_num(column_mean)[..., None, :], 0.0)
+    inverse = _inverse(weight, share)
+    effect = (inverse @ (weight * centered).sum(axis=-1)[..., None])[..., 0]
+    column = column_mean - (share * effect[..., None]).sum(axis=-2)
+    residual = values - effect[..., None] - column[..., None, :]
+    fitted_variance = _fitted_variance(inverse, share, per_column)
+    row_df = np.where(present, 1 - weight * fitted_variance, 0.0).sum(axis=-1)
+    row = effect + np.nanmean(column, axis=-1, keepdims=True)
+    return Fit(row, column, residual, inverse, row_df)
 
 
-def fit_means(values: FloatArray) -> Fit:
-    """Fit row means alone (no columns shared)."""
-    n = (~np.isnan(values)).sum(axis=1)
-    mean = np.nanmean(values, axis=1)
-    residual = values - mean[:, None]
-    return Fit(mean, np.zeros(values.shape[1]), residual, np.diag(1 / n), n - 1.0, int(n.sum() - len(n)))
+def _inverse(weight: FloatArray, share: FloatArray) -> FloatArray:
+    """A generalised inverse of the reduced normal equations, whose null space in a connected table is the constant."""
+    rows = weight.shape[-2]
+    per_row = weight.sum(axis=-1)
+    reduced = np.eye(rows) * per_row[..., None] - share @ np.swapaxes(weight, -1, -2)
+    return np.asarray(np.linalg.inv(reduced + per_row.mean(axis=-1)[..., None, None] / rows), dtype=np.float64)
+
+
+def _fitted_variance(inverse: FloatArray, share: FloatArray, per_column: FloatArray) -> FloatArray:
+    """Variance ``[..., M, C]`` of every fitted value / sigma^2, also where nothing was observed."""
+    with_share = inverse @ share
+    own = (
+        np.diagonal(inverse, axis1=-2, axis2=-1)[..., None]
+        + (divide(np.ones_like(per_column), per_column))[..., None, :]
+    )
+    return np.asarray(own - 2 * with_share + (share * with_share).sum(axis=-2)[..., None, :], dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +90,7 @@ class AdditiveModel:
         standard_error: ``[M, S]`` of predicting a cell mean (``s * sqrt(1 + leverage)``), NaN without residual degrees.
         adjusted_mean: ``[M]`` a method's mean over all settings had it run everywhere; equals the plain mean for a
             complete method; NaN where a setting cannot be estimated.
+        mean_error: ``[M]`` standard error of predicting that mean, 0 for a complete method, NaN without residual degrees.
         connected: whether every method can be compared with every other through shared settings.
         component: ``[M]`` label of the connected part each method belongs to.
     """
@@ -105,6 +99,7 @@ class AdditiveModel:
     estimated: BoolArray
     standard_error: FloatArray
     adjusted_mean: FloatArray
+    mean_error: FloatArray
     connected: bool
     component: tuple[int, ...]
 
@@ -112,39 +107,42 @@ class AdditiveModel:
 def additive_model(scores: Scores) -> AdditiveModel:
     """Least squares ``mean[m, s] = method[m] + setting[s]`` over the existing cells, equally weighted (Yates, 1933).
 
-    A method that skipped hard settings gets their difficulty added back, so skipping does not pay. The model assumes
-    that a method's lead is the same everywhere; its estimates are for ordering and orientation, never results.
+    The model assumes that a method's lead is the same everywhere. Where it is not, an estimate is biased (by more than
+    three points for a method that skips the settings which are hard for it), so no method is ranked by one; the standard
+    errors take what the model leaves unexplained as chance.
     """
     means = cells(scores, intervals=False).mean
     present = ~np.isnan(means)
     fitted, error = np.full(means.shape, np.nan), np.full(means.shape, np.nan)
-    labels = _components(present)
+    mean_error = np.full(len(means), np.nan)
+    labels = components(present)
     for label in sorted(set(labels)):
         rows = np.flatnonzero(np.asarray(labels) == label)
         columns = np.flatnonzero(present[rows].any(axis=0))
         if not columns.size:
             continue
         part = np.ix_(rows, columns)
-        fit, design = fit_additive(means[part])
+        fit, here = fit_additive(means[part]), present[part]
         effect = fit.row - np.mean(fit.column)
         fitted[part] = effect[:, None] + fit.column
-        if fit.df > 0:
-            sigma = math.sqrt(float(np.nansum(fit.residual**2)) / fit.df)
-            error[part] = sigma * np.sqrt(1 + _prediction_leverage(present[part], design))
+        df = float(residual_df(here))
+        if df > 0:
+            sigma = math.sqrt(float(np.nansum(fit.residual**2)) / df)
+            per_column = here.sum(axis=0).astype(np.float64)
+            share = here / per_column
+            error[part] = sigma * np.sqrt(1 + _fitted_variance(fit.inverse, share, per_column))
+            # A row's missing cells together: n_i e_i minus the shares of their columns, and a new error for each.
+            missing = ~here * 1.0
+            contrast = np.diag(missing.sum(axis=1)) - missing @ share.T
+            variance = np.einsum("ij,jk,ik->i", contrast, fit.inverse, contrast) + missing @ (1 + 1 / per_column)
+            mean_error[rows] = sigma * np.sqrt(np.maximum(variance, 0.0)) / means.shape[1]
+    adjusted = fitted.mean(axis=1) if means.shape[1] else np.full(len(means), np.nan)
     return AdditiveModel(
         fitted,
         ~present & ~np.isnan(fitted),
         error,
-        fitted.mean(axis=1) if means.shape[1] else np.full(len(means), np.nan),
+        adjusted,
+        np.where(np.isnan(adjusted), np.nan, mean_error),
         len(set(labels)) <= 1 and bool(present.any()),
         labels,
     )
-
-
-def _prediction_leverage(present: BoolArray, design: Design) -> FloatArray:
-    """Variance of every fitted value / sigma^2, also where nothing was observed, for a connected part."""
-    share = present / present.sum(axis=0)
-    inverse = design.generalised_inverse
-    within = ((inverse @ share) * share).sum(axis=0)
-    leverage = 1 / present.sum(axis=0) + np.diag(inverse)[:, None] - 2 * inverse @ share + within
-    return np.asarray(leverage, dtype=np.float64)

@@ -11,7 +11,11 @@ from numpy.typing import ArrayLike
 
 from harness.errors import HarnessError
 from harness.results.statistics.across import percentiles
-from harness.results.statistics.scores import ROUNDING, Interval, Scores, default_min_seeds, scipy_special, t_quantile
+from harness.results.statistics.scores import Interval, Scores, default_min_seeds, least_gap, scipy_special
+from harness.results.statistics.ties import PAIRED, compare_methods
+
+LEAST_SETTINGS, LEAST_SEEDS, LEAST_RUNS = 6, 3, 30
+"""From which the interval of :func:`probability_of_improvement` covers 90 % or more."""
 
 
 @dataclass(frozen=True)
@@ -29,51 +33,54 @@ class PairedComparison:
     paired: bool
 
 
-def compare_pair(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> PairedComparison:
+def compare_pair(
+    first: ArrayLike, second: ArrayLike, *, level: float = 0.95, step: float | None = None
+) -> PairedComparison:
     """Paired t-test on shared seeds (Student, 1908), else Welch's (1947): one planned comparison, not adjusted.
+
+    The variance of a run is at least ``step^2 / 12``: two seeds with the same gap do not prove that all seeds have it. Where
+    the gaps differ by no more than one step, no spread was seen, and p is not given as less than 0.001.
 
     Args:
         first, second: ``[R]`` scores aligned by seed, NaN = missing.
         level: coverage of the interval.
+        step: of the grid of the scores; default the least gap between two of them.
 
     Returns:
-        ``n`` is the number of shared seeds, or for Welch the smaller number of runs.
+        ``n`` is the number of shared seeds, or for Welch the smaller number of runs. Welch's test is taken where the
+        shared seeds leave less than a third of its degrees of freedom.
     """
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1:
         raise HarnessError(f"scores must be aligned by seed, got shapes {x.shape} and {y.shape}")
+    found = compare_methods(("first", "second"), np.stack([x, y]), alpha=1 - level, step=step)
     gaps = (x - y)[~np.isnan(x - y)]
-    ours, theirs = x[~np.isnan(x)], y[~np.isnan(y)]
-    scale = ROUNDING * float(np.abs(np.concatenate([ours, theirs])).max(initial=0.0))
-    if len(gaps) >= 2:
-        n, difference = len(gaps), float(gaps.mean())
-        error, df = float(gaps.std(ddof=1)) / math.sqrt(n), n - 1.0
-    elif min(len(ours), len(theirs)) >= 2:
-        n, difference = min(len(ours), len(theirs)), float(ours.mean() - theirs.mean())
-        parts = ours.var(ddof=1) / len(ours), theirs.var(ddof=1) / len(theirs)
-        error = math.sqrt(sum(parts))
-        spread = parts[0] ** 2 / (len(ours) - 1) + parts[1] ** 2 / (len(theirs) - 1)
-        df = float(sum(parts) ** 2 / spread) if spread > 0 else 1.0
-    else:
-        paired = len(gaps) == 1
-        both = min(len(ours), len(theirs)) >= 1
-        gap = float(gaps[0]) if paired else float(ours.mean() - theirs.mean()) if both else None
-        return PairedComparison(gap, None, None, min(len(ours), len(theirs)), paired)
-    half = float(t_quantile(level, df)) * error
-    if error > scale:
-        p = 2 * float(scipy_special().stdtr(df, -abs(difference) / error))
-    else:
-        p = 0.0 if abs(difference) > scale else 1.0
-    return PairedComparison(difference, Interval(difference - half, difference + half), p, n, len(gaps) >= 2)
+    if len(found.methods) < 2:
+        ours, theirs = x[~np.isnan(x)], y[~np.isnan(y)]
+        known = min(len(ours), len(theirs)) >= 1
+        gap = float(gaps.mean()) if len(gaps) else float(ours.mean() - theirs.mean()) if known else None
+        return PairedComparison(gap, None, None, min(len(ours), len(theirs)), len(gaps) == 1)
+    difference, half, error = (float(a[0, 1]) for a in (found.difference, found.half_width, found.standard_error))
+    n, paired = min(found.n), found.test == PAIRED
+    if math.isinf(half):  # not even a grid is known: every score is the same
+        return PairedComparison(difference, None, None, n, paired)
+    p = 2 * float(scipy_special().stdtr(found.df[0, 1], -abs(difference) / error))
+    if gaps.size and float(np.ptp(gaps)) <= (least_gap(np.stack([x, y])) if step is None else step):
+        p = max(p, 0.001)
+    return PairedComparison(difference, Interval(difference - half, difference + half), p, n, paired)
 
 
 @dataclass(frozen=True)
 class Improvement:
-    """P(X > Y): chance that a run of X beats a run of Y, averaged over settings; 0.5 is a draw."""
+    """P(X > Y): chance that a run of X beats a run of Y, averaged over settings; 0.5 is a draw.
+
+    Show it only with its interval: ``reason`` says why there is none, and then the estimate is worth little too.
+    """
 
     probability: float
     interval: Interval | None
     settings: tuple[str, ...]
+    reason: str = ""
 
 
 def probability_of_improvement(
@@ -91,11 +98,14 @@ def probability_of_improvement(
 
     Per setting ``sum_ij [x_i beats y_j] + [x_i = y_j] / 2`` over all pairs of runs, divided by their number. Interval:
     stratified bootstrap, seeds resampled jointly where shared, deviations widened by ``sqrt(n / (n - 1))`` and the
-    result clipped to [0, 1]. When every run of one beats every run of the other it collapses to a point, which is too
-    sure of itself.
+    result clipped to [0, 1].
+
+    Simulated coverage for a true probability of 0.5, 0.75 and 0.9: 75, 58 and 54 % over one setting with three seeds, 95,
+    94 and 86 % over six with three, 92, 94 and 98 % over six with five, 98, 93 and 94 % over twelve with three. The
+    interval is given where it is 90 % or more: from six settings, three seeds and 30 runs on.
 
     Returns:
-        None when the two share no setting; interval None when a setting has a single run.
+        None when the two share no setting; interval None, with a ``reason``, where too little is known.
     """
     part = scores.select(methods=[method, other], settings=settings)
     needed = default_min_seeds(part) if min_seeds is None else min_seeds
@@ -104,7 +114,7 @@ def probability_of_improvement(
     if not columns.size:
         return None
     rng = np.random.default_rng(seed)
-    total, drawn, certain = 0.0, np.zeros(resamples), True
+    total, drawn, fewest = 0.0, np.zeros(resamples), len(part.seeds)
     for s in columns:
         ours, theirs = part.values[:, s]
         seeds_shared = ~np.isnan(ours) & ~np.isnan(theirs)
@@ -120,10 +130,12 @@ def probability_of_improvement(
         )
         raw = ((first @ wins) * second).sum(axis=1) / wins.size
         few = min(wins.shape)
-        certain = certain and few > 1
+        fewest = min(fewest, few)
         widen = math.sqrt(few / (few - 1)) if few > 1 else 1.0
         total += float(wins.mean())
         drawn += wins.mean() + widen * (raw - wins.mean())
     names = tuple(part.settings[s] for s in columns)
-    interval = percentiles(np.clip(drawn / len(columns), 0, 1), level) if certain else None
-    return Improvement(total / len(columns), interval, names)
+    if len(columns) < LEAST_SETTINGS or fewest < LEAST_SEEDS or len(columns) * fewest < LEAST_RUNS:
+        reason = f"too few runs: it takes {LEAST_SETTINGS} settings, {LEAST_SEEDS} seeds and {LEAST_RUNS} runs in all"
+        return Improvement(total / len(columns), None, names, reason)
+    return Improvement(total / len(columns), percentiles(np.clip(drawn / len(columns), 0, 1), level), names)

@@ -6,7 +6,8 @@ import importlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +21,8 @@ IntArray = NDArray[np.int64]
 ROUNDING = 1e-12
 """Differences below this share of the largest value are rounding, not differences."""
 
+_MARKS: tuple[Literal["collapsed", "diverged", "failed"], ...] = ("collapsed", "diverged", "failed")
+
 
 def scipy_special() -> Any:
     """``scipy.special``, imported when first needed (it has no type stubs, hence ``Any``)."""
@@ -31,6 +34,21 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+    def within(self, bounds: tuple[float, float] | None) -> Interval:
+        """The part of the interval that is possible."""
+        if bounds is None:
+            return self
+        return Interval(min(max(self.low, bounds[0]), bounds[1]), max(min(self.high, bounds[1]), bounds[0]))
+
+
+def least_gap(values: ArrayLike) -> float:
+    """The least difference between two of the values, beyond rounding; 0 where all are equal. NaN is ignored."""
+    found = np.asarray(values, dtype=np.float64)
+    found = np.unique(found[~np.isnan(found)])
+    gaps = np.diff(found)
+    gaps = gaps[gaps > 1e-9 * np.abs(found).max(initial=0.0)]
+    return float(gaps.min()) if gaps.size else 0.0
 
 
 class Coverage(NamedTuple):
@@ -51,6 +69,14 @@ class Scores:
         methods, settings, seeds: the labels of the three axes, each without repetition.
         values: ``[M, S, R]`` floats in the metric's units, NaN where a run is missing. Kept as a read-only copy.
         higher_is_better: True for accuracies, False for losses and error measures.
+        step: the least change of a score, 1 / test samples for an accuracy in [0, 1]. Scores lie on that grid, so no
+            variance is taken as less than ``step^2 / 12``, that of a uniform number within one step. ``None``: the
+            least gap between two of the values.
+        bounds: the possible range, such as ``(0, 1)``; intervals of means stay inside. ``None``: unbounded.
+        collapsed: ``[M, S]`` how many runs predict practically one class. They have a value like any other.
+        diverged: ``[M, S]`` how many runs' loss, weights or outputs were no longer finite; their value is what chance
+            gives (the caller fills it in: the statistics do not know it).
+        failed: ``[M, S]`` how many runs failed for another reason and have no value. A method with one has no rank.
 
     Raises:
         HarnessError: the shape does not fit the labels, a label is repeated, or a value is infinite.
@@ -61,6 +87,11 @@ class Scores:
     seeds: tuple[int, ...]
     values: FloatArray
     higher_is_better: bool = True
+    step: float | None = None
+    bounds: tuple[float, float] | None = None
+    collapsed: IntArray | None = None
+    diverged: IntArray | None = None
+    failed: IntArray | None = None
 
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=np.float64)
@@ -76,6 +107,38 @@ class Scores:
             raise HarnessError("a score is infinite", where=place, remedy="leave the run out or give it a finite score")
         values.setflags(write=False)
         object.__setattr__(self, "values", values)
+        for name in _MARKS:
+            marks = getattr(self, name)
+            if marks is not None and np.shape(marks) != shape[:2]:
+                raise HarnessError(f"the counts {name!r} have shape {np.shape(marks)}, not {shape[:2]} as the cells")
+
+    @cached_property
+    def grid(self) -> float:
+        """``step``, or the least gap between two of the values; 0 where all are equal."""
+        return least_gap(self.values) if self.step is None else self.step
+
+    @property
+    def broken(self) -> IntArray:
+        """``[M, S]`` runs that collapsed or diverged: no sample of a normal distribution, whatever their value."""
+        return self.count("collapsed") + self.count("diverged")
+
+    def count(self, mark: Literal["collapsed", "diverged", "failed"]) -> IntArray:
+        """``[M, S]`` runs that collapsed, diverged or failed; 0 where nothing is known."""
+        marks = getattr(self, mark)
+        return np.zeros(self.values.shape[:2], dtype=np.int64) if marks is None else np.asarray(marks, dtype=np.int64)
+
+    def standing_aside(self) -> dict[str, str]:
+        """Methods that no test may compare, with the reason: runs that collapsed, diverged or failed."""
+        found: dict[str, str] = {}
+        runs = (~np.isnan(self.values)).sum(axis=(1, 2))
+        for m, method in enumerate(self.methods):
+            counts = {name: int(self.count(name)[m].sum()) for name in _MARKS}
+            said = [(count, name) for name, count in counts.items() if count]
+            if said:
+                (count, name), *others = said
+                rest = "".join(f", {more} {word}" for more, word in others)
+                found[method] = f"{count} of {int(runs[m]) + counts['failed']} runs {name}{rest}"
+        return found
 
     @classmethod
     def from_columns(
@@ -86,6 +149,8 @@ class Scores:
         value: Sequence[float | None],
         *,
         higher_is_better: bool = True,
+        step: float | None = None,
+        bounds: tuple[float, float] | None = None,
     ) -> Scores:
         """The table of a long-form result set (four columns of one length; ``None`` and NaN are missing runs).
 
@@ -116,7 +181,7 @@ class Scores:
             raise HarnessError("two scores for one run", where=place, remedy="keep one attempt per trial")
         values = np.full(math.prod(shape), np.nan)
         values[flat] = np.asarray(value, dtype=np.float64)
-        return cls(methods, settings, seeds, values.reshape(shape), higher_is_better)
+        return cls(methods, settings, seeds, values.reshape(shape), higher_is_better, step, bounds)
 
     @classmethod
     def from_rows(cls, rows: Iterable[tuple[str, str, int, float | None]], *, higher_is_better: bool = True) -> Scores:
@@ -130,8 +195,18 @@ class Scores:
         chosen_settings = self.settings if settings is None else tuple(settings)
         rows = [self.method_index(name) for name in chosen_methods]
         columns = [self.setting_index(name) for name in chosen_settings]
-        part = self.values[np.ix_(rows, columns, range(len(self.seeds)))]
-        return Scores(chosen_methods, chosen_settings, self.seeds, part, self.higher_is_better)
+        place = np.ix_(rows, columns, range(len(self.seeds)))
+        marks = {name: getattr(self, name) for name in _MARKS}
+        return Scores(
+            chosen_methods,
+            chosen_settings,
+            self.seeds,
+            self.values[place],
+            self.higher_is_better,
+            self.grid,
+            self.bounds,
+            **{name: None if mark is None else np.asarray(mark)[np.ix_(rows, columns)] for name, mark in marks.items()},
+        )
 
     def runs(self, method: str, setting: str) -> FloatArray:
         """The scores ``[R]`` of one cell, NaN where a seed is missing."""
@@ -166,33 +241,42 @@ def common_settings(scores: Scores, methods: Sequence[str] | None = None, *, min
     return tuple(name for name, is_shared in zip(part.settings, shared, strict=True) if is_shared)
 
 
-def default_min_seeds(scores: Scores) -> int:
-    """Runs that make a cell count: 2 where any cell has as many (one run has no spread), else 1."""
-    return 2 if (~np.isnan(scores.values)).sum(axis=2).max(initial=0) >= 2 else 1
+def default_min_seeds(scores: Scores) -> IntArray:
+    """Runs ``[S]`` that make a cell of a setting count: 2 where any of its cells has as many (one has no spread), else 1."""
+    most = (~np.isnan(scores.values)).sum(axis=2).max(axis=0, initial=0)
+    return np.asarray(np.where(most >= 2, 2, 1), dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Cell:
     """One method in one setting: mean over seeds, sample standard deviation (ddof 1), and Student-t interval.
 
-    ``std`` and ``interval`` are None for one seed: a single run says nothing about spread.
+    ``std`` and ``interval`` are None for one seed: a single run says nothing about spread. ``interval`` is None too where
+    ``broken`` runs collapsed or diverged: show ``low`` and ``high``, the extremes of the runs, and how many.
     """
 
     mean: float
     std: float | None
     n: int
     interval: Interval | None
+    broken: int = 0
+    low: float = math.nan
+    high: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
 class CellTable:
-    """All cells at once, each array ``[M, S]``: NaN mean where n = 0, NaN std, low and high where n < 2."""
+    """All cells at once, each array ``[M, S]``: NaN mean where n = 0, NaN std, low and high where n < 2.
+
+    ``low`` and ``high`` are the ends of the interval, NaN where any of the runs is ``broken``.
+    """
 
     mean: FloatArray
     std: FloatArray
     n: IntArray
     low: FloatArray
     high: FloatArray
+    broken: IntArray
 
 
 def t_quantile(level: float, df: ArrayLike) -> FloatArray:
@@ -200,14 +284,25 @@ def t_quantile(level: float, df: ArrayLike) -> FloatArray:
     return np.asarray(scipy_special().stdtrit(np.asarray(df, dtype=np.float64), 0.5 + level / 2), dtype=np.float64)
 
 
-def cell(values: ArrayLike, *, level: float = 0.95) -> Cell | None:
+def cell(
+    values: ArrayLike,
+    *,
+    level: float = 0.95,
+    step: float = 0.0,
+    bounds: tuple[float, float] | None = None,
+    broken: int = 0,
+) -> Cell | None:
     """Mean, sample standard deviation, n and Student-t interval ``mean +- t * s / sqrt(n)`` (Student, 1908).
 
-    With three seeds a percentile bootstrap covers the truth in about 75 % of cells, the t interval in 95 %.
+    With three seeds a percentile bootstrap covers the truth in about 75 % of cells, the t interval in 95 %. Where runs
+    collapse the scores have two modes and the t interval covers 46 to 66 %: it is left out, the extremes stand instead.
 
     Args:
         values: scores of the seeds, any shape; NaN is ignored.
         level: coverage of the interval, in (0, 1).
+        step: of the grid on which scores lie; the interval takes ``s^2`` as ``step^2 / 12`` at least.
+        bounds: the possible range; the interval stays inside.
+        broken: how many of the runs collapsed or diverged.
 
     Returns:
         None when there is no score at all; std and interval None when there is just one.
@@ -217,12 +312,13 @@ def cell(values: ArrayLike, *, level: float = 0.95) -> Cell | None:
     n = scores.size
     if n == 0:
         return None
-    mean = float(scores.mean())
+    mean, low, high = float(scores.mean()), float(scores.min()), float(scores.max())
     if n == 1:
-        return Cell(mean, None, 1, None)
+        return Cell(mean, None, 1, None, broken, low, high)
     std = float(scores.std(ddof=1))
-    half = float(t_quantile(level, n - 1)) * std / math.sqrt(n)
-    return Cell(mean, std, n, Interval(mean - half, mean + half))
+    half = float(t_quantile(level, n - 1)) * max(std, step / math.sqrt(12)) / math.sqrt(n)
+    interval = None if broken else Interval(mean - half, mean + half).within(bounds)
+    return Cell(mean, std, n, interval, broken, low, high)
 
 
 def cells(scores: Scores, *, level: float = 0.95, intervals: bool = True) -> CellTable:
@@ -239,11 +335,15 @@ def cells(scores: Scores, *, level: float = 0.95, intervals: bool = True) -> Cel
     residual = np.where(present, scores.values - mean[:, :, None], 0.0)
     std = np.sqrt(divide((residual**2).sum(axis=2), n - 1))
     low, high = np.full(n.shape, np.nan), np.full(n.shape, np.nan)
-    repeated = n > 1
-    if intervals and repeated.any():
-        half = t_quantile(level, n[repeated] - 1) * std[repeated] / np.sqrt(n[repeated])
-        low[repeated], high[repeated] = mean[repeated] - half, mean[repeated] + half
-    return CellTable(mean, std, n, low, high)
+    broken = scores.broken
+    normal = (n > 1) & (broken == 0)
+    if intervals and normal.any():
+        spread = np.maximum(std[normal], scores.grid / math.sqrt(12))
+        half = t_quantile(level, n[normal] - 1) * spread / np.sqrt(n[normal])
+        least, most = (-np.inf, np.inf) if scores.bounds is None else scores.bounds
+        low[normal] = np.clip(mean[normal] - half, least, most)
+        high[normal] = np.clip(mean[normal] + half, least, most)
+    return CellTable(mean, std, n, low, high, broken)
 
 
 def competition_ranks(values: ArrayLike, *, higher_is_better: bool = True) -> IntArray:
@@ -260,8 +360,8 @@ def competition_ranks(values: ArrayLike, *, higher_is_better: bool = True) -> In
     return np.asarray(places, dtype=np.int64).reshape(scores.shape) + 1
 
 
-def divide(numerator: FloatArray, denominator: NDArray[Any]) -> FloatArray:
-    """Quotient, NaN where the denominator is not positive."""
-    result = np.full(numerator.shape, np.nan)
+def divide(numerator: FloatArray, denominator: NDArray[Any], otherwise: float = math.nan) -> FloatArray:
+    """Quotient, ``otherwise`` where the denominator is not positive."""
+    result = np.full(numerator.shape, otherwise)
     np.divide(numerator, denominator, out=result, where=denominator > 0)
     return result

@@ -15,7 +15,7 @@ _KEPT_ALPHA = 0.05  # whose curves lie in studentized_range.npy
 
 
 @lru_cache(maxsize=4)
-def _legendre(nodes: int) -> tuple[FloatArray, FloatArray]:
+def legendre(nodes: int) -> tuple[FloatArray, FloatArray]:
     x, w = np.polynomial.legendre.leggauss(nodes)
     return np.asarray(x, dtype=np.float64), np.asarray(w, dtype=np.float64)
 
@@ -36,12 +36,12 @@ def studentized_range_sf(q: ArrayLike, groups: int, df: ArrayLike) -> FloatArray
     special = scipy_special()
     quantile, degrees = np.broadcast_arrays(np.asarray(q, dtype=np.float64), np.asarray(df, dtype=np.float64))
     flat_q, flat_df = quantile.ravel(), degrees.ravel()
-    x, x_weight = _legendre(48)
+    x, x_weight = legendre(48)
     start_z = float(special.ndtri(1e-16 ** (1 / (groups - 1))))  # below it Phi(z)^(k-1) vanishes
     z = start_z + (8.5 - start_z) * (x + 1) / 2
     z_weight = groups * x_weight * (8.5 - start_z) / 2 * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
     upper = special.ndtr(z)
-    u, u_weight = _legendre(160)
+    u, u_weight = legendre(160)
     result = np.zeros(flat_q.shape)
     finite = np.flatnonzero(np.isfinite(flat_q))
     for start in range(0, len(finite), 64):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.errors import HarnessError
-from harness.results.statistics.additive import Fit, design_of, fit_additive, fit_means
+from harness.results.statistics.additive import components, fit_additive, residual_df
+from harness.results.statistics.power import detectable_difference
 from harness.results.statistics.scores import (
     ROUNDING,
     BoolArray,
@@ -20,12 +23,17 @@ from harness.results.statistics.scores import (
     Interval,
     Scores,
     divide,
-    scipy_special,
+    least_gap,
+    t_quantile,
 )
 from harness.results.statistics.studentized_range import studentized_range_quantile, studentized_range_sf
+from harness.results.statistics.variances import moderate
 
-_HETEROGENEITY_LEVEL = 0.01  # of the two tests of equal variances; see compare_methods
+State = Literal["separable", "equal", "undecided"]
+
+PAIRED = "paired t test"
 _MIN_DF_SHARE = 1 / 3  # blocks are used when they keep at least this share of the degrees of freedom
+_ROUNDS = 3  # of weighting the methods by their variances to find the effect of the seeds
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +41,14 @@ class Pairwise:
     """All pairs of comparable methods with simultaneous intervals: row method minus column method.
 
     Attributes:
-        methods: the M comparable methods (two runs or more).
+        methods: the M comparable methods (two runs or more, none of which collapsed, diverged or failed).
         not_comparable: ``(method, reason)`` of the others.
         n: ``[M]`` runs that each mean rests on.
         estimate: ``[M]`` the means compared (adjusted for seeds where some are missing).
+        mean_variance: ``[M]`` variance of each mean by the method's own moderated variance.
         standard_error, df, half_width: ``[M, M]``; the interval of a difference is ``difference +- half_width``.
-        variance_outliers: methods whose variance clearly differs; their pairs use Games-Howell.
-        games_howell: ``[M, M]`` which pairs use Games-Howell.
+        added_df: ``[M, M]`` of ``df``, what does not grow with the seeds: what the methods know together of variances.
+        margin: differences up to it do not matter; see :meth:`state`.
         test: name of the test, for people.
         alpha: family-wise error over all pairs.
     """
@@ -48,11 +57,12 @@ class Pairwise:
     not_comparable: tuple[tuple[str, str], ...]
     n: tuple[int, ...]
     estimate: FloatArray
+    mean_variance: FloatArray
     standard_error: FloatArray
     df: FloatArray
+    added_df: FloatArray
     half_width: FloatArray
-    variance_outliers: tuple[str, ...]
-    games_howell: BoolArray
+    margin: float
     test: str
     alpha: float
     higher_is_better: bool
@@ -67,56 +77,206 @@ class Pairwise:
         """``[M, M]`` True where the simultaneous interval of the difference excludes zero."""
         return np.abs(self.difference) > self.half_width
 
+    @cached_property
+    def detectable(self) -> FloatArray:
+        """``[M, M]`` the least true difference that this comparison finds with a chance of 0.8; 0 on the diagonal."""
+        critical = divide(self.half_width, self.standard_error)
+        gap = detectable_difference(self.standard_error, self.df, critical)
+        return np.where(np.eye(len(gap), dtype=bool), 0.0, np.where(np.isnan(critical), np.inf, gap))
+
+    def state(self, row: int, column: int) -> State:
+        """What can be said of a pair.
+
+        ``separable``: the simultaneous interval of the difference excludes zero. ``equal``: it does not, although a
+        difference of ``margin`` would have been found with a chance of 0.8. ``undecided``: it would not; the runs are too
+        few or too noisy to tell.
+        """
+        if row != column and self.separable[row, column]:
+            return "separable"
+        return "equal" if row == column or self.detectable[row, column] <= self.margin else "undecided"
+
     @property
     def order(self) -> IntArray:
         """Positions of the methods from best to worst; equal ones keep their order."""
         return np.argsort(-self.estimate if self.higher_is_better else self.estimate, kind="stable")
 
+    @property
+    def rank_span(self) -> tuple[Interval, ...]:
+        """For every method the ranks that the simultaneous intervals allow (Al Mohamad et al., 2022).
+
+        One more than the methods that are separably better, to M minus those that are separably worse: the spans hold for
+        all methods together, and never contradict a tier or a mark of the same table.
+        """
+        sign = 1.0 if self.higher_is_better else -1.0
+        ahead = self.separable & (sign * self.difference > 0)
+        count = len(self.methods)
+        best, worst = 1 + ahead.sum(axis=0), count - ahead.sum(axis=1)
+        return tuple(Interval(float(a), float(b)) for a, b in zip(best, worst, strict=True))
+
     def adjusted_p(self, row: int) -> FloatArray:
-        """``[M]`` p-values of one method against each other, adjusted for all pairs (1 against itself)."""
+        """``[M]`` p-values of one method against each other, adjusted for all pairs (1 against itself).
+
+        Without any spread at all nothing is known of chance, and p is 1.
+        """
         count = len(self.methods)
         if count < 2:
             return np.ones(count)
-        error = self.standard_error[row]
-        difference = np.abs(self.difference[row])
-        q = np.where(self.separable[row], np.inf, 0.0)  # without any variance, a difference is certain
-        np.divide(math.sqrt(2) * difference, error, out=q, where=error > 0)
+        q = divide(math.sqrt(2) * np.abs(self.difference[row]), self.standard_error[row], 0.0)
         return np.where(np.arange(count) == row, 1.0, studentized_range_sf(q, count, self.df[row]))
 
 
+class Simultaneous(NamedTuple):
+    """Means and simultaneous intervals of tables ``[..., M, R]``; see :func:`simultaneous`."""
+
+    estimate: FloatArray  # [..., M]
+    mean_variance: FloatArray  # [..., M]
+    standard_error: FloatArray  # [..., M, M]
+    df: FloatArray  # [..., M, M]
+    added_df: FloatArray  # [..., M, M]
+    half_width: FloatArray  # [..., M, M]
+
+
+class _Errors(NamedTuple):
+    """:class:`Simultaneous` before the quantile, with squared standard errors."""
+
+    estimate: FloatArray
+    mean_variance: FloatArray
+    squared: FloatArray
+    df: FloatArray
+    added: FloatArray
+
+
+def simultaneous(values: FloatArray, *, blocked: bool, alpha: float = 0.05, step: float = 0.0) -> Simultaneous:
+    """All pairs of M methods from ``values[..., M, R]``, two runs or more each, for all leading axes at once.
+
+    The arithmetic of :func:`compare_methods`, which says what it does; simulations call it on thousands of tables.
+
+    Args:
+        values: NaN = missing. Blocked tables are connected.
+        blocked: whether the columns are blocks.
+        alpha: family-wise error.
+        step: of the grid of the scores.
+    """
+    floor, methods = step**2 / 12, values.shape[-2]
+    if methods == 2:
+        found = _paired(values, floor) if blocked else _welch(values, floor)
+    else:
+        found = _moderated_blocks(values, floor) if blocked else _moderated_means(values, floor)
+    error = np.sqrt(np.maximum(found.squared, 0.0))
+    error[..., np.arange(methods), np.arange(methods)] = 0.0
+    quantile = _quantile(alpha, methods, found.df)
+    scale = ROUNDING * np.asarray(np.nanmax(np.abs(values), axis=(-2, -1)))[..., None, None]
+    half_width = np.where(error > scale, np.maximum(quantile * error, scale), np.inf)  # no spread says nothing
+    half_width[..., np.arange(methods), np.arange(methods)] = 0.0
+    return Simultaneous(found.estimate, found.mean_variance, error, found.df, found.added, half_width)
+
+
+def _quantile(alpha: float, methods: int, df: FloatArray) -> FloatArray:
+    """Standard errors that a difference must exceed: Student's t for two methods, else Tukey's studentized range."""
+    if methods == 2:
+        return t_quantile(1 - alpha, df)
+    return studentized_range_quantile(alpha, methods, df) / math.sqrt(2)
+
+
+def _pairs(squared: FloatArray, like: FloatArray) -> FloatArray:
+    """A number per table ``[...]`` for every pair ``[..., M, M]``."""
+    return np.broadcast_to(squared[..., None, None], (*like.shape[:-2], like.shape[-2], like.shape[-2])).copy()
+
+
+def _paired(values: FloatArray, floor: float) -> _Errors:
+    """Two methods on shared seeds: the paired t-test (Student, 1908), which asks nothing of their variances."""
+    gaps = values[..., 0, :] - values[..., 1, :]
+    n = np.asarray((~np.isnan(gaps)).sum(axis=-1))
+    gap = np.asarray(np.nanmean(gaps, axis=-1))
+    variance = np.maximum(np.nanvar(gaps, axis=-1, ddof=1), 2 * floor) / n
+    middle = np.asarray(np.nanmean(values, axis=(-2, -1)))
+    estimate = middle[..., None] + gap[..., None] * np.array([0.5, -0.5])
+    own = np.repeat(variance[..., None] / 2, 2, axis=-1)
+    return _Errors(estimate, own, _pairs(variance, values), _pairs(n - 1.0, values), _pairs(0.0 * variance, values))
+
+
+def _welch(values: FloatArray, floor: float) -> _Errors:
+    """Two methods without shared seeds: Welch's (1947) test."""
+    n = (~np.isnan(values)).sum(axis=-1)
+    of_mean = np.maximum(np.nanvar(values, axis=-1, ddof=1), floor) / n
+    total = of_mean.sum(axis=-1)
+    df = divide(total**2, (of_mean**2 / (n - 1)).sum(axis=-1), 1.0)
+    return _Errors(
+        np.nanmean(values, axis=-1), of_mean, _pairs(total, values), _pairs(df, values), _pairs(0.0 * total, values)
+    )
+
+
+def _moderated_blocks(values: FloatArray, floor: float) -> _Errors:
+    """Methods + seeds by weighted least squares, each method by its moderated variance."""
+    present = ~np.isnan(values)
+    weights = np.ones(values.shape[:-1])
+    for _ in range(_ROUNDS):
+        fit = fit_additive(values, weights)
+        own_df = np.maximum(fit.row_df, 1e-3)
+        own = np.maximum(np.nansum(fit.residual**2, axis=-1) / own_df, floor)
+        variance, added = moderate(own, own_df)
+        known = np.asarray((variance > 0).all(axis=-1))
+        weights = 1 / np.where(known[..., None], variance, 1.0)
+    fit = fit_additive(values, weights)
+    diagonal = np.diagonal(fit.inverse, axis1=-2, axis2=-1)
+    squared = diagonal[..., :, None] + diagonal[..., None, :] - 2 * fit.inverse
+    squared = np.where(known[..., None, None], squared, 0.0)
+    df, added = _pair_df(own_df, added, residual_df(present))
+    return _Errors(fit.row, variance / present.sum(axis=-1), squared, df, added)
+
+
+def _moderated_means(values: FloatArray, floor: float) -> _Errors:
+    """Plain means with moderated variances."""
+    n = (~np.isnan(values)).sum(axis=-1)
+    own = np.maximum(np.nanvar(values, axis=-1, ddof=1), floor)
+    variance, added = moderate(own, n - 1.0)
+    of_mean = variance / n
+    df, added = _pair_df(n - 1.0, added, (n - 1.0).sum(axis=-1))
+    return _Errors(np.nanmean(values, axis=-1), of_mean, of_mean[..., :, None] + of_mean[..., None, :], df, added)
+
+
+def _pair_df(own: FloatArray, added: FloatArray, pooled: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Degrees of freedom of every pair, and which of them are the other methods': those of the less known variance."""
+    fewer = np.minimum(own[..., :, None], own[..., None, :])
+    df = np.minimum(fewer + added[..., None, None], pooled[..., None, None])
+    return df, df - np.minimum(fewer, df)
+
+
 def compare_methods(
-    methods: Sequence[str], values: ArrayLike, *, alpha: float = 0.05, higher_is_better: bool = True
+    methods: Sequence[str],
+    values: ArrayLike,
+    *,
+    alpha: float = 0.05,
+    higher_is_better: bool = True,
+    step: float | None = None,
+    margin: float | None = None,
+    aside: Mapping[str, str] | None = None,
 ) -> Pairwise:
     """All pairs of methods in one setting, with family-wise error ``alpha``.
 
-    Which test, decided from the data in this order:
-
-    1. Methods with fewer than two runs are not comparable.
+    1. Methods with fewer than two runs, and those that stand ``aside``, are not compared.
     2. *Blocks.* Seeds are blocks (same split, same noisy labels): ``y[m, r] = method[m] + seed[r] + error``, fitted by
-       least squares. A complete table gives the textbook randomised-block Tukey test with ``(M - 1)(R - 1)`` degrees
-       of freedom; some runs may be missing. Blocks are used when the seeds connect all methods, every method has two
+       least squares; some runs may be missing. Blocks are used when the seeds connect all methods, every method has two
        runs on shared seeds, and at least a third of the degrees of freedom of the unblocked analysis remain; otherwise
-       the test is Tukey-Kramer (Kramer, 1956) on the plain means.
-    3. *Methods whose variance stands out.* While the largest residual sum of squares exceeds what equal variances
-       explain (Cochran's C, 1941, for a two-way table; Bonferroni at 0.01; the null distribution is an exact Beta when
-       no run is missing), that method leaves the pooled variance. So one method that collapses in one seed does not
-       hide all other differences, nor is it called worse on the strength of the others' small spread.
-    4. *Graded variances.* If Bartlett's test (1937) rejects equal variances of the rest at 0.01 (n >= 3), no variance
-       is pooled.
-    5. Pairs of pooled methods: ``q(alpha; M, df) / sqrt(2) * se`` (Tukey, 1953). Pairs with an unpooled method:
-       Games-Howell (1976), from the two methods' own variances after seed effects are removed, with
-       Welch-Satterthwaite degrees of freedom. Both use the quantile for all M methods.
+       plain means are compared.
+    3. *Moderated variances* (Smyth, 2004; see :func:`~harness.results.statistics.variances.moderate`). Methods differ in
+       spread. Each keeps its own variance, drawn towards the common one as strongly as the methods are alike; the seeds'
+       effects are fitted with weights from these variances, so that one method that jumps does not blur the others.
+    4. The interval of a pair is ``q(alpha; M, df) / sqrt(2) * se`` (Tukey, 1953; Kramer, 1956) with the degrees of freedom
+       of the less known of the two variances, at most those of pooling all. Two methods alone are compared by the paired
+       t-test, or Welch's without shared seeds: neither asks for equal variances.
 
-    The level 0.01 keeps the price low when variances are equal: at n = 3 Games-Howell has next to no power. Simulated
-    share of data sets in which any of 20 equal methods is called separable from the observed top: 5 % at n = 3 and 5;
-    with one method of tenfold spread 8 and 4 % (pooling all: 35 and 32 %); with spreads graded from 0.3 to 3, 27 and
-    9 % (pooling all: 26 and 25 %): three seeds cannot teach a test twenty variances, so mistrust close calls there.
+    What it holds, by simulation, is in docs/statistics.md: about 5 % where methods have equal variances, up to 11 % at
+    three seeds and 7 % at five where they differ as much as those of the packaged board.
 
     Args:
         methods: M names.
         values: ``[M, R]``, one column per seed, NaN = missing.
         alpha: family-wise error in (0, 1).
         higher_is_better: direction of the score.
+        step: of the grid of the scores, which bounds variances from below; default the least gap between two scores.
+        margin: the difference that would matter; see :meth:`Pairwise.state`. Default 10 % of the best mean.
+        aside: methods that must not be compared, with the reason.
 
     Raises:
         HarnessError: shapes do not fit, or a score is infinite.
@@ -126,143 +286,62 @@ def compare_methods(
         raise HarnessError(f"expected one row of scores per method ({len(methods)}), got shape {table.shape}")
     if np.isinf(table).any():
         raise HarnessError("a score is infinite", remedy="leave the run out or give it a finite score")
+    reasons = dict(aside or {})
     runs = (~np.isnan(table)).sum(axis=1)
-    kept = [i for i, count in enumerate(runs) if count >= 2]
-    excluded = tuple((methods[i], f"n = {count}") for i, count in enumerate(runs) if count < 2)
-    names = tuple(methods[i] for i in kept)
-    table = table[kept]
+    kept = [i for i, count in enumerate(runs) if count >= 2 and methods[i] not in reasons]
+    excluded = tuple(
+        (methods[i], reasons.get(methods[i], f"n = {runs[i]}")) for i in range(len(runs)) if i not in set(kept)
+    )
+    step = least_gap(table) if step is None else step
+    names, table = tuple(methods[i] for i in kept), table[kept]
+    estimate = np.nanmean(table, axis=1) if kept else np.zeros(0)
     if len(kept) < 2:
         blank = np.zeros((len(kept), len(kept)))
-        n = tuple(int(count) for count in runs[kept])
-        estimate = np.nanmean(table, axis=1) if kept else np.zeros(0)
-        return Pairwise(
-            names, excluded, n, estimate, blank, blank + 1, blank, (), blank > 0, "no test", alpha, higher_is_better
-        )
-    blocks = _blocked_part(table)
-    blocked = blocks is not None
-    table = table if blocks is None else blocks
-    core, fit = _pooled_core(table, blocked)
-    table = np.where(np.isnan(fit.column), np.nan, table)  # seeds of no pooled method tell nothing
-    graded = _variances_are_graded(table[core], fit, blocked)
-    estimate, variance = _means_and_variances(table, core, fit)
-    n_used = (~np.isnan(table)).sum(axis=1)
-    unpooled = ~core | graded
-    games_howell = unpooled[:, None] | unpooled
-
-    # Games-Howell for every pair, then Tukey over it where both methods are pooled.
-    of_mean = variance / n_used
-    squared_error = of_mean[:, None] + of_mean
-    spread = of_mean**2 / (n_used - 1)
-    df = np.maximum(divide(squared_error**2, spread[:, None] + spread), 1.0)
-    df = np.where(np.isnan(df), 1.0, df)
-    if not graded:
-        pooled = float(np.nansum(fit.residual**2)) / fit.df
-        diagonal = np.diag(fit.generalised_inverse)
-        within = np.ix_(core, core)
-        squared_error[within] = pooled * (diagonal[:, None] + diagonal - 2 * fit.generalised_inverse)
-        df[within] = fit.df
-    error = np.sqrt(np.maximum(squared_error, 0.0))
-    np.fill_diagonal(error, 0.0)
-    half_width = studentized_range_quantile(alpha, len(names), df) / math.sqrt(2) * error
-    half_width = np.maximum(half_width, ROUNDING * np.nanmax(np.abs(table)))
-    test = _test_name(blocked, graded)
-    outliers = tuple(names[i] for i in np.flatnonzero(~core))
+        n, test = tuple(int(runs[i]) for i in kept), "no test"
+        found = Simultaneous(estimate, blank.sum(axis=1), blank, blank + 1, blank, blank)
+    else:
+        blocks = _blocked_part(table)
+        table = table if blocks is None else blocks
+        found = simultaneous(table, blocked=blocks is not None, alpha=alpha, step=step)
+        n = tuple(int(count) for count in (~np.isnan(table)).sum(axis=1))
+        test = _test_name(blocks is not None, len(kept))
+    if margin is None:
+        margin = _relative_margin(found.estimate, higher_is_better)
     return Pairwise(
-        names, excluded, tuple(int(count) for count in n_used), estimate, error, df, half_width,
-        outliers, games_howell, test, alpha, higher_is_better,
+        names, excluded, n, found.estimate, found.mean_variance, found.standard_error, found.df, found.added_df,
+        found.half_width, margin, test, alpha, higher_is_better,
     )  # fmt: skip
 
 
-def _test_name(blocked: bool, graded: bool) -> str:
-    if graded:
-        return "block Games-Howell" if blocked else "Games-Howell"
-    return "block Tukey" if blocked else "Tukey-Kramer"
+def _relative_margin(estimate: FloatArray, higher_is_better: bool) -> float:
+    """10 % of the best mean."""
+    return 0.1 * abs(float(estimate.max() if higher_is_better else estimate.min())) if estimate.size else 0.0
+
+
+def _test_name(blocked: bool, methods: int) -> str:
+    if methods == 2:
+        return PAIRED if blocked else "Welch's t test"
+    return "moderated block Tukey" if blocked else "moderated Tukey-Kramer"
 
 
 def _blocked_part(table: FloatArray) -> FloatArray | None:
     """The columns that at least two methods share, if they allow a blocked analysis (rule 2 of compare_methods)."""
     present = ~np.isnan(table)
     shared = table[:, present.sum(axis=0) >= 2]
-    runs = (~np.isnan(shared)).sum(axis=1)
-    if not shared.size or runs.min() < 2:
+    here = ~np.isnan(shared)
+    if not shared.size or here.sum(axis=1).min() < 2 or len(set(components(here))) > 1:
         return None
-    design = design_of((~np.isnan(shared)).tobytes(), len(shared))
-    enough = design.df >= max(1.0, _MIN_DF_SHARE * (present.sum() - len(table)))
-    return shared if len(set(design.labels)) == 1 and enough else None
-
-
-def _fit_table(table: FloatArray, blocked: bool) -> Fit | None:
-    """Fit with or without blocks; None when the blocks no longer connect the methods."""
-    if not blocked:
-        return fit_means(table)
-    fit, design = fit_additive(table)
-    return fit if len(set(design.labels)) == 1 and design.df >= 1 else None
-
-
-def _pooled_core(table: FloatArray, blocked: bool) -> tuple[BoolArray, Fit]:
-    """The methods whose variances may be pooled, and the fit to them (rule 3 of compare_methods)."""
-    special = scipy_special()
-    core = np.ones(len(table), dtype=bool)
-    fit = _fit_table(table, blocked)
-    assert fit is not None
-    while core.sum() >= 3:
-        squares = np.nansum(fit.residual**2, axis=1)
-        degrees = (~np.isnan(table[core])).sum(axis=1) - 1.0
-        total = squares.sum()
-        if total <= (ROUNDING * np.nanmax(np.abs(table))) ** 2:
-            break
-        # A row's residuals live in n - 1 dimensions seen at an angle: its share / (row_df / (n - 1)) is Beta.
-        ratio = np.minimum(squares / total / np.maximum(fit.row_df / degrees, 1e-9), 1.0)
-        rest = fit.df - degrees
-        p = np.ones(len(ratio))
-        testable = rest > 0
-        p[testable] = special.betaincc(degrees[testable] / 2, rest[testable] / 2, ratio[testable])
-        worst = int(np.argmin(p))
-        if len(p) * p[worst] >= _HETEROGENEITY_LEVEL:
-            break
-        smaller = core.copy()
-        smaller[np.flatnonzero(core)[worst]] = False
-        refit = _fit_table(table[smaller], blocked)
-        known = refit is not None and (~np.isnan(table - refit.column)).sum(axis=1).min() >= 2
-        if refit is None or not known:
-            break
-        core, fit = smaller, refit
-    return core, fit
-
-
-def _variances_are_graded(table: FloatArray, fit: Fit, blocked: bool) -> bool:
-    """Bartlett's test on the residual variances of the pooled methods (rule 4 of compare_methods)."""
-    degrees, squares = fit.row_df, np.nansum(fit.residual**2, axis=1)
-    pooled = squares.sum() / degrees.sum()
-    # Two blocked methods have mirrored residuals: their variances cannot be told apart.
-    fewest = 3 if blocked else 2
-    if len(table) < fewest or (~np.isnan(table)).sum(axis=1).min() < 3 or degrees.min() < 0.5 or pooled <= 0:
-        return False
-    # Scores are fractions of a finite test set: three equal ones are no proof of no variance.
-    variance = np.maximum(squares / degrees, 0.01 * pooled)
-    total = degrees.sum()
-    statistic = total * math.log(pooled) - float((degrees * np.log(variance)).sum())
-    correction = 1 + ((1 / degrees).sum() - 1 / total) / (3 * (len(table) - 1))
-    return bool(scipy_special().chdtrc(len(table) - 1, max(statistic / correction, 0.0)) < _HETEROGENEITY_LEVEL)
-
-
-def _means_and_variances(table: FloatArray, core: BoolArray, fit: Fit) -> tuple[FloatArray, FloatArray]:
-    """Means and own variances, ``[M]`` each, after the seed effects that the pooled methods determine are removed."""
-    estimate, variance = np.empty(len(table)), np.empty(len(table))
-    estimate[core] = fit.row
-    squares = np.nansum(fit.residual**2, axis=1)
-    pooled = squares.sum() / fit.df
-    variance[core] = np.where(fit.row_df > 0.5, squares / np.maximum(fit.row_df, 0.5), pooled)
-    if not core.all():
-        without_seeds = table[~core] - fit.column
-        estimate[~core] = np.nanmean(without_seeds, axis=1) + np.nanmean(fit.column)
-        variance[~core] = np.nanvar(without_seeds, axis=1, ddof=1)
-    return estimate, variance
+    enough = residual_df(here) >= max(1.0, _MIN_DF_SHARE * (present.sum() - len(table)))
+    return shared if enough else None
 
 
 @dataclass(frozen=True)
 class ToTop:
-    """One method against the top: difference (method minus top), simultaneous interval, adjusted p-value."""
+    """One method against the top: difference (method minus top), simultaneous interval, adjusted p-value.
+
+    ``state`` is ``separable``, ``equal`` or ``undecided``, as :meth:`Pairwise.state` says; ``detectable`` is the least
+    difference that would have been found with a chance of 0.8.
+    """
 
     method: str
     n: int
@@ -271,6 +350,8 @@ class ToTop:
     p_value: float
     separable: bool
     test: str
+    state: State
+    detectable: float
 
 
 @dataclass(frozen=True)
@@ -279,10 +360,15 @@ class TopGroup:
 
     Attributes:
         top: the comparable method with the best mean; None when there is none.
-        not_separable: the top and every method that the test cannot tell from it, best first.
-        not_comparable: ``(method, reason)``: too few runs for any test.
+        not_separable: the top and every method that the test cannot tell from it, best first: ``equal`` ones, of which
+            a difference that matters would have been found, and ``undecided`` ones, too noisy to tell.
+        equal, undecided: the two parts of ``not_separable`` without the top.
+        not_comparable: ``(method, reason)``: too few runs for any test, or runs that collapsed, diverged or failed.
         comparisons: every comparable method against the top, best first (the top itself is left out).
         test, alpha, n: which test, its family-wise error, and the runs per method (smallest, largest).
+        margin: the difference that matters.
+        detectable: the differences from the top that are found with a chance of 0.8 (smallest, largest); None without
+            comparisons.
     """
 
     top: str | None
@@ -292,6 +378,18 @@ class TopGroup:
     test: str
     alpha: float
     n: tuple[int, int]
+    margin: float
+    detectable: Interval | None
+
+    @property
+    def equal(self) -> tuple[str, ...]:
+        """Not separable, and a difference of ``margin`` would have been found."""
+        return tuple(c.method for c in self.comparisons if c.state == "equal")
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Not separable, but too noisy to tell."""
+        return tuple(c.method for c in self.comparisons if c.state == "undecided")
 
 
 def top_group(pairwise: Pairwise) -> TopGroup:
@@ -300,35 +398,40 @@ def top_group(pairwise: Pairwise) -> TopGroup:
     The intervals hold for all pairs together, so they also hold against a top that was picked for its score.
     """
     if not pairwise.methods:
-        return TopGroup(None, (), pairwise.not_comparable, (), "no test", pairwise.alpha, (0, 0))
+        return TopGroup(None, (), pairwise.not_comparable, (), "no test", pairwise.alpha, (0, 0), pairwise.margin, None)
     order = pairwise.order
     top = int(order[0])
-    separable, p = pairwise.separable[top], pairwise.adjusted_p(top)
+    p = pairwise.adjusted_p(top)
     comparisons = []
     for i in order[1:]:
         difference, half = float(pairwise.estimate[i] - pairwise.estimate[top]), float(pairwise.half_width[top, i])
-        test = _pair_test(pairwise, top, int(i))
+        state = pairwise.state(top, int(i))
         comparisons.append(
             ToTop(
                 pairwise.methods[i], pairwise.n[i], difference, Interval(difference - half, difference + half),
-                float(p[i]), bool(separable[i]), test,
+                float(p[i]), state == "separable", pairwise.test, state, float(pairwise.detectable[top, i]),
             )
         )  # fmt: skip
     tied = (pairwise.methods[top], *(c.method for c in comparisons if not c.separable))
-    spread = (min(pairwise.n), max(pairwise.n))
+    gaps = [c.detectable for c in comparisons]
     return TopGroup(
-        pairwise.methods[top], tied, pairwise.not_comparable, tuple(comparisons), pairwise.test, pairwise.alpha, spread
+        pairwise.methods[top],
+        tied,
+        pairwise.not_comparable,
+        tuple(comparisons),
+        pairwise.test,
+        pairwise.alpha,
+        (min(pairwise.n), max(pairwise.n)),
+        pairwise.margin,
+        Interval(min(gaps), max(gaps)) if gaps else None,
     )
 
 
-def _pair_test(pairwise: Pairwise, top: int, other: int) -> str:
-    if not pairwise.games_howell[top, other] or "Games-Howell" in pairwise.test:
-        return pairwise.test
-    return "block Games-Howell" if "block" in pairwise.test else "Games-Howell"
-
-
 def describe(group: TopGroup) -> str:
-    """The tie as a sentence: ``A, B and C are not separable from the top (n = 3, block Tukey, 0.05)``."""
+    """The tie as a sentence.
+
+    ``A is at the top, B is equal to it; C and D are too noisy to tell (n = 3, moderated block Tukey, 0.05)``.
+    """
     left_out = [f"{method} ({reason})" for method, reason in group.not_comparable]
     tail = f"; {_listed(left_out)} {'is' if len(left_out) == 1 else 'are'} not comparable" if left_out else ""
     if group.top is None:
@@ -337,11 +440,14 @@ def describe(group: TopGroup) -> str:
         return f"{group.top} alone has two runs or more: nothing can be compared" + tail
     few, many = group.n
     n = f"n = {few}" if few == many else f"n = {few} to {many}"
-    tests = dict.fromkeys([group.test, *(c.test for c in group.comparisons)])
-    how = f"({n}, {' and '.join(tests)}, {group.alpha:g})"
+    how = f"({n}, {group.test}, {group.alpha:g})"
     if len(group.not_separable) == 1:
         return f"{group.top} is alone at the top {how}" + tail
-    return f"{_listed(group.not_separable)} are not separable from the top {how}" + tail
+    said = f"{_listed((group.top, *group.equal))} are equal at the top" if group.equal else f"{group.top} is at the top"
+    if group.undecided:
+        verb = "is" if len(group.undecided) == 1 else "are"
+        said += f"; {_listed(group.undecided)} {verb} too noisy to tell from it"
+    return f"{said} {how}{tail}"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -354,7 +460,7 @@ def tiers(pairwise: Pairwise) -> tuple[tuple[str, ...], ...]:
     Each tier is the best remaining method and those of the remaining ones that are not separable from it, by the one
     set of simultaneous intervals of all pairs (no new test per tier, so the family-wise error holds for the whole
     list). Best first within a tier, equal means in the order given. A method of lower mean but large variance may stand
-    in a higher tier than a better, steadier one: it cannot be told from that tier's best.
+    in a higher tier than a better, steadier one: it is ``undecided`` there, which a page must say.
     """
     separable, remaining, result = pairwise.separable, [int(i) for i in pairwise.order], []
     while remaining:
@@ -364,48 +470,82 @@ def tiers(pairwise: Pairwise) -> tuple[tuple[str, ...], ...]:
     return tuple(result)
 
 
-def compare_in_setting(scores: Scores, setting: str, *, alpha: float = 0.05) -> Pairwise:
-    """:func:`compare_methods` on one setting of a table."""
-    values = scores.values[:, scores.setting_index(setting)]
-    return compare_methods(scores.methods, values, alpha=alpha, higher_is_better=scores.higher_is_better)
+def _margin_of(scores: Scores) -> float | None:
+    """One point of a hundred where the range of the scores is known; else left to the comparison."""
+    return None if scores.bounds is None else 0.01 * (scores.bounds[1] - scores.bounds[0])
 
 
-def compare_over_settings(scores: Scores, settings: Sequence[str] | None = None, *, alpha: float = 0.05) -> Pairwise:
+def compare_in_setting(scores: Scores, setting: str, *, alpha: float = 0.05, margin: float | None = None) -> Pairwise:
+    """:func:`compare_methods` on one setting of a table.
+
+    ``margin`` is by default a hundredth of the scores' range (one point of an accuracy), or 10 % of the best mean where
+    the range is not known. Methods with runs in this setting that collapsed, diverged or failed stand aside.
+    """
+    part = scores.select(settings=[setting])
+    return compare_methods(
+        part.methods,
+        part.values[:, 0],
+        alpha=alpha,
+        higher_is_better=part.higher_is_better,
+        step=scores.grid,
+        margin=_margin_of(part) if margin is None else margin,
+        aside=part.standing_aside(),
+    )
+
+
+def compare_over_settings(
+    scores: Scores, settings: Sequence[str] | None = None, *, alpha: float = 0.05, margin: float | None = None
+) -> Pairwise:
     """All pairs of methods on their means over settings (default: all of them), for the overall tiers.
 
     The settings are fixed (the statement is about them, not about settings in general) and their runs independent:
     ``se^2 = sum_s se_s^2 / S^2`` from the comparison within each setting, with Satterthwaite (1946) degrees of freedom,
     and the studentized-range quantile for the number of methods. Methods without two runs in every setting are not
-    comparable: their mean would be over other settings.
+    comparable: their mean would be over other settings. Nor are those of which any run collapsed, diverged or failed.
     """
     part = scores.select(settings=settings)
     if not part.settings:
         raise HarnessError("no setting to compare over")
+    aside = part.standing_aside()
     runs = (~np.isnan(part.values)).sum(axis=2)
-    complete = np.flatnonzero((runs >= 2).all(axis=1))
     covered = (runs >= 2).sum(axis=1)
-    left_out = [i for i in range(len(part.methods)) if i not in set(complete.tolist())]
-    excluded = tuple((part.methods[i], str(Coverage(int(covered[i]), len(part.settings)))) for i in left_out)
+    complete = [i for i, m in enumerate(part.methods) if covered[i] == len(part.settings) and m not in aside]
+    excluded = tuple(
+        (name, aside.get(name, str(Coverage(int(covered[i]), len(part.settings)))))
+        for i, name in enumerate(part.methods)
+        if i not in set(complete)
+    )
     kept = part.select(methods=[part.methods[i] for i in complete])
     each = [compare_in_setting(kept, name, alpha=alpha) for name in kept.settings]
     estimate = np.mean([p.estimate for p in each], axis=0)
     squared = np.array([p.standard_error**2 for p in each])
     total = squared.sum(axis=0)
-    df = divide(total**2, (squared**2 / np.array([p.df for p in each])).sum(axis=0))
-    df = np.where(np.isnan(df), 1.0, df)
+    uncertainty = squared**2 / np.array([p.df for p in each])
+    df = divide(total**2, uncertainty.sum(axis=0), 1.0)
+    added = df * divide(
+        (uncertainty * np.array([p.added_df / p.df for p in each])).sum(axis=0), uncertainty.sum(axis=0), 0.0
+    )
     error = np.sqrt(total) / len(each)
     half_width = error
     if len(complete) >= 2:
-        scale = float(np.nanmax(np.abs(kept.values)))
-        half_width = studentized_range_quantile(alpha, len(complete), df) / math.sqrt(2) * error
-        half_width = np.maximum(half_width, ROUNDING * scale)
-    used = [test for p in each for test in ([p.test, "Games-Howell"] if p.variance_outliers else [p.test])]
-    kinds = " and ".join(dict.fromkeys(used))
-    test = f"{kinds} over {len(each)} setting{'s' * (len(each) != 1)}" if len(complete) >= 2 else "no test"
-    n = tuple(int(count) for count in runs[complete].min(axis=1)) if len(complete) else ()
-    outliers = tuple(m for m in kept.methods if any(m in p.variance_outliers for p in each))
-    games_howell = np.any([p.games_howell for p in each], axis=0)
+        half_width = _quantile(alpha, len(complete), df) * error
+        half_width = np.where(np.all([np.isinf(p.half_width) for p in each], axis=0), np.inf, half_width)
+    test = f"{each[0].test} over {len(each)} setting{'s' * (len(each) != 1)}" if len(complete) >= 2 else "no test"
+    if margin is None:
+        known = _margin_of(part)
+        margin = _relative_margin(estimate, part.higher_is_better) if known is None else known
     return Pairwise(
-        kept.methods, excluded, n, estimate, error, df, half_width, outliers, games_howell, test, alpha,
+        kept.methods,
+        excluded,
+        tuple(int(count) for count in runs[complete].min(axis=1)) if complete else (),
+        estimate,
+        np.sum([p.mean_variance for p in each], axis=0) / len(each) ** 2,
+        error,
+        df,
+        added,
+        half_width,
+        margin,
+        test,
+        alpha,
         scores.higher_is_better,
-    )  # fmt: skip
+    )

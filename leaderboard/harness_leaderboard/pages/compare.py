@@ -8,7 +8,7 @@ from harness.errors import HarnessError
 from harness.results.board import shorten
 from harness_leaderboard import shell, tables
 from harness_leaderboard.shell import View
-from harness_leaderboard.views import compare, few_settings
+from harness_leaderboard.views import compare
 
 MOST = 6
 
@@ -39,12 +39,9 @@ def page(view: View) -> None:
     direction = "" if part.higher_is_better else " Lower is better, so a negative difference is an improvement."
     count = len(found.settings)
     where = "the one setting" if count == 1 else f"the {count} settings"
-    shown = [found.summaries[method] for method in found.methods]
-    few = few_settings(s.difference_settings for s in shown if s.difference_interval is not None)
-    caveat = f" {few}." if few else ""
     shell.show(
         f'<p class="note">{tables.text(part.title[:1].upper() + part.title[1:])}, on {where} that all '
-        f"of them have; differences are paired by seed.{direction}{caveat}</p>"
+        f"of them have; differences are paired by seed.{direction}</p>"
         + tables.comparison_tables(found, metric, shorten(found.settings))
         + '<h2>Performance profile</h2><p class="note">Share of runs (every setting counts the same) that are better than '
         f"a score, with 95 % bands. A curve further {'right' if part.higher_is_better else 'left'} is better.</p>"
