@@ -46,6 +46,9 @@ def board(
             help="Show the paper's numbers next to ours; --metric sets the epoch where the paper gives none.",
         ),
     ] = False,
+    power: Annotated[
+        bool, typer.Option("--power", help="How many more seeds would separate each method from those above it.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """The ranking table of a suite in the terminal."""
@@ -59,6 +62,15 @@ def board(
             _published(connection, suite, metric, json)
             return
         found = read_board(connection, suite, metric)
+    if power:
+        from harness.cli.power import power_json, power_rows, print_power
+
+        rows = power_rows(found)
+        if json:
+            print_json(power_json(rows))
+        else:
+            print_power(found, rows, console())
+        return
     if ties:
         found = with_ties(found)
     if json:

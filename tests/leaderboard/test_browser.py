@@ -81,7 +81,7 @@ def server(filled: Folder) -> Iterator[Served]:
 
 def test_the_leaderboard_loads_and_asks_nobody_else(page, server):
     page.goto(server.url)
-    page.get_by_text("are not separable from the top").wait_for()
+    page.get_by_text("too noisy to tell from it").wait_for()
     page.wait_for_timeout(1500)
     assert page.get_by_role("link", name=re.compile("script")).first.inner_text() == HOSTILE
     elsewhere = [url for url in page.requested if not url.startswith((server.url, "data:", "blob:"))]
@@ -126,7 +126,7 @@ def test_a_cell_leads_to_its_trial_within_the_session_and_back(page, server):
     page.reload()
     page.get_by_text("CE on mnist5k / lenet / pairflip 0.4, seed 0").wait_for()
     page.go_back()
-    page.get_by_text("are not separable from the top").wait_for()
+    page.get_by_text("too noisy to tell from it").wait_for()
 
 
 def test_everything_is_reached_by_keyboard(page, server):
@@ -201,7 +201,7 @@ def site(filled: Folder, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def walk(page: Any, base: str) -> None:
     """From the first page to a trial: what a reader does."""
     page.goto(f"{base}/index.html")
-    assert "are not separable from the top" in page.inner_text("main")
+    assert "too noisy to tell from it" in page.inner_text("main")
     page.get_by_role("link", name="made", exact=True).click()
     rows = page.locator("main table").first.locator("tbody tr")
     assert rows.count() == 3

@@ -178,7 +178,7 @@ def test_a_method_that_lacks_settings_is_marked_and_stands_last(app, empty):
         ("compare", "Chance to beat it"),
         ("trial", "Transition matrix of the training labels"),
         ("published", "these are the printed numbers"),
-        ("cost", "on the Pareto front"),
+        ("cost", "On the Pareto front"),
         ("progress", "27 of 27 trials are done"),
     ],
 )
