@@ -123,6 +123,7 @@ def board_json(found: Board) -> dict[str, Any]:
         "snapshot": found.snapshot,
         "search_over": found.search_over,
         "ties": {setting: sorted(methods) for setting, methods in found.ties.items()},
+        "gaps": {setting: dict(gaps) for setting, gaps in found.gaps.items()},
         "marks": {setting: dict(marks) for setting, marks in found.marks.items()},
         "conclusion": found.conclusion,
         "caution": found.caution,
@@ -163,7 +164,7 @@ def print_board(found: Board, out: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from harness.results.board import SIGNS, TIES, WORDS, shorten
+    from harness.results.board import SIGNS, TIES, WORDS, mark_words, shorten
 
     heads = shorten(found.settings)
     unit = f" [{found.metric.unit}]" if found.metric.unit and found.metric.unit != "count" else ""
@@ -187,7 +188,7 @@ def print_board(found: Board, out: Console) -> None:
     out.print(table)
     legend = [f"{SIGNS['best']} {WORDS['best']}"]
     seen = {mark for marks in found.marks.values() for mark in marks.values()}
-    legend += [f"{SIGNS[mark]} {WORDS[mark]}" for mark in TIES if mark in seen]
+    legend += [f"{SIGNS[mark]} {mark_words(found, mark)}" for mark in TIES if mark in seen]
     if len(shown) < len(found.settings):
         left = counted(len(found.settings) - len(shown), "more setting")
         legend.append(f"not shown for want of room: {left} (a wider terminal, --json or `harness leaderboard`)")

@@ -58,6 +58,7 @@ class BoardCell:
         collapsed: runs that did not diverge and have collapsed at the shown epoch (:mod:`harness.results.collapse`);
             ``None`` where that cannot be told: in regression, and for metrics and epochs other than accuracy at
             ``last``, ``selected`` and ``best``.
+        runs: runs that ended without an error, diverged ones too.
         mean, std: of the values; the sample standard deviation (ddof 1) needs two.
     """
 
@@ -68,6 +69,7 @@ class BoardCell:
     missing: int = 0
     diverged: int = 0
     collapsed: int | None = None
+    runs: int = 0
     mean: float | None = None
     std: float | None = None
 
@@ -84,7 +86,7 @@ class BoardCell:
     def notes(self) -> tuple[str, ...]:
         """What the mean does not say: ``1 of 3 collapsed``, ``1 of 3 diverged``, ``1 failed``."""
         failed = [f"{self.failed} failed"] if self.failed else []
-        return (*_fallen(self.collapsed, self.diverged, self.expected), *failed)
+        return (*_fallen(self.collapsed, self.diverged, self.runs), *failed)
 
 
 def _fallen(collapsed: int | None, diverged: int, runs: int) -> list[str]:
@@ -137,7 +139,7 @@ class BoardRow:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the mean does not say: ``1 of 9 collapsed``, ``1 of 9 diverged``."""
-        return tuple(_fallen(self.collapsed, self.diverged, sum(cell.expected for cell in self.cells.values())))
+        return tuple(_fallen(self.collapsed, self.diverged, sum(cell.runs for cell in self.cells.values())))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +153,8 @@ class Board:
         filters: what it was narrowed to, in words; empty for a whole suite.
         search_over: ``suite`` where the parameters of each method were chosen for all settings together.
         marks: for every setting, how each comparable method stands to its best, when asked for (:func:`with_ties`).
+        gaps: for every setting, the least difference from its best that would have been found with a chance of 0.8, by
+            method; with the marks.
         conclusion: what can be concluded over the settings, in a sentence; empty without ties.
         owners: for a method with third-party components, the distributions or files that they come from.
         mixed: components of whose source the shown results hold several versions, with the methods that use them.
@@ -169,6 +173,7 @@ class Board:
     filters: tuple[str, ...] = ()
     search_over: str = "setting"
     marks: Mapping[str, Mapping[str, Mark]] = dataclasses.field(default_factory=dict)
+    gaps: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     conclusion: str = ""
     owners: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     mixed: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
@@ -423,8 +428,16 @@ def _cell(metric: str, at: str, lines: list[tuple[Any, ...]]) -> BoardCell:
             told, fallen = True, fallen + collapsed(float(value), share, int(classes), samples)
     failed = {int(line[2]) for line in lines if line[6] == "failed"}
     pending = frozenset(int(line[2]) for line in lines) - values.keys() - failed
-    diverged = sum(line[6] == "diverged" for line in lines)
-    return BoardCell(values, len(lines), len(failed), pending, diverged=diverged, collapsed=fallen if told else None)
+    ended = [line[6] for line in lines if line[6] in FINISHED]
+    return BoardCell(
+        values,
+        len(lines),
+        len(failed),
+        pending,
+        diverged=ended.count("diverged"),
+        collapsed=fallen if told else None,
+        runs=len(ended),
+    )
 
 
 def _rank(
@@ -494,7 +507,7 @@ def narrow(
     kept = tuple(name for name in board.settings if settings is None or name in settings)
     rows = [row for row in board.rows if methods is None or row.method in methods]
     cells = {row.method: {name: row.cells[name] for name in kept if name in row.cells} for row in rows}
-    part = dataclasses.replace(board, settings=kept, filters=filters, marks={}, conclusion="")
+    part = dataclasses.replace(board, settings=kept, filters=filters, marks={}, gaps={}, conclusion="")
     return _rank(part, cells, {row.method: row.oracle for row in rows}, {row.method: row.tries for row in rows})
 
 
@@ -534,11 +547,12 @@ def scores_of(board: Board, *, complete: bool = False) -> Scores:
     )
 
 
-def marks_in(scores: Scores, settings: Collection[str], alpha: float = 0.05) -> dict[str, dict[str, Mark]]:
-    """For every setting with two comparable methods: how each of them stands to its best."""
+def to_best(scores: Scores, settings: Collection[str], alpha: float = 0.05) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``marks`` and ``gaps`` of a board, for every setting with two comparable methods."""
     from harness.results import statistics
 
     marks: dict[str, dict[str, Mark]] = {}
+    gaps: dict[str, dict[str, float]] = {}
     for setting in settings:
         pairwise = statistics.compare_in_setting(scores, setting, alpha=alpha)
         if len(pairwise.methods) > 1:
@@ -547,7 +561,8 @@ def marks_in(scores: Scores, settings: Collection[str], alpha: float = 0.05) -> 
             marks[setting] |= dict.fromkeys(group.equal, "equal")
             marks[setting] |= dict.fromkeys(group.undecided, "undecided")
             marks[setting] |= dict.fromkeys(group.not_separable[:1], "best")
-    return marks
+            gaps[setting] = {found.method: found.detectable for found in group.comparisons}
+    return marks, gaps
 
 
 def over_settings(board: Board, alpha: float = 0.05) -> Pairwise | None:
@@ -572,9 +587,10 @@ def with_ties(
         settings: those marked; default all.
         pairwise: from :func:`over_settings`, where the caller has it already.
     """
-    marks = marks_in(scores_of(board, complete=True), board.settings if settings is None else settings, alpha)
+    scores = scores_of(board, complete=True)
+    marks, gaps = to_best(scores, board.settings if settings is None else settings, alpha)
     pairwise = over_settings(board, alpha) if pairwise is None else pairwise
-    return dataclasses.replace(board, marks=marks, conclusion=conclude(board, pairwise))
+    return dataclasses.replace(board, marks=marks, gaps=gaps, conclusion=conclude(board, pairwise))
 
 
 def conclude(board: Board, pairwise: Pairwise | None) -> str:
@@ -632,6 +648,21 @@ def cell_text(cell: BoardCell | None, metric: Metric) -> str:
     count = f"({cell.n})" if cell.n == cell.expected else f"({cell.n}/{cell.expected})"
     spread = f" ± {metric.show(cell.std)}" if cell.std is not None else ""
     return f"{metric.show(cell.mean)}{spread} {count}"
+
+
+def mark_words(board: Board, mark: Mark) -> str:
+    """What a mark means on this board; where it is ``undecided``, with the gaps that would have been seen."""
+    unseen = [
+        board.gaps[setting][method]
+        for setting, marks in board.marks.items()
+        for method, found in marks.items()
+        if found == "undecided" == mark and method in board.gaps[setting]
+    ]
+    if not unseen:
+        return WORDS[mark]
+    few, many = (f"{board.metric.show(gap)}" for gap in (min(unseen), max(unseen)))
+    reach = few if few == many else f"{few} to {many}"
+    return f"{WORDS[mark]} (the least gap that is found with a chance of 0.8: {reach})"
 
 
 def mark_of(board: Board, method: str, setting: str) -> Mark | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ResultsError, unknown, writing
-from harness.results.board import SIGNS, TIES, WORDS, Board, BoardCell, cell_text, mark_of, shorten
+from harness.results.board import SIGNS, TIES, WORDS, Board, BoardCell, cell_text, mark_of, mark_words, shorten
 
 
 def rows(board: Board) -> list[dict[str, Any]]:
@@ -37,6 +37,7 @@ def rows(board: Board) -> list[dict[str, Any]]:
             "collapsed": cell.collapsed,
             "best": row.method in board.best.get(setting, set()),
             "tied": row.method in board.ties[setting] if setting in board.ties else None,
+            "detectable": board.gaps.get(setting, {}).get(row.method),
             "to_best": WORDS[mark] if (mark := mark_of(board, row.method, setting)) is not None else None,
             "seeds": sorted(cell.values),
             "values": [cell.values[seed] for seed in sorted(cell.values)],
@@ -86,7 +87,7 @@ def caption(board: Board) -> str:
         said.append(f"Only {'; '.join(board.filters)}.")
     said.append("Bold: best of its setting.")
     seen = {mark for marks in board.marks.values() for mark in marks.values()}
-    said += [f"Underlined with {SIGNS[mark]}: {WORDS[mark]}." for mark in TIES if mark in seen]
+    said += [f"Underlined with {SIGNS[mark]}: {mark_words(board, mark)}." for mark in TIES if mark in seen]
     if board.conclusion:
         said.append(f"Over all settings: {board.conclusion}.")
     else:

@@ -177,6 +177,7 @@ def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
         )
         parts = [f'<ul class="chips" aria-label="Metrics">{choices}</ul>' if len(metrics) > 1 else "", _filter_box()]
         parts += [tables.leaderboard_head(view), tables.leaderboard_table(view, cells, to=trial_link), tables.LEGEND]
+        parts.append(tables.leaderboard_questions(view))
         if position == 0:
             conclusion = view.board.conclusion
             found = method_costs(board, _times(snapshot, suite), costs)

@@ -157,7 +157,11 @@ def leaderboard_table(
     heads = [head("Method", first="ascending", left=True, leading=True)]
     heads.append(head("Tier", first="ascending", hint="Methods of one tier cannot be told from its best one."))
     heads.append(
-        head("Rank", first="ascending", hint="Position by mean; beside it where it lies in 95 % of resamples.")
+        head(
+            "Rank",
+            first="ascending",
+            hint="Position by mean; beside it where it may lie, by the intervals that make the tiers.",
+        )
     )
     searched = bool(board.tuning)
     if searched:
@@ -165,10 +169,10 @@ def leaderboard_table(
     if several:
         heads.append(head("Mean", hint="Mean over the settings with its 95 % interval."))
     if view.reference is not None:
-        hint = "Mean difference; the 95 % intervals of all methods hold together (Dunnett)."
-        heads.append(head(f"vs {view.reference}", hint=hint))
+        hint = "Mean difference; the 95 % intervals of all methods hold together, by Dunnett's adjustment."
+        heads.append(head(f"vs {view.reference}, 95 % for all together (Dunnett)", hint=hint))
     if several:
-        heads.append(head("Settings", hint="Settings with enough runs, of those compared."))
+        heads.append(head("Settings", hint="Settings in which no run is missing, of those compared."))
     heads.append(head("Time", first="ascending", hint="Computing time of all seeds of the shown settings."))
     heads += [head(title, hint=hint) for title, hint, _ in extra]
     heads += [head(short[s], hint=s) for s in view.shown]
@@ -199,7 +203,8 @@ def leaderboard_table(
             where = (standing.method, setting)
             mark = mark_of(board, standing.method, setting)
             cell = standing.row.cells.get(setting)
-            cells.append(_score_cell(cell, metric, mark, view.heat.get(where), trials.get(where), to))
+            gap = board.gaps.get(setting, {}).get(standing.method) if mark == "undecided" else None
+            cells.append(_score_cell(cell, metric, mark, gap, view.heat.get(where), trials.get(where), to))
         body.append(f'<tr class="{" ".join(kinds)}">{"".join(cells)}</tr>')
     return table(heads, body, f"Leaderboard of {board.suite}")
 
@@ -277,7 +282,13 @@ MARK_SIGNS: Mapping[Mark, str] = {"best": "★", "equal": "=", "undecided": "?"}
 
 
 def _score_cell(
-    cell: BoardCell | None, metric: Metric, mark: Mark | None, heat: float | None, trial: str | None, to: Link
+    cell: BoardCell | None,
+    metric: Metric,
+    mark: Mark | None,
+    gap: float | None,
+    heat: float | None,
+    trial: str | None,
+    to: Link,
 ) -> str:
     if cell is None or cell.mean is None:
         shown = '<span class="bad">✕ failed</span>' if cell is not None and cell.failed else '<span class="sd">–</span>'
@@ -294,7 +305,50 @@ def _score_cell(
     # A table has thousands of these: nothing is written that most of them do not need.
     body = f"{value}{small}{said}{_notes(cell.notes)}"
     inner = link(to(trial), body) if trial else body
-    return f'<td class="{kind}" data-v="{cell.mean:.6g}" style="--heat:{heat or 0:.2f}">{inner}</td>'
+    seen = f' title="{text(_seen(metric, gap))}"' if gap is not None else ""
+    return f'<td class="{kind}"{seen} data-v="{cell.mean:.6g}" style="--heat:{heat or 0:.2f}">{inner}</td>'
+
+
+def _seen(metric: Metric, gap: float) -> str:
+    return f"too noisy to tell: a gap of {metric.show(gap)} is found with a chance of 0.8, a smaller one with less"
+
+
+def leaderboard_questions(view: Leaderboard) -> str:
+    """What a reader may ask: which gaps would have been seen, and what methods without a rank are estimated at."""
+    metric, parts = view.board.metric, []
+    if view.top is not None and view.top.detectable is not None:
+        over = [("all settings", view.top.detectable)] if len(view.settings) > 1 else []
+        short = shorten(view.shown)
+        over += [
+            (short[s], Interval(min(gaps.values()), max(gaps.values()))) for s, gaps in view.board.gaps.items() if gaps
+        ]
+        rows = [
+            f'<tr><th scope="row">{text(name)}</th>{number(reach.low, metric.show(reach.low))}'
+            f"{number(reach.high, metric.show(reach.high))}</tr>"
+            for name, reach in over
+        ]
+        heads = [head("Over", first="ascending", left=True, leading=True), head("smallest gap"), head("largest gap")]
+        parts.append(
+            "<details><summary>Which gaps would have been seen?</summary><p>The least gap between a method and the best that "
+            "this number of seeds finds with a chance of 0.8; it differs between methods, because they differ in spread. What is "
+            f"not separable is <i>equal</i> where this gap is at most {metric.show(view.top.margin)}, else <i>too noisy to tell</i>. "
+            f"<code>harness board --power</code> says how many more seeds would separate two methods.</p>"
+            f"{table(heads, rows, 'Gaps that would have been seen')}</details>"
+        )
+    if view.estimates:
+        rows = [
+            f'<tr><th scope="row">{text(name)}</th>{number(value, metric.show(value))}'
+            f"{number(error, '–' if error is None else metric.show(error))}</tr>"
+            for name, value, error in view.estimates
+        ]
+        heads = [head("Method", first="ascending", left=True, leading=True), head("estimate"), head("standard error")]
+        parts.append(
+            "<details><summary>What might the methods without a rank reach?</summary><p>The mean over all settings by the additive "
+            "model <i>method + setting</i>, from the cells that lack no run. It is biased where a method lacks the settings that "
+            "suit it least or best: not a result, and ranked nowhere.</p>"
+            f"{table(heads, rows, 'Estimates of methods without a rank')}</details>"
+        )
+    return "".join(parts)
 
 
 LEGEND = (
@@ -311,7 +365,7 @@ def comparison_tables(found: Comparison, metric: Metric, names: Mapping[str, str
     """Summary per method, then every setting."""
     heads = [head(f"against {found.reference}", first="ascending", left=True, leading=True), head("Mean difference")]
     heads += [
-        head("95 % interval", hint="Holds for all methods of this table together (Dunnett)."),
+        head("95 % for all together (Dunnett)", hint="The intervals of all methods of this table hold together."),
         head(
             "IQM of differences", hint="Inter-quartile mean, with a stratified bootstrap interval over enough settings."
         ),

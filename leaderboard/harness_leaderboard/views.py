@@ -100,6 +100,8 @@ class Leaderboard:
         standings: in the board's order.
         settings: those in which anybody has a result; ``shown`` the ones that have a column.
         reference: the method that differences are to; ``None`` without one.
+        top: the comparison with the best over all settings; ``None`` without one.
+        estimates: of methods without a rank: name, the additive model's mean and its standard error.
         heat: position of every shown cell between the worst (0) and the best (1) of its setting.
     """
 
@@ -109,6 +111,8 @@ class Leaderboard:
     shown: tuple[str, ...]
     reference: str | None
     heat: dict[tuple[str, str], float]
+    top: statistics.TopGroup | None = None
+    estimates: tuple[tuple[str, float, float | None], ...] = ()
 
 
 def rank_methods(board: Board, references: Sequence[str], costs: Iterable[CellCost] = ()) -> Leaderboard:
@@ -129,7 +133,7 @@ def rank_methods(board: Board, references: Sequence[str], costs: Iterable[CellCo
     pairwise = over_settings(board)
     scores = scores_of(board, complete=True).select(settings=begun)
     # Cells that lack a run are left out, so that one run counts where nobody has more.
-    across = statistics.compare_across_settings(scores, reference, min_seeds=1, iqm=False)
+    across = statistics.compare_across_settings(scores, reference, min_seeds=1, iqm=False, estimates=True)
     summaries = {summary.method: summary for summary in across.methods}
     tier = {m: number for number, tied in enumerate(statistics.tiers(pairwise), 1) for m in tied} if pairwise else {}
     intervals = dict(zip(scores.methods, statistics.mean_over_settings(scores), strict=True))
@@ -150,7 +154,13 @@ def rank_methods(board: Board, references: Sequence[str], costs: Iterable[CellCo
         )
     shown = begun[:SHOWN_SETTINGS]
     marked = with_ties(board, settings=shown, pairwise=pairwise)
-    return Leaderboard(marked, tuple(standings), begun, shown, reference, _heat(board, shown))
+    estimates = tuple(
+        (row.label, estimate, summaries[row.method].estimate_error)
+        for row in board.rows
+        if row.rank is None and (estimate := summaries[row.method].estimate) is not None
+    )
+    top = statistics.top_group(pairwise) if pairwise is not None else None
+    return Leaderboard(marked, tuple(standings), begun, shown, reference, _heat(board, shown), top, estimates)
 
 
 def _hours(costs: Iterable[CellCost], settings: set[str]) -> dict[str, float]:
@@ -209,7 +219,7 @@ class Comparison:
 def compare(board: Board, methods: Sequence[str]) -> Comparison | None:
     """The first of ``methods`` against each other one; ``None`` when they share no setting."""
     part = narrow(board, methods)
-    begun = tuple(s for s in part.settings if all(s in row.cells and row.cells[s].n for row in part.rows))
+    begun = tuple(s for s in part.settings if all(s in row.cells and row.cells[s].complete for row in part.rows))
     if not begun or len(part.rows) < 2:
         return None
     scores = scores_of(dataclasses.replace(part, settings=begun)).select(methods=methods)

@@ -101,16 +101,20 @@ class Pairwise:
         return np.argsort(-self.estimate if self.higher_is_better else self.estimate, kind="stable")
 
     @property
+    def ahead(self) -> BoolArray:
+        """``[M, M]`` True where the row is separably better than the column."""
+        sign = 1.0 if self.higher_is_better else -1.0
+        return self.separable & (sign * self.difference > 0)
+
+    @property
     def rank_span(self) -> tuple[Interval, ...]:
         """For every method the ranks that the simultaneous intervals allow (Al Mohamad et al., 2022).
 
         One more than the methods that are separably better, to M minus those that are separably worse: the spans hold for
         all methods together, and never contradict a tier or a mark of the same table.
         """
-        sign = 1.0 if self.higher_is_better else -1.0
-        ahead = self.separable & (sign * self.difference > 0)
         count = len(self.methods)
-        best, worst = 1 + ahead.sum(axis=0), count - ahead.sum(axis=1)
+        best, worst = 1 + self.ahead.sum(axis=0), count - self.ahead.sum(axis=1)
         return tuple(Interval(float(a), float(b)) for a, b in zip(best, worst, strict=True))
 
     def adjusted_p(self, row: int) -> FloatArray:
@@ -339,8 +343,9 @@ def _blocked_part(table: FloatArray) -> FloatArray | None:
 class ToTop:
     """One method against the top: difference (method minus top), simultaneous interval, adjusted p-value.
 
-    ``state`` is ``separable``, ``equal`` or ``undecided``, as :meth:`Pairwise.state` says; ``detectable`` is the least
-    difference that would have been found with a chance of 0.8.
+    ``state`` is ``separable`` where the top or any other method is separably better, else ``equal`` or ``undecided``, as
+    :meth:`Pairwise.state` says of it and the top; ``detectable`` is the least difference that would have been found with
+    a chance of 0.8.
     """
 
     method: str
@@ -393,19 +398,21 @@ class TopGroup:
 
 
 def top_group(pairwise: Pairwise) -> TopGroup:
-    """The methods that are not separable from the top, by the simultaneous intervals of :func:`compare_methods`.
+    """The methods that may be the best, by the simultaneous intervals of :func:`compare_methods`: no other is separably better.
 
-    The intervals hold for all pairs together, so they also hold against a top that was picked for its score.
+    The intervals hold for all pairs together, so they also hold against a top that was picked for its score. A method that
+    the top is too noisy to be told from, but another is separably better than, is not among them: its rank span, which
+    the same intervals make, does not begin at 1.
     """
     if not pairwise.methods:
         return TopGroup(None, (), pairwise.not_comparable, (), "no test", pairwise.alpha, (0, 0), pairwise.margin, None)
     order = pairwise.order
     top = int(order[0])
-    p = pairwise.adjusted_p(top)
+    p, behind = pairwise.adjusted_p(top), set(np.flatnonzero(pairwise.ahead.any(axis=0)))
     comparisons = []
     for i in order[1:]:
         difference, half = float(pairwise.estimate[i] - pairwise.estimate[top]), float(pairwise.half_width[top, i])
-        state = pairwise.state(top, int(i))
+        state: State = "separable" if int(i) in behind else pairwise.state(top, int(i))
         comparisons.append(
             ToTop(
                 pairwise.methods[i], pairwise.n[i], difference, Interval(difference - half, difference + half),
@@ -457,16 +464,15 @@ def _listed(names: Sequence[str]) -> str:
 def tiers(pairwise: Pairwise) -> tuple[tuple[str, ...], ...]:
     """Group the comparable methods for display: tier 1 is the top group, tier 2 the top group of the rest, and so on.
 
-    Each tier is the best remaining method and those of the remaining ones that are not separable from it, by the one
-    set of simultaneous intervals of all pairs (no new test per tier, so the family-wise error holds for the whole
-    list). Best first within a tier, equal means in the order given. A method of lower mean but large variance may stand
+    Each tier is those of the remaining methods than which no remaining one is separably better, by the one set of
+    simultaneous intervals of all pairs (no new test per tier, so the family-wise error holds for the whole list). Best first within a tier, equal means in the order given. A method of lower mean but large variance may stand
     in a higher tier than a better, steadier one: it is ``undecided`` there, which a page must say.
     """
-    separable, remaining, result = pairwise.separable, [int(i) for i in pairwise.order], []
+    ahead, remaining, result = pairwise.ahead, [int(i) for i in pairwise.order], []
     while remaining:
-        best = remaining[0]
-        result.append(tuple(pairwise.methods[i] for i in remaining if i == best or not separable[best, i]))
-        remaining = [i for i in remaining if i != best and separable[best, i]]
+        behind = set(np.flatnonzero(ahead[remaining].any(axis=0)))
+        result.append(tuple(pairwise.methods[i] for i in remaining if i not in behind))
+        remaining = [i for i in remaining if i in behind]
     return tuple(result)
 
 

@@ -23,9 +23,10 @@ labels) and moderated variances (every method its own, drawn towards the common 
 separates one wrongly in 5 % of tables, in up to 11 % where they differ in spread and have three seeds. What is not separable is
 <i>equal</i> where a difference of one point would have been found in 80 %, else <i>too noisy to tell</i>.
 <b>Tiers</b> and the span beside a <b>rank</b> use the same intervals over all shown settings: tier 1 holds the best method and
-those not separable from it. <b>Differences</b> to the reference hold for all methods together (Dunnett). A method that <b>lacks a run</b> which another has,
-because it failed or was not run, is not ranked. Everything is recomputed for what is filtered. The formulas and sources are
-in docs/statistics.md.</p></details>
+those not separable from it. <b>Differences</b> to the reference hold for all methods together (Dunnett). A run that
+<b>diverged</b> counts as chance level; a method with collapsed or diverged runs is ranked by its mean and compared by no
+test. A method that <b>lacks a run</b> which another has, because it failed or was not run, is not ranked. Everything is
+recomputed for what is filtered. The formulas and sources are in docs/statistics.md.</p></details>
 """
 
 
@@ -50,15 +51,11 @@ def _html(snapshot: str, suite: str, metric: str, filters: Filters) -> str:
             tables.leaderboard_head(ranked),
             tables.leaderboard_table(ranked, shell.cell_trials(snapshot, suite), plugin_columns(snapshot, ranked)),
             tables.LEGEND,
-            HOW.replace("paired by seed", f"paired by seed (n = {_seeds(ranked)})"),
+            tables.leaderboard_questions(ranked),
+            HOW,
             shell.snapshot_note(snapshot),
         )
     )
-
-
-def _seeds(ranked: Leaderboard) -> str:
-    counts = {cell.n for row in ranked.board.rows for cell in row.cells.values() if cell.n}
-    return f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 def _nothing_done(snapshot: str, suite: str, ranked: Leaderboard) -> str:

@@ -33,7 +33,7 @@ def page(view: View) -> None:
         return
     found = compare(part, chosen)
     if found is None:
-        shell.show('<p class="lead">These methods share no setting in which all have a result.</p>', "compare")
+        shell.show('<p class="lead">These methods share no setting in which none lacks a run.</p>', "compare")
         return
     metric = part.metric
     direction = "" if part.higher_is_better else " Lower is better, so a negative difference is an improvement."
