@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import duckdb
     from rich.console import Console
 
+    from harness.papers.claims import JudgedClaim
     from harness.papers.reproduction import Reproduced
     from harness.papers.verdict import OrderingAgreement
     from harness.results.board import Board, BoardRow
@@ -90,26 +91,15 @@ def _name_of(file: str) -> str:
 
 def _published(connection: duckdb.DuckDBPyConnection, suite: str | None, at: str, json: bool) -> None:
     """Printed against reproduced, for one suite or for all that reproduce a table."""
-    from harness.errors import ResultsError, unknown
-    from harness.papers.reproduction import EPOCHS, orderings, published_rows, reproduce
-    from harness.results.board import suites_in
+    from harness.papers.claims import read_published
+    from harness.papers.reproduction import orderings
 
-    if at not in EPOCHS:
-        raise ResultsError(f"--published reads {', '.join(EPOCHS)}, got {at!r}", "--metric")
-    known = sorted({f"{row['paper']}/{row['table']}" for row in published_rows(connection)})
-    if suite is not None and suite not in known:
-        raise ResultsError(unknown("published table", suite, known), "--suite")
-    wanted = [suite] if suite is not None else [name for name in suites_in(connection) if name in known]
-    if not wanted:
-        raise ResultsError(
-            "no suite here reproduces a paper's table", "--published", "`harness suites` lists those that do"
-        )
-    found = [item for name in wanted for item in reproduce(connection, name, at)]
+    found, claims = read_published(connection, suite, at)
     agreements = orderings(connection, found)
     if json:
-        print_json(published_json(found, agreements))
+        print_json(published_json(found, agreements, claims))
     else:
-        print_published(found, agreements, console())
+        print_published(found, agreements, console(), claims)
 
 
 def board_json(found: Board) -> dict[str, Any]:
@@ -233,8 +223,11 @@ def _mean_text(found: Board, row: BoardRow) -> str:
     return "withheld" if row.withheld else ""
 
 
-def published_json(found: Sequence[Reproduced], agreements: Mapping[str, OrderingAgreement]) -> dict[str, Any]:
+def published_json(
+    found: Sequence[Reproduced], agreements: Mapping[str, OrderingAgreement], claims: Sequence[JudgedClaim] = ()
+) -> dict[str, Any]:
     """Printed against reproduced as JSON."""
+    from harness.papers.export import claim_row
     from harness.papers.verdict import summarise_published
 
     summary = summarise_published(item.check for item in found)
@@ -252,15 +245,22 @@ def published_json(found: Sequence[Reproduced], agreements: Mapping[str, Orderin
             }
             for item in found
         ],
+        "claims": [claim_row(one) for one in claims],
         "ordering": {label: dataclasses.asdict(agreement) for label, agreement in agreements.items()},
     }
 
 
-def print_published(found: Sequence[Reproduced], agreements: Mapping[str, OrderingAgreement], out: Console) -> None:
-    """Printed against reproduced for people: every reproduced cell, verdict counts, and what becomes of the ordering."""
+def print_published(
+    found: Sequence[Reproduced],
+    agreements: Mapping[str, OrderingAgreement],
+    out: Console,
+    claims: Sequence[JudgedClaim] = (),
+) -> None:
+    """Printed against reproduced for people: every reproduced cell, verdict counts, claims, and what becomes of the order."""
     from rich.markup import escape
     from rich.table import Table
 
+    from harness.papers.claims import claim_lines, claims_sentence
     from harness.papers.reproduction import ordering_sentence, summary_sentence, unseen, value_text
 
     table = Table(title="printed against reproduced", title_justify="left")
@@ -299,6 +299,9 @@ def print_published(found: Sequence[Reproduced], agreements: Mapping[str, Orderi
         out.print(f"{counted(count, 'cell')}: {reason}", markup=False)
     for at in sorted({item.assumed_at for item in found if item.values} - {""}):
         out.print(f"Where the paper does not say the epoch, ours is read at `{at}` (--metric).", markup=False)
+    for line in (claims_sentence(claims), *claim_lines(claims)):
+        if line:
+            out.print(line, markup=False)
     for label, agreement in agreements.items():
         if agreement.methods:
             out.print(f"{label}: {ordering_sentence(agreement)}", markup=False)

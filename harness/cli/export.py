@@ -23,6 +23,10 @@ def export(
             "--format", "-f", help="csv, json, markdown, latex or parquet; records: all of the trials' records."
         ),
     ] = "csv",
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="The papers' printed numbers and claims next to ours, in place of the board."),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; standard output when absent.")
     ] = None,
@@ -32,10 +36,19 @@ def export(
         _records(results, suite, output)
         return
     from harness.api import open_store
+    from harness.papers.claims import read_published
+    from harness.papers.export import export_published
     from harness.results.board import read_board, with_ties
     from harness.results.export import export as write
     from harness.results.records import open_results
 
+    if published:
+        with open_store(open_results(results, create=False)) as connection:
+            found, claims = read_published(connection, suite, metric)
+        text = export_published(found, claims, form, output)
+        if text is not None:
+            typer.echo(text, nl=False)
+        return
     with open_store(open_results(results, create=False)) as connection:
         board = read_board(connection, suite, metric)
     text = write(with_ties(board), form, output)

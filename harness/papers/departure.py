@@ -59,6 +59,10 @@ def departure(suite: str, method: str, identity: Mapping[str, Any]) -> str:
     return f"another configuration: {'; '.join(words)}{more}"
 
 
+_LATER = ("training.last_batch", "augment.cutout_fill", "replay", "mean", "std")
+"""Options that stand in a configuration only where they are not at their default."""
+
+
 def _counts(change: tuple[str, object, object]) -> bool:
     """Whether a difference is one of what was trained: a value that both have, a component that one lacks, or an option
     that one leaves at its default, where it is not in the id."""
@@ -66,8 +70,7 @@ def _counts(change: tuple[str, object, object]) -> bool:
     if key.startswith("evaluation") or key.endswith("version"):
         return False
     return (here is not ... and there is not ...) or (
-        key.startswith(("training.", "augment.", "replay.", "mean", "std"))
-        or (key.startswith(("algorithms", "transforms")) and key.endswith("name"))
+        key.startswith(_LATER) or (key.startswith(("algorithms", "transforms")) and key.endswith("name"))
     )
 
 

@@ -1,6 +1,6 @@
 """The papers' own numbers: TOML files typed from the papers, read into flat cells that the store keeps as `published`.
 
-One file is one paper: `[paper]`, its `[[table]]`s and its `[[hyperparameters]]`.
+One file is one paper: `[paper]`, its `[[table]]`s, its `[[claim]]`s and its `[[hyperparameters]]`.
 
     [[table]]
     id = "table4"                       # the reproducing suite is named <paper key>/<table id>: rrm/table4
@@ -24,6 +24,23 @@ winning. No noise named means the labels as the data set comes. A flag holds for
 keys' values (a list means any of them); its reason starts with `misprint:` (the number is wrong), `suspect:` (do not
 compare with it), `level:` (compare the order of methods only) or `note:` (the number stands). How many decimals a table
 prints of a metric is read from its cells: write them as printed, 98.30 not 98.3, at least once in each table.
+
+A claim is what the paper says of a table as a whole: how much a method gains on another on average, or how often it is ahead.
+
+    [[claim]]
+    id = "gain-over-sgd"
+    page = 6  where = "section 5"       # where it is said
+    says = "..."                        # own words
+    table = "table1"                    # whose cells it is about
+    kind = "gain"                       # "gain": the mean difference; "count": in how many comparisons it is ahead
+    method = "CDR+AUX"  over = "CE"     # a name each, or lists; method = "{over} + RRM" goes with each of over
+    select = { noise = "asymmetric" }   # of which cells, as in a flag; all of the table where it is left out
+    apart = ["margin"]                  # further keys in which the two sides may differ
+    value = 1.44                        # as printed; left out where the paper prints only the cells that it follows from
+    flag = "note: ..."
+
+A comparison is one entry of `over` in one place (data set, noise, rate, metric, epoch and further keys). Several methods
+stand for the best of them, and `over = "others"` for the best of all other methods of the table.
 """
 
 from __future__ import annotations
@@ -108,6 +125,40 @@ class PublishedCell:
         return any(part.startswith(kinds) for part in (self.flag or "").split(_FLAG_JOIN))
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Cells that a claim sets against each other in one place: the best of the one side against the best of the other."""
+
+    methods: tuple[PublishedCell, ...]
+    over: tuple[PublishedCell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedClaim:
+    """One claim with the comparisons that it is about; the row of the store's table `claims`.
+
+    `value` is as the text prints it and `decimals` says how; both are None where only the cells are printed.
+    """
+
+    paper: str
+    id: str
+    page: int
+    place: str
+    says: str
+    table: str
+    kind: str
+    unit: str
+    value: float | None
+    decimals: int | None
+    flag: str | None
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def suite(self) -> str:
+        """The suite that reproduces the claim's table."""
+        return f"{self.paper}/{self.table}"
+
+
 class _Literal(float):
     """A number of the file that knows with how many decimals it was written."""
 
@@ -137,6 +188,12 @@ def _value(raw: object) -> Value | None:
         return None
     decimals = getattr(numbers[0], "decimals", 0)
     return Value(float(numbers[0]), float(numbers[1]) if len(numbers) == 2 else None, decimals)
+
+
+def _number(raw: object) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
+        raise ValueError("a printed number is finite")
+    return raw  # as it was read: a literal knows its decimals
 
 
 Cell = Annotated[Value | None, PlainValidator(_value)]
@@ -226,6 +283,24 @@ class Table(_Described):
     flags: list[Flag] = []
 
 
+class Claim(_Closed):
+    """What the paper says of a table as a whole."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9.-]*$")]
+    page: Annotated[int, Field(ge=1)]
+    where: Name
+    says: Name
+    table: Name
+    kind: Literal["gain", "count"]
+    method: Name | Annotated[list[Name], Field(min_length=1)]
+    over: Name | Annotated[list[Name], Field(min_length=1)]
+    over_table: Name | None = None
+    apart: list[Name] = []
+    select: dict[str, Scalar | list[Scalar]] = {}
+    value: Annotated[float, PlainValidator(_number)] | None = None
+    flag: Annotated[str, Field(pattern=r"^(misprint|suspect|level|note): \S[^|]*$")] | None = None
+
+
 class Setting(_Closed):
     """One hyper-parameter across the columns."""
 
@@ -261,6 +336,7 @@ class PublishedPaper(_Closed):
 
     paper: Paper
     table: Annotated[list[Table], Field(min_length=1)]
+    claim: list[Claim] = []
     hyperparameters: list[Hyperparameters] = []
 
 
@@ -271,15 +347,24 @@ def load_published(*sources: Source) -> list[PublishedCell]:
     wrong: shape, unknown keys, rows of another width than their columns, numbers outside their unit's range, two cells
     that say the same of themselves, flags that mean no cell.
     """
-    return [cell for _, cells in _read(sources) for cell in cells]
+    return [cell for _, cells, _ in _read(sources) for cell in cells]
+
+
+def load_claims(*sources: Source) -> list[PublishedClaim]:
+    """Every claim of the given files or folders, in the order of the papers, with the printed cells that it is about.
+
+    Without a source, the packaged papers. Raises `ResultsError` for what `load_published` refuses, a claim of a table that
+    is not there or about no two cells, a count larger than its comparisons, and one of half of them or fewer.
+    """
+    return [claim for paper, cells, file in _read(sources) for claim in _claims(file, paper, cells)]
 
 
 def load_papers(*sources: Source) -> list[PublishedPaper]:
     """The files as written, hyper-parameters and protocols included; checked as by `load_published`."""
-    return [paper for paper, _ in _read(sources)]
+    return [paper for paper, _, _ in _read(sources)]
 
 
-def _read(sources: Iterable[Source]) -> Iterator[tuple[PublishedPaper, list[PublishedCell]]]:
+def _read(sources: Iterable[Source]) -> Iterator[tuple[PublishedPaper, list[PublishedCell], str]]:
     seen: dict[str, str] = {}
     for source in sources or (files(PACKAGED),):
         for path in _toml_files(source):
@@ -288,7 +373,7 @@ def _read(sources: Iterable[Source]) -> Iterator[tuple[PublishedPaper, list[Publ
             if key in seen:
                 raise ResultsError(f"paper {key!r} is already in {seen[key]}", f"{path.name}: paper.key")
             seen[key] = path.name
-            yield paper, _cells(path.name, paper)
+            yield paper, _cells(path.name, paper), path.name
 
 
 def _toml_files(source: Source) -> list[Traversable]:
@@ -463,6 +548,90 @@ def _cell(
         flag=flag,
         decimals=decimals,
     )
+
+
+def _claims(file: str, paper: PublishedPaper, cells: list[PublishedCell]) -> Iterator[PublishedClaim]:
+    names = [claim.id for claim in paper.claim]
+    for number, claim in enumerate(paper.claim):
+        where = f"{file}: claim {claim.id!r}"
+        if claim.id in names[:number]:
+            raise ResultsError("two claims have this id", where)
+        comparisons = tuple(_comparisons(where, claim, cells))
+        if not comparisons:
+            raise ResultsError("the claim compares nothing", where, "check its table, method, over and select")
+        if (
+            claim.kind == "count"
+            and claim.value is not None
+            and not len(comparisons) / 2 < claim.value <= len(comparisons)
+        ):
+            raise ResultsError(f"{claim.value:g} of {len(comparisons)} comparisons is no majority of them", where)
+        if claim.value is not None and claim.value <= 0:
+            raise ResultsError(f"a claimed gain of {claim.value:g} is none", where, "swap method and over")
+        units = {cell.unit for comparison in comparisons for cell in (*comparison.methods, *comparison.over)}
+        if len(units) > 1:
+            raise ResultsError(f"cells in {' and '.join(sorted(units))} are compared", where)
+        unit = "points" if units <= {"percent"} else units.pop()
+        yield PublishedClaim(
+            paper=paper.paper.key,
+            id=claim.id,
+            page=claim.page,
+            place=claim.where,
+            says=claim.says,
+            table=claim.table,
+            kind=claim.kind,
+            unit="count" if claim.kind == "count" else unit,
+            value=None if claim.value is None else float(claim.value),
+            decimals=None if claim.value is None else getattr(claim.value, "decimals", 0),
+            flag=claim.flag,
+            comparisons=comparisons,
+        )
+
+
+def _comparisons(where: str, claim: Claim, cells: list[PublishedCell]) -> Iterator[Comparison]:
+    """Every entry of ``over`` in every place where both sides are printed."""
+    tables = {cell.table for cell in cells}
+    for name in (claim.table, claim.over_table):
+        if name is not None and name not in tables:
+            raise ResultsError(unknown("table", name, tables), where)
+    told = {key for cell in cells if cell.table == claim.table for key in _told(cell)}
+    for key in claim.select:
+        if key not in told:
+            raise ResultsError(unknown("key", key, told), f"{where}: select")
+    of_table = [cell for cell in cells if cell.table == claim.table and _selected(claim, cell)]
+    beside = [cell for cell in cells if cell.table == claim.over_table] if claim.over_table else of_table
+    patterns = [claim.method] if isinstance(claim.method, str) else claim.method
+    for name in [claim.over] if isinstance(claim.over, str) else claim.over:
+        wanted = [pattern.replace("{over}", name) for pattern in patterns]
+        mine = [cell for cell in of_table if cell.method in wanted]
+        if name == "others":
+            theirs = [cell for cell in beside if cell.method is not None and cell.method not in wanted]
+        else:
+            theirs = [cell for cell in beside if cell.method == name]
+        places: dict[tuple[object, ...], list[PublishedCell]] = {}
+        for cell in mine:
+            places.setdefault(_place(cell), []).append(cell)
+        for place in places.values():
+            where_over = _place(place[0], claim.apart)
+            if against := tuple(cell for cell in theirs if _place(cell, claim.apart) == where_over):
+                yield Comparison(tuple(place), against)
+
+
+def _selected(claim: Claim, cell: PublishedCell) -> bool:
+    known = _told(cell)
+    return all(known.get(key) in (value if isinstance(value, list) else [value]) for key, value in claim.select.items())
+
+
+def _told(cell: PublishedCell) -> dict[str, Any]:
+    """What can be selected by."""
+    plain = (*_Described.model_fields, "block", "label", "column", "method")
+    further: dict[str, Any] = json.loads(cell.extra)
+    return {key: getattr(cell, key) for key in plain} | further
+
+
+def _place(cell: PublishedCell, apart: Iterable[str] = ()) -> tuple[object, ...]:
+    """What a cell faces, but for the keys in which two sides may differ (an estimate that only one of them is given)."""
+    further = {key: value for key, value in json.loads(cell.extra).items() if key not in {"interval", *apart}}
+    return cell.dataset, cell.noise, cell.rate, cell.metric, cell.at, json.dumps(further, sort_keys=True)
 
 
 def _check_hyperparameters(where: str, table: Hyperparameters) -> None:

@@ -35,6 +35,9 @@ class Reproduced:
         values: our scores by seed, in the printed unit.
         check: difference, prediction interval and verdict.
         assumed_at: the epoch that ours is read at because the paper does not say; empty where it does.
+        departure: in what ours was trained otherwise than the packaged suite asks for.
+        reduced: whether ours was run at ``--scale quick``.
+        step: the least difference of two of our scores.
     """
 
     printed: Mapping[str, Any]
@@ -42,11 +45,14 @@ class Reproduced:
     values: Mapping[int, float]
     check: PublishedCheck
     assumed_at: str = ""
+    departure: str = ""
+    reduced: bool = False
+    step: float = 0.0
 
     @property
     def suite(self) -> str:
         """The suite that reproduces the cell's table."""
-        return f"{self.printed['paper']}/{self.printed['table']}"
+        return suite_of(self.printed)
 
     @property
     def mean(self) -> float | None:
@@ -125,12 +131,18 @@ EPOCHS = ("last", "selected", "best", "last10")
 def reproduce(connection: duckdb.DuckDBPyConnection, suite: str | None = None, at: str = "last") -> list[Reproduced]:
     """Every printed cell (of the table that ``suite`` reproduces, or of all) with our answer.
 
-    ``at`` (one of ``EPOCHS``) is where ours is read when the paper does not say.
+    ``at`` (one of ``EPOCHS``) is where ours is read when the paper does not say. A cell that several of our settings answer,
+    since the paper leaves open in what they differ, is there once for each.
     """
     printed = published_rows(connection, suite)
-    suites = sorted({f"{row['paper']}/{row['table']}" for row in printed})
+    suites = sorted({suite_of(row) for row in printed})
     ours, departures = _ours(connection, suites), _departures(connection, suites)
-    return [_answer(row, ours.get(f"{row['paper']}/{row['table']}", {}), departures, at) for row in printed]
+    return [item for row in printed for item in _answers(row, ours.get(suite_of(row), {}), departures, at)]
+
+
+def suite_of(printed: Mapping[str, Any]) -> str:
+    """The suite that reproduces a printed cell's table."""
+    return f"{printed['paper']}/{printed['table']}"
 
 
 Where = tuple[str | None, str | None, float | None, str | None, str | None]
@@ -176,9 +188,9 @@ def _departures(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dic
     return {(s, method, setting): departure(s, method, json.loads(identity)) for s, method, setting, identity in lines}
 
 
-def _answer(
+def _answers(
     printed: dict[str, Any], ours: dict[str, Any], departures: Mapping[tuple[str, str, str], str], unsaid: str
-) -> Reproduced:
+) -> list[Reproduced]:
     from harness.papers.verdict import compare_with_published
 
     extra = json.loads(printed["extra"] or "{}")
@@ -188,34 +200,39 @@ def _answer(
     at = printed["at"] or unsaid
     cells: Ours = ours.get("cells", {})
     by_place = cells.get((printed["method"] or "", metric, at), {})
-    candidates = {key: values for key, values in by_place.items() if _matches(printed, key[0])}
-    reason = "" if printed["comparable"] else _flagged(str(printed["flag"] or ""))
-    setting, values = None, dict[int, float]()
-    if len(candidates) == 1:
-        ((_, setting), values) = next(iter(candidates.items()))
-    elif len(candidates) > 1:
-        reason = reason or f"{len(candidates)} settings answer it: {', '.join(sorted(name for _, name in candidates))}"
-    else:
-        reason = reason or "not reproduced"
-    if values and not ours.get("comparable", True):
-        reason = reason or "run at --scale quick"
+    found: list[tuple[str | None, dict[int, float]]] = [
+        (setting, values) for (place, setting), values in by_place.items() if _matches(printed, place)
+    ]
     scale = SCALES.get(printed["unit"] or "", 1.0)
-    scaled = {seed: scale * value for seed, value in sorted(values.items())}
     steps: dict[str, float] = ours.setdefault("steps", {})
     if metric not in steps:
         steps[metric] = _step(cells, metric, scale)
-    check = compare_with_published(
-        list(scaled.values()),
-        printed["mean"],
-        printed["std"],
-        printed["n"],
-        decimals=printed["decimals"],
-        step=steps[metric],
-        gap=gap_that_matters(metric, printed["unit"] or "", printed["mean"]),
-        not_comparable=reason,
-        departure=departures.get((f"{printed['paper']}/{printed['table']}", printed["method"], setting or ""), ""),
-    )
-    return Reproduced(printed, setting, scaled, check, "" if printed["at"] else at)
+    reduced = not ours.get("comparable", True)
+    answers = []
+    for setting, values in found or [(None, {})]:
+        reason = "" if printed["comparable"] else _flagged(str(printed["flag"] or ""))
+        if not values:
+            reason = reason or "not reproduced"
+        elif reduced:
+            reason = reason or "run at --scale quick"
+        scaled = {seed: scale * value for seed, value in sorted(values.items())}
+        departure = departures.get((suite_of(printed), printed["method"], setting or ""), "")
+        check = compare_with_published(
+            list(scaled.values()),
+            printed["mean"],
+            printed["std"],
+            printed["n"],
+            decimals=printed["decimals"],
+            step=steps[metric],
+            gap=gap_that_matters(metric, printed["unit"] or "", printed["mean"]),
+            not_comparable=reason,
+            departure=departure,
+        )
+        unsaid_at = "" if printed["at"] else at
+        answers.append(
+            Reproduced(printed, setting, scaled, check, unsaid_at, departure, reduced and bool(values), steps[metric])
+        )
+    return answers
 
 
 def gap_that_matters(metric: str, unit: str, printed: float) -> float:

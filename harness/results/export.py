@@ -70,14 +70,14 @@ def to_markdown(board: Board) -> str:
     """A Markdown table: the best of every setting bold, what ties with it underlined and signed."""
     heads = shorten(board.settings)
     searched = ["tries"] if bool(board.tuning) else []
-    table = [["", "method", *searched, *(_escape_markdown(heads[setting]) for setting in board.settings)]]
+    table = [["", "method", *searched, *(escape_markdown(heads[setting]) for setting in board.settings)]]
     for row in board.rows:
         cells = [_markdown_cell(board, row.method, setting, row.cells.get(setting)) for setting in board.settings]
         tries = [str(row.tries)] if searched else []
-        table.append([str(row.rank or ""), _escape_markdown(row.label), *tries, *cells])
+        table.append([str(row.rank or ""), escape_markdown(row.label), *tries, *cells])
     lines = ["| " + " | ".join(line) + " |" for line in table]
     lines.insert(1, "|" + "---|" * len(table[0]))
-    return "\n".join([*lines, "", _escape_markdown(caption(board))]) + "\n"
+    return "\n".join([*lines, "", escape_markdown(caption(board))]) + "\n"
 
 
 def caption(board: Board) -> str:
@@ -121,7 +121,8 @@ def _markdown_cell(board: Board, method: str, setting: str, cell: BoardCell | No
     return f"{text} ({', '.join(cell.notes)})" if cell is not None and cell.notes else text
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it reads, in a table too."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ").replace("\r", " ")
     return re.sub(r"([\\|`_*\[\]$~])", r"\\\1", text)
 

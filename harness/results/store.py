@@ -71,6 +71,10 @@ TABLES: dict[str, dict[str, str]] = {
         "extra": "VARCHAR", "metric": "VARCHAR", "at": "VARCHAR", "unit": "VARCHAR", "mean": "DOUBLE", "std": "DOUBLE",
         "n": "BIGINT", "flag": "VARCHAR", "decimals": "BIGINT", "comparable": "BOOLEAN", "ordered": "BOOLEAN",
     },
+    "claims": {
+        "paper": "VARCHAR", "id": "VARCHAR", "page": "BIGINT", "place": "VARCHAR", "says": "VARCHAR", "table": "VARCHAR",
+        "kind": "VARCHAR", "unit": "VARCHAR", "value": "DOUBLE", "decimals": "BIGINT", "flag": "VARCHAR",
+    },
     "sources": {"trial": "VARCHAR", "signature": "VARCHAR"},
     "meta": {"key": "VARCHAR", "value": "VARCHAR"},
 }  # fmt: skip
@@ -190,7 +194,8 @@ def _build(
             for table, columns in TABLES.items():
                 spelled = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
                 connection.execute(f"CREATE TABLE {table} ({spelled})")
-            insert(connection, "published", _published())
+            for table, rows in _printed().items():
+                insert(connection, table, rows)
         connection.execute("BEGIN")
         stale = [*changed, *gone]
         if not fresh and stale:
@@ -452,10 +457,13 @@ def _suite_rows(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _published() -> list[dict[str, Any]]:
-    """The papers' printed numbers. Papers build on results, so they are looked up only where a store is made."""
-    cells = importlib.import_module("harness.papers.printed").load_published()
-    return [{column: getattr(cell, column) for column in TABLES["published"]} for cell in cells]
+def _printed() -> Rows:
+    """The papers' printed numbers and claims. Papers build on results, so they are looked up only where a store is made."""
+    papers = importlib.import_module("harness.papers.printed")
+    printed = {"published": papers.load_published(), "claims": papers.load_claims()}
+    return {
+        name: [{column: getattr(one, column) for column in TABLES[name]} for one in printed[name]] for name in printed
+    }
 
 
 def _point_to(folder: Path, snapshot: Path) -> None:

@@ -16,6 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from harness.errors import HarnessError, ResultsError, writing
+from harness.papers.claims import judge_claims
+from harness.papers.printed import load_claims
 from harness.papers.reproduction import ordering_sentence, orderings, reproduce, summary_sentence
 from harness.paths import expanded
 from harness.results.board import Board, main_metric, read_board, with_ties
@@ -246,6 +248,7 @@ def _published(snapshot: Path, folder: Path) -> bool:
     with queries.cursor(snapshot) as connection:
         every = reproduce(connection)
         agreements = orderings(connection, every)
+    claims = tables.claims_list(judge_claims(load_claims(), every))
     found = [item for item in every if item.values]
     if not every:
         return False
@@ -255,7 +258,7 @@ def _published(snapshot: Path, folder: Path) -> bool:
     )
     ordered = [f"<dt>{text(label)}</dt><dd>{text(ordering_sentence(a))}</dd>" for label, a in agreements.items()]
     order = f"<h2>Does the printed order hold?</h2><dl>{''.join(ordered)}</dl>" if ordered else ""
-    body = f'<p class="lead">{text(lead)}</p>{_filter_box()}{tables.published_table(shown)}{order}{_note(snapshot)}'
+    body = f'<p class="lead">{text(lead)}</p>{claims}{_filter_box()}{tables.published_table(shown)}{order}{_note(snapshot)}'
     _page(folder / "published.html", "Published", body, True)
     return True
 

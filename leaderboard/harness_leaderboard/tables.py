@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from harness.papers.claims import JudgedClaim, claims_sentence, here_text, printed_text, why
 from harness.papers.reproduction import Reproduced, unseen, value_text
 from harness.results.board import TIES, WORDS, BoardCell, Mark, mark_of, shorten
 from harness.results.metrics import MOMENTS, Metric, find_metric, in_words, moment
@@ -27,6 +28,12 @@ VERDICTS = {
     "inconclusive": ("", "?"),
     "below": ("bad", "▼"),
     "above": ("warn", "▲"),
+    "not comparable": ("", "∅"),
+}
+OUTCOMES = {
+    "holds": ("good", "✓"),
+    "inconclusive": ("", "?"),
+    "does not hold": ("bad", "✕"),
     "not comparable": ("", "∅"),
 }
 STATES = {
@@ -675,6 +682,30 @@ def published_table(found: Sequence[Reproduced]) -> str:
         body.append(f"<tr>{''.join(cells)}</tr>")
     more = "" if len(found) <= MOST_ROWS else f'<p class="note">{len(found) - MOST_ROWS} more: filter to see them.</p>'
     return table(heads, body, "Printed against reproduced numbers") + more
+
+
+def claims_list(claims: Sequence[JudgedClaim]) -> str:
+    """What papers claim of their tables as a whole, with our value and the verdict; empty where none is reproduced."""
+    heads = [head("Claim", first="ascending", left=True, leading=True), head("Printed"), head("Here")]
+    heads += [head("Verdict", first="ascending", left=True), head("Table", first="ascending", left=True)]
+    body = []
+    for one in claims:
+        if not one.covered:
+            continue
+        kind, sign = OUTCOMES[one.verdict]
+        note = why(one)
+        about = f"{one.claim.place}, p. {one.claim.page}" + (f"; {one.setting}" if one.setting else "")
+        shown = f"<br><span class='sd'>{text(textwrap.shorten(note, 240))}</span>" if note else ""
+        cells = [f'<th scope="row" class="wrap">{text(one.claim.says)}<br><span class="sd">{text(about)}</span></th>']
+        cells.append(number(one.printed, text(printed_text(one))))
+        cells.append(number(one.here, text(here_text(one))))
+        cells.append(f'<td class="wrap"><span class="{kind}">{sign} {text(one.verdict)}</span>{shown}</td>')
+        cells.append(f'<td class="text">{text(one.claim.suite)}</td>')
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    if not body:
+        return ""
+    lead = f'<p class="lead">{text(claims_sentence(claims))}</p>'
+    return f"<h2>Do the claims hold?</h2>{lead}" + table(heads, body, "Claims against reproduced numbers")
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from harness_leaderboard.tables import published_table
+from harness_leaderboard.tables import claims_list, published_table
 from made_results import Folder
 
 from harness.api import open_store
+from harness.papers.claims import claims_sentence, read_published
 from harness.papers.printed import load_published
 from harness.papers.reproduction import gap_that_matters, ordering_sentence, orderings, reproduce, summary_sentence
 
@@ -81,6 +82,26 @@ def test_a_gap_that_matters_is_a_point_a_printed_gain_or_a_tenth():
     assert gap_that_matters("mae", "target", 4.0) == pytest.approx(0.4)
 
 
+def test_claims_are_judged_beside_the_cells(empty):
+    printed = {(c.method, c.noise, c.rate): c.mean for c in load_published() if f"{c.paper}/{c.table}" == SUITE}
+    for (method, noise, rate), mean in printed.items():
+        for seed in range(3):
+            value = mean / 100 + 0.0005 * (seed - 1)
+            empty.trial(method, ("mnist", noise, rate), seed, value, suite=SUITE, epochs=100, batch_size=32)
+    empty.collect()
+    with open_store(empty.path) as connection:
+        found, claims = read_published(connection, SUITE, "last")
+        assert connection.execute("SELECT count(*) FROM claims WHERE paper = 'cdr-aux'").fetchone() == (8,)
+    by_id = {one.claim.id: one for one in claims}
+    assert by_id["gain-over-sgd"].verdict == "holds" and by_id["gain-over-sgd"].here == pytest.approx(1.44, abs=0.01)
+    assert by_id["lead-asymmetric-70"].verdict == "does not hold"  # 10 in the text, 7.78 in the table
+    assert by_id["ahead-of-cdr"].here == 8
+    page = claims_list(claims)
+    assert "1.44 points on SGD" in page and "does not hold" in page and claims_sentence(claims) in page
+    assert claims_list([one for one in claims if not one.covered]) == ""
+    assert len(found) == 48
+
+
 def test_the_printed_order_is_judged_per_setting(reproduced):
     _, agreements = found_in(reproduced)
     assert len(agreements) == 4
@@ -132,9 +153,9 @@ def test_another_budget_is_not_comparable_whatever_the_numbers_say(empty):
     (item,) = (item for item in found if item.values)
     assert item.check.verdict == "not comparable" and item.check.by_numbers == "consistent"
     assert item.check.reason == "another configuration: training.epochs 20, the suite's 100"
-    assert "1 were run in another configuration" in summary_sentence(found)
+    assert "1 was run in another configuration" in summary_sentence(found)
     assert "by numbers consistent; another configuration" in published_table(found)
-    assert "1 consistent, 0 below, 0 above" in summary_sentence(found) and "over 1 cells" in summary_sentence(found)
+    assert "1 consistent, 0 below, 0 above" in summary_sentence(found) and "over 1 cell" in summary_sentence(found)
 
 
 def test_the_command_prints_both_sides(reproduced):
@@ -143,6 +164,8 @@ def test_the_command_prints_both_sides(reproduced):
     assert "printed against reproduced" in shown and "99.05" in shown and "consistent" in shown
     told = json.loads(subprocess.run([*command, "--json"], check=True, capture_output=True, text=True).stdout)
     assert told["summary"]["below"] == 4 and len(told["ordering"]) == 4
+    claims = {claim["claim"]: claim for claim in told["claims"]}
+    assert len(claims) == 8 and claims["gain-over-sgd"]["verdict"] == "not comparable"  # CDR+AUX was not run
     shown = subprocess.run([*command, "--metric", "best"], check=True, capture_output=True, text=True).stdout
     assert "ours is read at `best`" in shown
     refused = subprocess.run([*command, "--metric", "memorisation"], check=False, capture_output=True, text=True)

@@ -19,7 +19,7 @@ TRIALS = {
     "cdr-aux/figure2": 42,
     "cdr-aux/table1": 144,
     "kpd/figure1": 10,
-    "kpd/table1": 30,
+    "kpd/table1": 60,
     "kpd/table2": 828,
     "kpd/table3": 9,
     "kpd/table4": 9,
@@ -79,6 +79,8 @@ UNANSWERED = {
 """Cells that the harness cannot run, by suite."""
 ANNOTATIONS = {"fine": "noisy"}
 TABLES = sorted(name for name in TRIALS if "table" in name)
+READINGS = {"kpd/table1": 2}
+"""How many settings answer each printed cell, where the paper leaves open in what they differ."""
 MINUTES = 2_500_000
 """Samples seen in training that two cores manage in minutes with the small models of `--scale quick`."""
 
@@ -193,7 +195,9 @@ def test_every_printed_cell_that_can_run_is_answered_by_one_setting(name: str) -
         if cell.method in MISSING.get(name, ()):
             continue
         answers = [place for place in places(name) if place.answers(cell)]
-        assert len(answers) == (0 if unanswered(cell) else 1), f"{cell.method}, {cell.column}: {answers}"
+        assert len(answers) == (0 if unanswered(cell) else READINGS.get(name, 1)), (
+            f"{cell.method}, {cell.column}: {answers}"
+        )
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from harness.papers.claims import JudgedClaim, judge_claims
+from harness.papers.printed import load_claims
 from harness.papers.reproduction import EPOCHS, Reproduced, ordering_sentence, orderings, reproduce, summary_sentence
 from harness.papers.verdict import OrderingAgreement
 from harness_leaderboard import queries, shell, tables
@@ -15,11 +17,11 @@ REPRODUCED, ALL = "reproduced", "all printed"
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def answers(snapshot: str, at: str) -> tuple[list[Reproduced], dict[str, OrderingAgreement]]:
-    """Every printed number with our answer, and what becomes of the printed orders."""
+def answers(snapshot: str, at: str) -> tuple[list[Reproduced], dict[str, OrderingAgreement], list[JudgedClaim]]:
+    """Every printed number with our answer, what becomes of the printed orders, and of what the papers claim."""
     with queries.cursor(Path(snapshot)) as connection:
         found = reproduce(connection, at=at)
-        return found, orderings(connection, found)
+        return found, orderings(connection, found), judge_claims(load_claims(), found)
 
 
 def page(view: View) -> None:
@@ -28,7 +30,7 @@ def page(view: View) -> None:
     left, middle, right, last = st.columns(4)
     with last:
         at = st.selectbox("Epoch to use when the paper gives none", EPOCHS, key="at", bind="query-params")
-    found, agreements = answers(view.snapshot, at)
+    found, agreements, claims = answers(view.snapshot, at)
     reproduced = [item for item in found if item.values]
     with left:
         which = st.segmented_control(
@@ -62,6 +64,7 @@ def page(view: View) -> None:
         "does not print (n, standard deviation, the epoch) is assumed and said. ✓ consistent, ? inconclusive (a gap that matters "
         "would not have been seen), ▼ below, ▲ above, ∅ not comparable.</p>"
     )
+    html += tables.claims_list([one for one in claims if not chosen or one.claim.suite in chosen])
     html += tables.published_table(shown)
     ordered = [
         f"<dt>{tables.text(label)}</dt><dd>{tables.text(ordering_sentence(a))}</dd>" for label, a in agreements.items()
