@@ -8,9 +8,11 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from harness.foreign import LONGEST, printable, shortened
+
 
 class HarnessError(Exception):
-    """Bad input, told in one line: ``where: what; remedy``.
+    """Bad input, told in one printable line of at most 600 characters: ``where: what; remedy``.
 
     Args:
         what: what is wrong, in a few words.
@@ -27,7 +29,7 @@ class HarnessError(Exception):
     def __str__(self) -> str:
         line = f"{self.where}: {self.what}" if self.where else self.what
         line = f"{line}; {self.remedy}" if self.remedy else line
-        return " ".join(line.split())
+        return shortened(printable(" ".join(line.split())), LONGEST - len("harness: \n"))
 
     def within(self, where: str) -> HarnessError:
         """The same error with ``where`` put before what is already known of the place."""

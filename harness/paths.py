@@ -8,13 +8,50 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from harness.errors import HarnessError
+
 
 def expanded(path: str | Path) -> Path:
-    """The path with its ``~``; that of a user whom the system does not know stays as it is written."""
+    """The path with its ``~``; that of a user whom the system does not know stays as it is written.
+
+    Raises:
+        HarnessError: for a path with a NUL character, which no system has, or of no UTF-8, which DuckDB cannot open.
+    """
+    if "\0" in str(path):
+        raise HarnessError("holds a NUL character", str(path), "give the path of a file or folder")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise HarnessError("is no UTF-8", str(path), "give the path of a file or folder") from None
     try:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def existing_file(path: str | Path, what: str, remedy: str) -> Path:
+    """The file at the end of all links, absolute.
+
+    Args:
+        path: as the user wrote it.
+        what: how an error calls it, such as ``plugin file``.
+        remedy: what to do when it is not there.
+
+    Raises:
+        HarnessError: when it is not there, is no regular file, or cannot be looked at: a loop of links, a name too long.
+    """
+    try:
+        found = expanded(path).resolve(strict=True)
+        regular = found.is_file()
+    except FileNotFoundError:
+        raise HarnessError(f"no such {what}", str(path), remedy) from None
+    except RuntimeError:  # how Python calls a loop, up to 3.12
+        raise HarnessError("cannot be read (it is a loop of links)", str(path), remedy) from None
+    except OSError as error:
+        raise HarnessError(f"cannot be read ({error.strerror})", str(path), remedy) from None
+    if not regular:
+        raise HarnessError(f"is no {what}", str(path), remedy)
+    return found
 
 
 def data_folder() -> Path:

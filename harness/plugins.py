@@ -25,7 +25,7 @@ import pluggy
 
 from harness import faults, hookspecs
 from harness.errors import HarnessError, did_you_mean
-from harness.paths import expanded
+from harness.paths import existing_file
 from harness.registry import PLURALS, Component, Registry, printing_aside
 
 GROUP = "harness"
@@ -108,8 +108,6 @@ class Host:
         self._admit(entry_point.name, owner, entry_point.value, plugin)
 
     def _admit_file(self, path: Path) -> None:
-        if not path.is_file():
-            raise HarnessError("no such plugin file", str(path), "check --plugin or the suite's `plugins`")
         needed = _stated_requirement(path)
         if needed and not _satisfies(needed):
             reason = f"it needs harness {needed}, this is {harness_version()}"
@@ -275,10 +273,7 @@ def _host(files: tuple[tuple[Path, int], ...]) -> Host:
 
 def load_host(files: Iterable[str | Path] = ()) -> Host:
     """The host with all installed plugins and the given single files; made once per set of files and their state."""
-    paths = [expanded(file).resolve() for file in files]
-    for path in paths:
-        if not path.is_file():
-            raise HarnessError("no such plugin file", str(path), "check --plugin or the suite's `plugins`")
+    paths = [existing_file(file, "plugin file", "check --plugin or the suite's `plugins`") for file in files]
     return _host(tuple((path, path.stat().st_mtime_ns) for path in dict.fromkeys(paths)))
 
 

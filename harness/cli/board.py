@@ -82,11 +82,14 @@ def board(
 
 def _name_of(file: str) -> str:
     """The name of a suite that is given by its file, by ``suite:NAME``, or by name."""
-    from harness.suite.load import find_suite, read_document
+    from harness.suite.document import check_shape, read_document
+    from harness.suite.load import find_suite
 
     if not file.endswith(".toml") and not file.startswith("suite:"):
         return file
-    return str(read_document(find_suite(file)).get("suite", {}).get("name", file))
+    document = read_document(find_suite(file))
+    check_shape(document, file)
+    return str(document["suite"].get("name", file))
 
 
 def _published(connection: duckdb.DuckDBPyConnection, suite: str | None, at: str, json: bool) -> None:

@@ -17,4 +17,4 @@ def collect(
     from harness.results.records import open_results
     from harness.results.store import collect as bring_up_to_date
 
-    typer.echo(str(bring_up_to_date(open_results(results), rebuild=rebuild)))
+    typer.echo(str(bring_up_to_date(open_results(results, create=False, there=True), rebuild=rebuild)))

@@ -158,19 +158,12 @@ def _find(registry: Registry, name: str) -> Component:
 
 
 def _parameters(given: Sequence[str]) -> dict[str, Any]:
-    import tomllib
-
-    from harness.errors import HarnessError
+    from harness.suite.select import parse_assignment
 
     values: dict[str, Any] = {}
     for text in given:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise HarnessError(f"{text!r} is no KEY=VALUE", "--set", "write --set root=photos")
-        try:
-            values[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = value
+        path, value = parse_assignment(text)
+        values[".".join(path)] = value
     return values
 
 

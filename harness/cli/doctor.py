@@ -43,7 +43,7 @@ def machine(results: Path) -> list[str]:
     return [
         f"python {platform.python_version()} on {facts['platform']}; {versions}",
         f"{counted(available_cores(), 'core')}, {counted(len(gpus), 'GPU')}",
-        f"results: {results.absolute()} ({'writable' if os.access(folder, os.W_OK) else 'NOT writable'})",
+        f"results: {expanded(results).absolute()} ({'writable' if os.access(folder, os.W_OK) else 'NOT writable'})",
         f"data: {data.absolute()} ({'there' if data.is_dir() else 'not there; set HARNESS_DATA'})",
         f"cache: {cache_folder()}",
     ]
@@ -52,6 +52,6 @@ def machine(results: Path) -> list[str]:
 def nearest(folder: Path) -> Path:
     """The folder, or the nearest one above it that exists."""
     path = expanded(folder).absolute()
-    while not path.exists():
+    while not os.path.exists(path):  # Path.exists raises for a name that is too long
         path = path.parent
     return path

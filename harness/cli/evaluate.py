@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Annotated
 
 import typer
 
 from harness.cli.options import DEFAULT_RESULTS, PluginFile, Results, Select, Set, SuiteFile, load
+from harness.cli.terminal import below
 from harness.errors import HarnessError
 from harness.words import counted
 
@@ -30,7 +32,7 @@ def evaluate(
 
     if not all(map(math.isfinite, fgsm)):
         raise HarnessError("an epsilon should be a finite number", "--fgsm")
-    folder = open_results(results)
+    folder = open_results(results, create=False, there=True)
     made = make_plan(load(suite, set_, plugin), folder, select)
     done = made.select("done")
     kept = [planned for planned in done if has_kept_state(folder, planned.id)]
@@ -40,7 +42,7 @@ def evaluate(
             "evaluate",
             "run with --set execution.keep=true",
         )
-    with typer.progressbar(kept, label="trials") as bar:
+    with typer.progressbar(kept, label="trials", file=below(sys.stdout)) as bar:
         for planned in bar:
             evaluate_trial(folder, planned.trial, made.suite.host, fgsm)
     collect(folder)

@@ -16,6 +16,10 @@ import typer
 import typer.core
 
 GROUP = "harness.commands"
+UsageError: type[Any] = typer.BadParameter.__mro__[1]
+"""Click's, which typer brings along under changing names."""
+LONGEST_USAGE = 400
+"""Characters of click's answer, which stands below two lines on the command's use."""
 
 
 @functools.cache
@@ -42,6 +46,23 @@ class Commands(typer.core.TyperGroup):
         if any(flag in sys.argv[1:2] for flag in ("--help", "-h")) or len(sys.argv) < 2:
             return _placeholder(cmd_name, entry_point)
         return make_command(cmd_name, entry_point.load())
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run with guarded streams, in this process or in a caller's."""
+        from harness.cli.terminal import guarded
+
+        with guarded():
+            return super().main(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; click's answers to a wrong command line are cut like the harness's own."""
+        from harness.foreign import shortened
+
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            error.message = shortened(error.message, LONGEST_USAGE)
+            raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in entry_points():
@@ -100,20 +121,28 @@ def harness(
 
 
 def main() -> None:
-    """Run a command; bad input is one line on standard error and exit status 2."""
-    from harness.errors import HarnessError
+    """Run a command; bad input, and what the system refuses, is one line on standard error and exit status 2."""
+    from harness.cli.terminal import guarded
+    from harness.errors import HarnessError, ResultsError
 
-    try:
-        app()
-    except HarnessError as error:
-        typer.echo(f"harness: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("harness: interrupted", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    with guarded():
+        try:
+            app()
+        except HarnessError as error:
+            typer.echo(f"harness: {error}", err=True)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            typer.echo("harness: interrupted", err=True)
+            sys.exit(130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except OSError as error:
+            if error.filename is None or error.errno is None:
+                raise
+            refused = ResultsError(f"cannot be used ({os.strerror(error.errno)})", str(error.filename))
+            typer.echo(f"harness: {refused}", err=True)
+            sys.exit(2)
 
 
 if __name__ == "__main__":

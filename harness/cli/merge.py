@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ def merge(
 
     target = open_results(results)
     for source in map(expanded, sources):
-        if not source.exists():
+        if not os.path.exists(source):  # Path.exists raises for a name that is too long
             raise ResultsError("no such file or folder", str(source))
         if source.is_file():
             taken, kept = unpack(source, target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,12 +47,10 @@ def load(suite: str, overrides: Sequence[str], plugins: Sequence[Path], scale: s
 
 def console() -> Console:
     """Where people read: as wide as the terminal, or wide enough for tables when output is piped."""
-    import sys
-
-    from rich.console import Console
+    from harness.cli import terminal
 
     width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 200
-    return Console(width=width, highlight=False)
+    return terminal.console(sys.stdout, width)
 
 
 def print_json(value: Any) -> None:

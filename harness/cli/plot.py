@@ -35,6 +35,7 @@ def plot(
     """Draw curves, sweeps, histograms and phase transitions from the store, as PNG, PDF or SVG."""
     from harness.api import open_store
     from harness.errors import ResultsError, unknown
+    from harness.foreign import file_name
     from harness.results.board import suites_in
     from harness.results.plots import Request, draw, save, suitable_kind
     from harness.results.records import open_results
@@ -50,6 +51,6 @@ def plot(
         request = Request(name, tuple(metric), x, score, tuple(method), tuple(setting), seed)
         chosen = kind or ("sweep" if x else "histogram" if score else suitable_kind(connection, request))
         figure = draw(connection, chosen, request)
-    for path in out or [Path("plots") / f"{name.replace('/', '-')}-{chosen}.png"]:
+    for path in out or [Path("plots") / f"{file_name(name)}-{chosen}.png"]:
         save(figure, path, dpi)
         typer.echo(str(path))

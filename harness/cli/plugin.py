@@ -128,17 +128,16 @@ def _show(finding: Any) -> None:
 
 def _here() -> list[str]:
     """The plugins of the project in this folder, else all installed ones that are not the harness's own."""
-    import tomllib
-
     from harness.errors import HarnessError
-    from harness.plugins import GROUP
+    from harness.plugins import DISTRIBUTION, GROUP
+    from harness.suite.document import read_document
     from harness.testing.subject import installed_plugins
 
     project = Path("pyproject.toml")
     if project.is_file():
-        table = tomllib.loads(project.read_text()).get("project", {})
-        entries = list(table.get("entry-points", {}).get(GROUP, {}).values())
-        if entries and table.get("name") != "noisy-label-harness":
+        table = _table(read_document(project), "project")
+        entries = [str(value) for value in _table(_table(table, "entry-points"), GROUP).values()]
+        if entries and table.get("name") != DISTRIBUTION:
             return entries
     found = installed_plugins()
     if not found:
@@ -148,3 +147,8 @@ def _here() -> list[str]:
             "name a module or a .py file",
         )
     return found
+
+
+def _table(owner: dict[str, Any], key: str) -> dict[str, Any]:
+    found = owner.get(key)
+    return found if isinstance(found, dict) else {}

@@ -6,7 +6,9 @@ import sys
 import time
 from typing import Any
 
+from harness.cli import terminal
 from harness.cli.options import duration
+from harness.foreign import printable, shortened
 from harness.results.records import ENDED, FINISHED
 from harness.words import counted
 
@@ -33,7 +35,6 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self.live:
-            from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bar
 
@@ -43,7 +44,7 @@ class Progress:
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TextColumn("{task.fields[words]}", markup=False),
-                console=Console(stderr=True),
+                console=terminal.console(sys.stderr),
                 refresh_per_second=4,
             )
             self._bar.start()
@@ -116,7 +117,7 @@ class Progress:
             for trial, (epoch, epochs) in list(self._running.items())[:3]
         )
         failed = f"{self.failed} failed, " if self.failed else ""
-        return f"{failed}{speed}, ETA {eta}" + (f" | {running}" if running else "")
+        return printable(f"{failed}{speed}, ETA {eta}" + (f" | {running}" if running else ""))
 
     def _show(self, kind: str) -> None:
         if self.quiet:
@@ -134,6 +135,6 @@ class Progress:
         if self.quiet:
             return
         if self._bar is not None:
-            self._bar.console.print(words, markup=False, highlight=False)
+            self._bar.console.print(shortened(words), markup=False)
         else:
-            print(words, file=sys.stderr, flush=True)
+            print(printable(words), file=sys.stderr, flush=True)

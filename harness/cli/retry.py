@@ -30,7 +30,7 @@ def retry(
 
     if not failed and not lost:
         raise HarnessError("nothing selected to retry", "retry", "add --failed or --lost")
-    folder = open_results(results)
+    folder = open_results(results, create=False, there=True)
     loaded = load(suite, set_, plugin, scale)
     made = make_plan(loaded, folder, select)
     queues = read_queues(loaded, folder)

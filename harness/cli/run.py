@@ -140,7 +140,7 @@ def _options(texts: list[str], option: str = "--option") -> dict[str, Any]:
     options: dict[str, Any] = {}
     for text in texts:
         path, value = parse_assignment(text, option)
-        assign(options, path, value)
+        assign(options, path, value, option)
     return options
 
 
@@ -152,7 +152,7 @@ def _takes(suite: Suite, executor: str, parameter: str) -> bool:
 
 def _profile(file: Path | None, executor: str) -> dict[str, Any]:
     """The executor's table in a profile: what holds on a cluster for every suite."""
-    from harness.suite.load import read_document
+    from harness.suite.document import read_document
 
     if file is None:
         return {}

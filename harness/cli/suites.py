@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
-
 import typer
 
 from harness.cli.options import AsJson, print_json
@@ -11,11 +9,14 @@ from harness.cli.options import AsJson, print_json
 
 def suites(json: AsJson = False) -> None:
     """List the suites that installed packages ship."""
+    from harness.suite.document import check_shape, read_document
     from harness.suite.load import packaged_suites
 
     lines = []
     for name, path in packaged_suites().items():
-        table = tomllib.loads(path.read_text()).get("suite", {})
+        document = read_document(path)
+        check_shape(document, path.name)
+        table = document["suite"]
         lines.append(
             {
                 "name": name,

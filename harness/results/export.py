@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ResultsError, unknown, writing
+from harness.foreign import csv_cell
 from harness.results.board import SIGNS, TIES, WORDS, Board, BoardCell, cell_text, mark_of, mark_words, shorten
 
 
@@ -48,16 +49,18 @@ def rows(board: Board) -> list[dict[str, Any]]:
 
 
 def to_csv(board: Board) -> str:
-    """Comma-separated values, one line per method and setting; seeds and values are space-separated."""
+    """Comma-separated values, one line per method and setting; seeds and values are space-separated.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe (:func:`harness.foreign.csv_cell`).
+    """
     lines = rows(board)
     out = io.StringIO()
     if lines:
         writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
         writer.writeheader()
         for line in lines:
-            writer.writerow(
-                {**line, "seeds": " ".join(map(str, line["seeds"])), "values": " ".join(map(repr, line["values"]))}
-            )
+            listed = {key: " ".join(map(repr, line[key])) for key in ("seeds", "values")}
+            writer.writerow({key: csv_cell(value) for key, value in line.items()} | listed)
     return out.getvalue()
 
 

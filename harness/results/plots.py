@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, unknown, writing
+from harness.foreign import printable
 from harness.results.metrics import METRICS, find_metric, parse_metric
 from harness.results.store import TABLES
 from harness.suite.select import flatten
@@ -51,6 +52,7 @@ STYLE: Any = {
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "harness",
+    "text.usetex": False,
 }
 PANEL = (2.6, 2.1)
 """Inches of one panel; two fill a text column of most proceedings."""
@@ -180,12 +182,14 @@ def curves(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure:
                 for epoch, *values in lines:
                     if values[row] is not None:
                         by_epoch[epoch].append(_scale(metric) * values[row])
-                _band(panels[row][column], by_epoch, method, number, 0.2 if len(methods) <= MOST_INSIDE else 0.08)
+                _band(
+                    panels[row][column], by_epoch, _label(method), number, 0.2 if len(methods) <= MOST_INSIDE else 0.08
+                )
     for row, metric in enumerate(metrics):
         unit = " [%]" if _scale(metric) > 1 else ""
-        panels[row][0].set_ylabel(_wrapped(TITLES.get(metric, find_metric(metric).title) + unit, LABEL_WIDTH))
+        panels[row][0].set_ylabel(_label(TITLES.get(metric, find_metric(metric).title) + unit, LABEL_WIDTH))
     for column, setting in enumerate(settings):
-        panels[0][column].set_title(_wrapped(heads[setting]))
+        panels[0][column].set_title(_label(heads[setting], TITLE_WIDTH))
         panels[-1][column].set_xlabel("epoch")
     _legend(figure, panels[0][:1], panels)
     return _noted(figure, trials)
@@ -252,13 +256,13 @@ def sweep(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure:
         places = sorted(points)
         means = [statistics.mean(points[place]) for place in places]
         spread = [statistics.stdev(points[place]) if len(points[place]) > 1 else 0.0 for place in places]
-        label = heads[setting] if len(stacks) == 1 else f"{stack}: {heads[setting]}"
+        label = _label(heads[setting] if len(stacks) == 1 else f"{stack}: {heads[setting]}")
         axes.errorbar(places, means, yerr=spread if any(spread) else None, label=label, capsize=2, **_look(number))
     values = sorted({place for points in lines.values() for place in points})
     if values[0] > 0 and values[-1] / values[0] >= 10:
         axes.set_xscale("log", base=2 if all(math.log2(v).is_integer() for v in values) else 10)
-    axes.set_xlabel(request.x)
-    axes.set_ylabel(metric.title + (" [%]" if metric.percent else "") + ("" if at == "last" else f", {at}"))
+    axes.set_xlabel(_label(request.x))
+    axes.set_ylabel(_label(metric.title + (" [%]" if metric.percent else "") + ("" if at == "last" else f", {at}")))
     _legend(figure, [axes], panels)
     return _noted(figure, trials)
 
@@ -305,8 +309,10 @@ def histogram(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure
         axes.set_yscale("symlog", linthresh=1)
         axes.set_ylim(bottom=0)
         reach = found.get("range")
-        axes.set_xlabel(score if reach is None else f"{score} (outermost bins: from {reach[0]:.3g}, to {reach[1]:.3g})")
-        axes.set_title("\n".join(dict.fromkeys((_wrapped(item.method), _wrapped(heads[item.setting])))))
+        outer = "" if reach is None else f" (outermost bins: from {reach[0]:.3g}, to {reach[1]:.3g})"
+        axes.set_xlabel(_label(score) + outer)
+        names = (_label(name, TITLE_WIDTH) for name in (item.method, heads[item.setting]))
+        axes.set_title("\n".join(dict.fromkeys(names)))
     panels[0][0].set_ylabel("training samples")
     panels[0][0].legend()
     return _noted(figure, trials)
@@ -344,7 +350,7 @@ def census(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure:
         axes.set_ylim(0, 12 * max(*found["clean"], *found["corrupted"]))
         axes.set_xticks(range(len(names)), names, rotation=45)
         axes.set_xlabel("N u" if names is RANGES else "range")
-        axes.set_title(_wrapped(f"{item.method}, epoch {epoch}"))
+        axes.set_title(_label(f"{item.method}, epoch {epoch}", TITLE_WIDTH))
     panels[0][0].set_ylabel("training samples")
     panels[0][0].legend()
     return _noted(figure, trials)
@@ -570,7 +576,7 @@ def _legend(figure: Figure, homes: Sequence[Axes], panels: Sequence[Sequence[Axe
     for rows in range(1, count + 1):
         legend = figure.legend(
             list(every.values()),
-            [_wrapped(label) for label in every],
+            ["\n".join(textwrap.wrap(label, TITLE_WIDTH)) for label in every],
             loc="outside lower center",
             ncols=math.ceil(count / rows),
             handlelength=3,
@@ -592,8 +598,14 @@ def _entries(panels: Iterable[Axes]) -> dict[str, Any]:
     return found
 
 
-def _wrapped(title: str, width: int = TITLE_WIDTH) -> str:
-    return "\n".join(textwrap.wrap(title, width))
+def _label(name: str, width: int | None = None) -> str:
+    """A name as matplotlib draws it letter by letter: ``$`` starts no formula, a leading ``_`` hides no line.
+
+    Every word that this file has not written itself passes here; ``width`` wraps it.
+    """
+    shown = printable(name)
+    lines = textwrap.wrap(shown, width) if width is not None else [shown]
+    return ("\u2009" if name.startswith("_") else "") + "\n".join(lines).replace("$", r"\$")
 
 
 def _heads(settings: Sequence[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ import os
 import platform
 import shutil
 import socket
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -107,13 +108,28 @@ def read_lines(path: str | Path) -> list[Any]:
 # --- the results folder ------------------------------------------------------------------------------------------------
 
 
-def open_results(folder: str | Path, *, create: bool = True) -> Path:
+def open_results(folder: str | Path, *, create: bool = True, there: bool = False) -> Path:
     """The results folder, made and stamped with its schema when absent.
 
+    Args:
+        folder: as the user wrote it.
+        create: make it; without, one that is absent is as good as an empty one.
+        there: refuse one that is absent, for who only works on results that there are.
+
     Raises:
-        ResultsError: when it cannot be made or written, or was written by a newer schema.
+        ResultsError: when it cannot be made, read or written, is no folder, or was written by a newer schema.
     """
     path = expanded(folder).absolute()
+    try:
+        if not stat.S_ISDIR(path.stat().st_mode):
+            raise ResultsError("is no folder", str(path), "give another --results")
+        if there and not (path / "trials").is_dir():
+            raise ResultsError("is no results folder", str(path), "give the --results of a run")
+    except FileNotFoundError:
+        if there:
+            raise ResultsError("no such folder", str(path), "give the --results of a run") from None
+    except OSError as error:
+        raise ResultsError(f"cannot be read ({error.strerror})", str(path), "give another --results") from None
     stamp = path / "version.json"
     found = read_json(stamp)
     schema = found.get("schema", 0) if isinstance(found, Mapping) else 0

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import itertools
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from harness.paths import expanded
 from harness.plugins import DISTRIBUTION, Host, load_host
 from harness.registry import as_component
 from harness.suite.compose import Part, check_stack
+from harness.suite.document import FORCED, apply, assignments, check_shape, read_document
 from harness.suite.grid import Choice, component_axis, product
 from harness.suite.replay import ReplayFiles, replay_files
 from harness.suite.schema import (
@@ -33,7 +33,7 @@ from harness.suite.schema import (
     WhenTable,
     parse,
 )
-from harness.suite.select import Clause, assign, flatten, matches, parse_assignment, parse_selection
+from harness.suite.select import Clause, flatten, matches, parse_selection
 from harness.suite.trial import SCHEMA, Trial, digest, seeded
 from harness.training.optim import OPTIMIZERS, SCHEDULES
 from harness.training.optim import validate as validate_optim
@@ -97,6 +97,11 @@ class Method:
             if matches(clauses, setting.view, self.known, f"{self.where}.when"):
                 for key in override.model_fields_set - {"select"}:
                     merged[key] = _merge(merged[key], getattr(override, key))
+        for key in ("transforms", "algorithms"):
+            if not isinstance(merged[key], list):
+                raise SuiteError(
+                    f"should be a list, got {merged[key]!r}", f"{self.where}.{key}", f"write {key} = [...]"
+                )
         return merged
 
     @property
@@ -233,27 +238,14 @@ def load_suite(
     path = find_suite(path)
     document = read_document(path)
     file = path.name
+    check_shape(document, file)
     forced: dict[str, Any] = {}
-    if scale == "quick":
-        _apply_quick(document, forced)
-    elif scale != "full":
-        raise SuiteError(unknown("scale", scale, ["full", "quick"]), "--scale")
-    for text in overrides:
-        keys, value = parse_assignment(text)
-        if keys[0] not in TABLES and keys[0] not in document:
-            raise SuiteError(unknown("key", keys[0], TABLES), f"--set {text}")
-        if keys[0] in ("setting", "method"):
-            raise SuiteError(
-                "settings and methods are lists",
-                f"--set {text}",
-                "set training., evaluation., execution. or suite. keys",
-            )
-        assign(document, keys, value)
-        if keys[0] in ("training", "evaluation"):
-            assign(forced, keys, value)
-    table = parse(
-        SuiteTable, document.get("suite") if "suite" in document else _absent(file, "suite"), f"{file}: suite"
-    )
+    for keys, value, where in assignments(document, scale, overrides, file):
+        apply(document, keys, value, where)
+        if keys[0] in FORCED:
+            apply(forced, keys, value, where)
+    check_shape(document, file)
+    table = parse(SuiteTable, document["suite"], f"{file}: suite")
     if table.unavailable:
         raise SuiteError(f"this suite cannot run yet: {table.unavailable}", file)
     files = [*(path.parent / name for name in table.plugins), *map(Path, plugins)]
@@ -361,53 +353,6 @@ def packaged_suites() -> dict[str, Path]:
     return found
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """The TOML document.
-
-    Raises:
-        SuiteError: when there is no such file, it is no text, or it is no TOML (with the line).
-    """
-    try:
-        text = path.read_bytes().decode()
-    except FileNotFoundError:
-        raise SuiteError(
-            "no such suite file", str(path), "give the path of a TOML file, or see `harness suites`"
-        ) from None
-    except IsADirectoryError:
-        raise SuiteError("is a folder, not a suite file", str(path), "give the path of a TOML file") from None
-    except UnicodeDecodeError as error:
-        raise SuiteError(f"is not text (byte {error.start} is no UTF-8)", str(path), "give a TOML file") from None
-    except OSError as error:
-        raise SuiteError(f"cannot be read ({error.strerror})", str(path)) from None
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SuiteError(f"broken TOML: {error}", str(path), "mend that line") from None
-
-
-def _absent(file: str, key: str) -> Any:
-    raise SuiteError(f"the table [{key}] is missing", file, "see `harness schema` for a suite's tables")
-
-
-def _apply_quick(document: dict[str, Any], forced: dict[str, Any]) -> None:
-    """``--scale quick``: the suite's own ``[quick]`` assignments over one seed, two epochs and 2,000 samples."""
-    quick = {
-        "suite.seeds": document.get("suite", {}).get("seeds", [0])[:1],
-        "training.epochs": 2,
-        "setting.subset": 2000,
-    }
-    quick.update(document.get("quick", {}))
-    for key, value in quick.items():
-        path = key.split(".")
-        if path[0] == "setting":
-            for setting in document.get("setting", []):
-                assign(setting, path[1:], value)
-            continue
-        assign(document, path, value)
-        if path[0] in ("training", "evaluation"):
-            assign(forced, path, value)
-
-
 def _training(value: Any, where: str) -> TrainingTable:
     table: TrainingTable = parse(TrainingTable, value, where)
     for key, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
@@ -443,21 +388,10 @@ def _searches(document: Mapping[str, Any]) -> bool:
     return any(isinstance(method, dict) and method.get("search") for method in found)
 
 
-def _split_tables(value: dict[str, Any], executors: set[str], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split_tables(value: dict[str, Any], executors: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """A setting's or method's own keys, and its tables for executors."""
-    if not isinstance(value, dict):
-        raise SuiteError(f"should be a table, got {value!r}", where)
     tables = {key: value[key] for key in value if key in executors}
     return {key: item for key, item in value.items() if key not in executors}, tables
-
-
-def _tables(document: Mapping[str, Any], key: str, file: str) -> list[Any]:
-    value = document.get(key)
-    if value is None or value == []:
-        raise SuiteError(f"there is no [[{key}]], so the grid is empty", file, f"add at least one [[{key}]]")
-    if not isinstance(value, list):
-        raise SuiteError("should be a list of tables", f"{file}: {key}", f"write [[{key}]]")
-    return value
 
 
 def _settings(
@@ -472,9 +406,9 @@ def _settings(
     registry = host.registry
     seen: dict[str, str] = {}
     identities: dict[str, str] = {}
-    for number, raw in enumerate(_tables(document, "setting", file)):
+    for number, raw in enumerate(document["setting"]):
         where = f"{file}: setting[{number}]"
-        own, tables = _split_tables(raw, executors, where)
+        own, tables = _split_tables(raw, executors)
         table: SettingTable = parse(SettingTable, own, where)
         exclude = [parse_selection(item, f"{where}.exclude") for item in table.exclude]
         axes = {
@@ -618,10 +552,10 @@ def _methods(
     document: Mapping[str, Any], file: str, executors: set[str], tunes: bool, known: frozenset[str]
 ) -> Iterator[Method]:
     seen: dict[str, str] = {}
-    for number, raw in enumerate(_tables(document, "method", file)):
-        label = f" ({raw['name']})" if isinstance(raw, dict) and isinstance(raw.get("name"), str) else ""
+    for number, raw in enumerate(document["method"]):
+        label = f" ({raw['name']})" if isinstance(raw.get("name"), str) else ""
         where = f"{file}: method[{number}]{label}"
-        own, tables = _split_tables(raw, executors, where)
+        own, tables = _split_tables(raw, executors)
         table: MethodTable = parse(MethodTable, own, where)
         if table.name in seen:
             raise SuiteError(f"the name {table.name!r} is also that of {seen[table.name]}", where, "rename one of them")
@@ -706,8 +640,6 @@ def _template(
     chosen: dict[str, list[dict[str, Any]]] = {"loss": [], "transforms": [], "algorithms": []}
     for key, kind in (("loss", "loss"), ("transforms", "transform"), ("algorithms", "algorithm")):
         values = [table[key]] if key == "loss" else table[key]
-        if not isinstance(values, list):
-            raise SuiteError(f"should be a list, got {values!r}", f"{where}.{key}", f"write {key} = [...]")
         for position, value in enumerate(values):
             place = f"{where}.{key}" if key == "loss" else f"{where}.{key}[{position}]"
             try:

@@ -6,11 +6,13 @@ import dataclasses
 import fnmatch
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.errors import SuiteError, unknown
 
+DEEPEST = 20
+"""Tables and lists in one another that a document may hold; the deepest value of a suite has about eight."""
 _CLAUSE = re.compile(r"^\s*([A-Za-z_][\w.:-]*)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*$")
 
 
@@ -115,17 +117,51 @@ def parse_assignment(text: str, where: str = "--set") -> tuple[list[str], Any]:
     path = [part for part in key.strip().split(".") if part]
     if not equals or not path:
         raise SuiteError(f"cannot read {text!r}", where, "write key=value, such as training.epochs=1")
+    if len(path) > DEEPEST:
+        raise SuiteError(f"{len(path)} keys are nested, and at most {DEEPEST} may be", where)
     try:
-        return path, tomllib.loads(f"value = {value}")["value"]
+        return path, parse_toml(f"value = {value}", where)["value"]
     except tomllib.TOMLDecodeError:
         return path, value.strip()
 
 
-def assign(document: dict[str, Any], path: list[str], value: Any) -> None:
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """A TOML document that the rest of the harness can handle: of limited depth, with TOML's integers of 64 bits.
+
+    Raises:
+        TOMLDecodeError: when it is no TOML.
+        SuiteError: when it is beyond those limits.
+    """
+    deep = SuiteError(f"is nested too deep; at most {DEEPEST} tables and lists may be in one another", where)
+    try:
+        document = tomllib.loads(text)
+    except RecursionError:
+        raise deep from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # an integer of thousands of digits, a date that no calendar has
+        raise SuiteError(f"holds a value that cannot be read ({error})", where) from None
+    level: list[tuple[str, Any]] = [("", document)]
+    for _ in range(DEEPEST + 1):
+        inner: list[tuple[str, Any]] = []
+        for key, value in level:
+            if isinstance(value, dict):
+                inner += ((f"{key}.{name}".lstrip("."), item) for name, item in value.items())
+            elif isinstance(value, list):
+                inner += ((key, item) for item in value)
+            elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise SuiteError("is an integer beyond 64 bits", f"{where}: {key}", "write a smaller one")
+        level = inner
+    if level:
+        raise deep
+    return document
+
+
+def assign(document: dict[str, Any], path: Sequence[str], value: Any, where: str = "") -> None:
     """Set a dotted path in nested tables, making tables on the way."""
     table = document
     for part in path[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise SuiteError(f"{part!r} is no table", f"--set {'.'.join(path)}")
+            raise SuiteError(f"{part!r} is no table", where or f"--set {'.'.join(path)}")
     table[path[-1]] = value

@@ -6,12 +6,13 @@ import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, unknown
-from harness.paths import expanded
+from harness.paths import existing_file
 from harness.plugins import DISTRIBUTION, GROUP, Host, Plugin
 from harness.registry import Component, Facts
 
@@ -144,18 +145,16 @@ def read_plugin(
     Raises:
         HarnessError: when there is no such file, or no installed plugin of that name.
     """
-    path = expanded(target)
-    if str(target).endswith(".py") or path.is_file():
-        if not path.is_file():
-            raise HarnessError("no such plugin file", str(path), "give a .py file or the name of an installed plugin")
-        file = path.resolve()
+    if str(target).endswith(".py") or os.path.isfile(target):  # Path.is_file raises for odd names
+        file = existing_file(target, "plugin file", "give a .py file or the name of an installed plugin")
         host = Host([file])
         plugin = next(plugin for plugin in host.plugins if plugin.place == str(file))
         return Checked(plugin, host, _subjects(host, plugin, params, setting, (file,)), file=file)
     host = Host()
     found = [plugin for plugin in host.plugins if str(target) in _names(plugin)]
     if not found:
-        if importlib.util.find_spec(str(target).partition(".")[0]) is not None:
+        top = str(target).partition(".")[0]
+        if top.isidentifier() and importlib.util.find_spec(top) is not None:
             raise HarnessError(
                 f"the module is importable, but no entry point of the group {GROUP!r} names it", str(target),
                 f'add [project.entry-points.{GROUP}] {target} = "{target}" to its pyproject.toml and install it',

@@ -91,7 +91,7 @@ def start(results: Path, host: str, port: int) -> subprocess.Popen[bytes]:
     """Streamlit as a child process: the core imports none of it, and its settings come from here alone."""
     from harness_leaderboard.shell_variables import RESULTS_VARIABLE
 
-    script = files("harness_leaderboard") / "app" / "leaderboard.py"
+    script = files("harness_leaderboard") / "app" / "served.py"
     options = {**OPTIONS, "server.address": host, "server.port": str(port)}
     flags = [f"--{name}={value}" for name, value in options.items()]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAMLIT_")}

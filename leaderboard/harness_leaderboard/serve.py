@@ -20,12 +20,15 @@ def warm_up() -> None:
 
 
 def main() -> None:
-    """``streamlit run`` with the arguments of this process."""
+    """``streamlit run`` with the arguments of this process; what it logs of others is made printable."""
+    from harness.cli.terminal import guarded
+
     threading.Thread(target=warm_up, daemon=True).start()
     from streamlit.web.cli import main as streamlit
 
     sys.argv = ["streamlit", "run", *sys.argv[1:]]
-    streamlit()
+    with guarded():
+        streamlit()
 
 
 if __name__ == "__main__":

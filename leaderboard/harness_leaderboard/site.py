@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 
 from harness.errors import HarnessError, ResultsError, writing
+from harness.foreign import file_name
 from harness.papers.claims import judge_claims
 from harness.papers.printed import load_claims
 from harness.papers.reproduction import ordering_sentence, orderings, reproduce, summary_sentence
@@ -119,12 +119,8 @@ def _slugs(names: list[str]) -> dict[str, str]:
     """File names for suites: readable, and different even where the names differ in signs alone."""
     slugs: dict[str, str] = {}
     for name in names:
-        base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "suite"
-        base = f"suite-{base}" if base in ("index", "trial", "published") else base
-        slug, count = base, 2
-        while slug in slugs.values():
-            slug, count = f"{base}-{count}", count + 1
-        slugs[name] = slug
+        own = file_name(name) in ("index", "trial", "published")
+        slugs[name] = file_name(f"suite {name}" if own else name, slugs.values())
     return slugs
 
 
@@ -165,6 +161,7 @@ def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
     with queries.cursor(snapshot) as connection:
         main = main_metric(connection, suite)
     metrics = _metrics(snapshot, suite, main, len(cells))
+    pages = _pages(slug, metrics)
     conclusion = ""
     for position, metric in enumerate(metrics):
         with queries.cursor(snapshot) as connection:
@@ -174,8 +171,8 @@ def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
                 continue
         view = rank_methods(board, references, costs)
         choices = "".join(
-            f'<li><a href="{_name(slug, other, i)}"{" aria-current=page" if other == metric else ""}>{text(_words(other, main))}</a></li>'
-            for i, other in enumerate(metrics)
+            f'<li><a href="{pages[other]}"{" aria-current=page" if other == metric else ""}>{text(_words(other, main))}</a></li>'
+            for other in metrics
         )
         parts = [f'<ul class="chips" aria-label="Metrics">{choices}</ul>' if len(metrics) > 1 else "", _filter_box()]
         parts += [tables.leaderboard_head(view), tables.leaderboard_table(view, cells, to=trial_link), tables.LEGEND]
@@ -193,7 +190,7 @@ def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
             parts.append(_data_files(view.board if view.shown == view.settings else with_ties(board), slug, folder))
         parts.append(_note(snapshot))
         _page(
-            folder / _name(slug, metric, position),
+            folder / pages[metric],
             suite,
             "".join(parts),
             bool(queries.rows(snapshot, "SELECT 1 FROM published LIMIT 1")),
@@ -225,8 +222,12 @@ def _metrics(snapshot: Path, suite: str, main: str, cells: int) -> list[str]:
     return [word for word in words if word in MAIN] if cells > MANY_CELLS else words
 
 
-def _name(slug: str, metric: str, position: int) -> str:
-    return f"{slug}.html" if position == 0 else f"{slug}--{re.sub(r'[^A-Za-z0-9.]+', '-', metric)}.html"
+def _pages(slug: str, metrics: Iterable[str]) -> dict[str, str]:
+    """The file of every metric's page, the first one's named as the suite; no two share a file."""
+    names: dict[str, str] = {}
+    for metric in metrics:
+        names[metric] = file_name(metric, names.values())
+    return {metric: f"{slug}--{name}.html" if i else f"{slug}.html" for i, (metric, name) in enumerate(names.items())}
 
 
 def _filter_box() -> str:

@@ -46,6 +46,7 @@ def page(browser: Any) -> Iterator[Any]:
     found.requested, found.faults = [], []
     found.on("request", lambda request: found.requested.append(request.url))
     found.on("pageerror", lambda error: found.faults.append(str(error)))
+    found.on("console", lambda said: "Content Security" in said.text and found.faults.append(said.text))
     found.on("dialog", lambda dialog: (found.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
     yield found
     context.close()

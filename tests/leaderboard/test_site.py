@@ -76,6 +76,24 @@ def test_failures_and_suites_with_like_names_are_published(empty, tmp_path):
     assert MARK in (tmp_path / "site" / "index.html").read_text()
 
 
+def test_names_of_any_length_and_signs_have_pages_of_their_own(empty, tmp_path):
+    names = ["s" * 250, "s" * 251, "é" * 120, "/", "index"]
+    signs = {"memorisation@+1": {"last": 0.1}, "memorisation@-1": {"last": 0.2}, "memorisation@~": {"last": 0.3}}
+    for suite in names:
+        empty.trial("CE", SETTINGS[0], 0, 0.5, suite=suite, metrics=signs if suite == "/" else None)
+    empty.collect()
+    site = tmp_path / "site"
+    assert publish(empty.path, site).suites == len(names)
+    index = (site / "index.html").read_text()
+    pages = re.findall(r'<h2><a href="([^"]+)">', index)
+    assert len(set(pages)) == len(names)
+    links = {link for page in pages for link in re.findall(r'<li><a href="([^"]+)"', (site / page).read_text())}
+    assert all((site / link).is_file() for link in links)
+    metrics = list(site.glob("unnamed--memorisation*.html"))
+    shown = {re.search(r"aria-current=page>([^<]+)</a></li>", path.read_text())[1] for path in metrics}
+    assert {"+1", "-1", "~"} <= {words.split()[-1] for words in shown}
+
+
 def test_a_port_that_is_taken_is_one_line():
     import socket
 

@@ -316,3 +316,38 @@ def test_every_kind_is_documented_and_named_in_the_help() -> None:
     for name, function in KINDS.items():
         assert name in KIND_HELP
         assert function.__doc__
+
+
+HOSTILE = "$\\input{x}$ _a_ $ \\\\ \x1b[31m \u202e"
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Methods and a setting whose names are formulas of no sense."""
+    folder = tmp_path_factory.mktemp("hostile")
+    names = [HOSTILE, f"_{HOSTILE}", "$$", "$x$" * 25]
+    lines = [
+        f'[[method]]\nname = {json.dumps(name)}\nalgorithms = [{{ name = "aux", lam = {i}.0 }}]\n'
+        for i, name in enumerate(names, 1)
+    ]
+    small = SMALL.replace("epochs = 3", "epochs = 1").replace(
+        "subset = 400", f"subset = 50\nname = {json.dumps(HOSTILE)}"
+    )
+    (folder / "small.toml").write_text(small + "".join(lines))
+    run(load_suite(folder / "small.toml"), folder / "results", executor="inline")
+    return folder / "results"
+
+
+@pytest.mark.parametrize(
+    "request_", [("curves", Request("small")), ("sweep", Request("small", x="algorithms.aux.lam"))]
+)
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+def test_a_name_is_drawn_letter_by_letter(hostile: Path, tmp_path: Path, request_: Any, suffix: str) -> None:
+    kind, request = request_
+    with open_store(hostile) as store:
+        figure = draw(store, kind, request)
+    save(figure, tmp_path / f"a{suffix}", dpi=50)
+    if suffix == ".svg" and kind == "curves":
+        shown = (tmp_path / "a.svg").read_text()
+        assert "$\\input{x}$" in shown and "\x1b" not in shown and r"\x1b[31m" in shown
+        assert shown.count("_$\\input{x}$") == 1  # a leading underscore hides no method

@@ -1,0 +1,15 @@
+"""What is served: the app with the guard around it. Streamlit finds ``app`` by its name."""
+
+from pathlib import Path
+
+import streamlit
+from harness_leaderboard.guard import Guard, headers
+from starlette.middleware import Middleware
+from streamlit import config
+
+PAGE = Path(streamlit.__file__).parent / "static" / "index.html"
+
+app = streamlit.App(
+    Path(__file__).with_name("leaderboard.py"),
+    middleware=[Middleware(Guard, address=str(config.get_option("server.address")), headers=headers(PAGE))],
+)
