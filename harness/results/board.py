@@ -199,10 +199,8 @@ class Board:
         """What the numbers of tries are and what was chosen for, in a sentence; empty where nothing was tuned."""
         if all(row.tries == 1 for row in self.rows):
             return ""
-        once = " once for all settings" if self.search_over == "suite" else ""
-        return (
-            f"Tries: the number of candidates that a method's parameters were chosen among{once}, on noisy validation."
-        )
+        chosen = "chosen for all settings" if self.search_over == "suite" else "chosen"
+        return f"Tries: the number of candidates from which a method's parameters were {chosen}, on noisy validation."
 
     @property
     def caution(self) -> str:

@@ -401,12 +401,10 @@ def test_a_single_run_is_not_comparable_and_the_sentence_says_so():
 def test_the_sentence_without_any_test():
     alone = stats.top_group(stats.compare_methods(("A", "B"), [[1.0, 2.0], [3.0, NAN]]))
     assert alone.not_separable == ("A",)
-    assert stats.describe(alone) == (
-        "A alone has two runs or more: nothing can be compared; B (n = 1) is not comparable"
-    )
+    assert stats.describe(alone) == ("A alone can be tested: nothing can be compared; B (n = 1) is not comparable")
     none = stats.top_group(stats.compare_methods(("A",), [[1.0]]))
     assert none.top is None
-    assert stats.describe(none) == "No method has two runs: nothing can be compared; A (n = 1) is not comparable"
+    assert stats.describe(none) == "No method can be tested; A (n = 1) is not comparable"
     assert stats.top_group(stats.compare_methods((), np.zeros((0, 3)))).not_separable == ()
 
 

@@ -100,8 +100,8 @@ def probability_of_improvement(
     stratified bootstrap, seeds resampled jointly where shared, deviations widened by ``sqrt(n / (n - 1))`` and the
     result clipped to [0, 1].
 
-    Simulated coverage for a true probability of 0.5, 0.75 and 0.9: 75, 58 and 54 % over one setting with three seeds, 95,
-    94 and 86 % over six with three, 92, 94 and 98 % over six with five, 98, 93 and 94 % over twelve with three. The
+    Simulated coverage for a true probability of 0.5, 0.75 and 0.9: 75, 61 and 49 % over one setting with three seeds, 95,
+    94 and 88 % over six with three, 94, 95 and 97 % over six with five, 96, 94 and 93 % over twelve with three. The
     interval is given where it is 90 % or more: from six settings, three seeds and 30 runs on.
 
     Returns:

@@ -442,9 +442,9 @@ def describe(group: TopGroup) -> str:
     left_out = [f"{method} ({reason})" for method, reason in group.not_comparable]
     tail = f"; {_listed(left_out)} {'is' if len(left_out) == 1 else 'are'} not comparable" if left_out else ""
     if group.top is None:
-        return "No method has two runs: nothing can be compared" + tail
+        return "No method can be tested" + tail
     if not group.comparisons:
-        return f"{group.top} alone has two runs or more: nothing can be compared" + tail
+        return f"{group.top} alone can be tested: nothing can be compared" + tail
     few, many = group.n
     n = f"n = {few}" if few == many else f"n = {few} to {many}"
     how = f"({n}, {group.test}, {group.alpha:g})"
