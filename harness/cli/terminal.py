@@ -58,7 +58,7 @@ def guarded() -> Iterator[None]:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     sys.stdout = out if isinstance(out, Printable) else Printable(out)  # type: ignore[assignment]
-    sys.stderr = err if isinstance(err, Printable) else Printable(err, LONGEST)  # type: ignore[assignment]
+    sys.stderr = err if isinstance(err, Printable) else Printable(err, LONGEST - 1)  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -79,8 +79,8 @@ def test_names_of_files_are_short_plain_and_different(names: list[str]) -> None:
 def test_every_way_of_printing_is_guarded(capsys: pytest.CaptureFixture[str]) -> None:
     with guarded(), guarded():
         print(HOSTILE)
-        typer.echo(HOSTILE)
-        typer.echo(HOSTILE, err=True)
+        typer.echo(HOSTILE, color=True)  # as all commands do
+        typer.echo(HOSTILE, err=True, color=True)
         console().print(HOSTILE, markup=False)
         logging.getLogger("stranger").warning(HOSTILE)
         print_json({"name": HOSTILE})
@@ -164,6 +164,10 @@ def test_a_mistyped_results_folder_is_not_made(
     code, err = ended(monkeypatch, capsys, *words, "--results", "TYPO")
     assert code == 2 and "no such folder" in err and len(err.splitlines()) == 1
     assert not Path("TYPO").exists()
+
+
+def test_no_command_strips_what_is_to_be_escaped() -> None:
+    assert typer.main.get_command(app).context_settings["color"] is True
 
 
 def test_the_app_guards_its_streams_in_a_process_of_others() -> None:

@@ -20,7 +20,7 @@ HOW = """
 <p><b>Cells</b> are the mean over seeds ± sample standard deviation; a Student-t interval stands behind every mean.
 <b>Ties</b> in a setting come from a randomised-block Tukey test with the seeds as blocks (all methods face the same noisy
 labels) and moderated variances (every method its own, drawn towards the common one); simulated with 14 equal methods it
-separates one wrongly in 5 % of tables, in up to 11 % where they differ in spread and have three seeds. What is not separable is
+separates one wrongly in 5 % of tables, in about 11 % where they differ in spread and have three seeds. What is not separable is
 <i>equal</i> where a difference of one point would have been found in 80 %, else <i>too noisy to tell</i>.
 <b>Tiers</b> and the span beside a <b>rank</b> use the same intervals over all shown settings: tier 1 holds the best method and
 those not separable from it. <b>Differences</b> to the reference hold for all methods together (Dunnett). A run that
