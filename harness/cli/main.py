@@ -43,9 +43,7 @@ class Commands(typer.core.TyperGroup):
         entry_point = entry_points().get(cmd_name)
         if entry_point is None:
             return None
-        if any(flag in sys.argv[1:2] for flag in ("--help", "-h")) or len(sys.argv) < 2:
-            return _placeholder(cmd_name, entry_point)
-        return make_command(cmd_name, entry_point.load())
+        return _placeholder(cmd_name, entry_point)
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run with guarded streams, in this process or in a caller's."""
@@ -65,12 +63,13 @@ class Commands(typer.core.TyperGroup):
             raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] not in entry_points():
+        if args[0] not in entry_points():
             from harness.errors import unknown
 
             typer.echo(f"harness: {unknown('command', args[0], entry_points())}", err=True)
             raise typer.Exit(2)
-        return super().resolve_command(ctx, args)
+        name, *rest = args
+        return name, make_command(name, entry_points()[name].load()), rest
 
 
 def make_command(name: str, target: Any) -> Any:

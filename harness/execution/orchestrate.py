@@ -173,8 +173,8 @@ class Orchestrator:
             del number, frame
             if self.interrupted:
                 raise KeyboardInterrupt
+            self.interrupt()  # before it is said, so that a second signal counts from the first word on
             self._on_event({"event": "interrupting", "remote": "remote" in self.executor.capabilities})
-            self.interrupt()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 from harness.errors import ResultsError, unknown, writing
 from harness.papers.claims import JudgedClaim, here_text, printed_text, why
 from harness.papers.reproduction import Reproduced, unseen, value_text
-from harness.results.export import escape_latex, escape_markdown
+from harness.results.export import csv_text, escape_latex, escape_markdown
 
 FORMATS = ("csv", "json", "markdown", "latex", "parquet")
 
@@ -95,19 +93,6 @@ def _table(found: Sequence[Reproduced], claims: Sequence[JudgedClaim]) -> list[l
     return lines
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: _joined(v) if isinstance(v, list) else v for k, v in row.items()})
-    return out.getvalue()
-
-
-def _joined(values: Sequence[object]) -> str:
-    return ("; " if any(isinstance(value, str) for value in values) else " ").join(map(str, values))
-
-
 def _markdown(found: Sequence[Reproduced], claims: Sequence[JudgedClaim]) -> str:
     lines = ["| " + " | ".join(map(escape_markdown, line)) + " |" for line in _table(found, claims)]
     lines.insert(1, "|" + "---|" * 7)
@@ -140,7 +125,7 @@ def export_published(
             pa.parquet.write_table(pa.Table.from_pylist([{k: row.get(k) for k in every} for row in rows]), path)
         return None
     if form == "csv":
-        text = _csv(rows)
+        text = csv_text(rows)
     elif form == "json":
         text = json.dumps(rows, indent=1) + "\n"
     elif form == "markdown":

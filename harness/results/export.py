@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +48,37 @@ def rows(board: Board) -> list[dict[str, Any]]:
     ]
 
 
-def to_csv(board: Board) -> str:
-    """Comma-separated values, one line per method and setting; seeds and values are space-separated.
+class _Rows(io.StringIO):
+    """Rows ending in a line feed. The writer is told of a carriage return too, since it quotes only what ends a row."""
 
-    A text that a spreadsheet would run as a formula gets an apostrophe (:func:`harness.foreign.csv_cell`).
+    def write(self, row: str) -> int:
+        return super().write(row.removesuffix("\r\n") + "\n")
+
+
+def csv_text(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Comma-separated values with a head; empty without lines.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe (:func:`harness.foreign.csv_cell`); lists of
+    numbers are space-separated.
     """
-    lines = rows(board)
-    out = io.StringIO()
+    out = _Rows()
     if lines:
-        writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
+        writer = csv.DictWriter(out, list(dict.fromkeys(key for line in lines for key in line)))
         writer.writeheader()
         for line in lines:
-            listed = {key: " ".join(map(repr, line[key])) for key in ("seeds", "values")}
-            writer.writerow({key: csv_cell(value) for key, value in line.items()} | listed)
+            writer.writerow({key: _csv_value(value) for key, value in line.items()})
     return out.getvalue()
+
+
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, list) and any(isinstance(each, str) for each in value):
+        value = "; ".join(map(str, value))
+    return " ".join(map(repr, value)) if isinstance(value, list) else csv_cell(value)
+
+
+def to_csv(board: Board) -> str:
+    """Comma-separated values, one line per method and setting; seeds and values are space-separated."""
+    return csv_text(rows(board))
 
 
 def to_json(board: Board) -> str:

@@ -43,7 +43,7 @@ def read_document(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SuiteError(f"cannot be read ({error.strerror})", str(path)) from None
     try:
-        return parse_toml(text, str(path))
+        return parse_toml(text, path.name)
     except tomllib.TOMLDecodeError as error:
         raise SuiteError(f"broken TOML: {error}", str(path), "mend that line") from None
 

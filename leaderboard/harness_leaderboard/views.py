@@ -250,6 +250,7 @@ class MethodCost:
     """A method's mean score beside what it costs, over the settings that all shown methods have.
 
     Attributes:
+        method: its name, with the sign of an oracle.
         score, per_epoch: means over settings, with their 95 % intervals.
         front: whether no other method's means are both as cheap and as good.
         certainty: whether the runs decide so.
@@ -290,7 +291,7 @@ def method_costs(board: Board, times: Board | None, costs: Iterable[CellCost]) -
         spent = [c.seconds for c in mine if c.seconds is not None]
         found.append(
             MethodCost(
-                row.method,
+                row.label,
                 score,
                 spans.get(row.method),
                 None if math.isnan(cost) else cost,

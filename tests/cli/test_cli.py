@@ -211,7 +211,7 @@ BAD = [
     (("run", "{suite}", "--select", "metod=CE"), "did you mean 'method'"),
     (("run", "{suite}", "--set", "trainig.epochs=1"), "did you mean 'training'"),
     (("run", "{suite}", "--executor", "lokal"), "did you mean 'local'"),
-    (("run", "{suite}", "--results", "{suite}/r"), "cannot be written"),
+    (("run", "{suite}", "--results", "{suite}/r"), "Not a directory"),
     (("run", "{suite}", "--plugin", "absent.py"), "no such plugin file"),
     (("run", "suite:nothing"), "unknown suite"),
     (("board",), "nothing has been collected"),

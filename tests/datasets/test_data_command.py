@@ -112,7 +112,7 @@ def test_without_a_network_fetching_ends_in_one_line(folder: Path, monkeypatch: 
 def test_a_data_set_with_parameters_is_verified_with_them() -> None:
     text = call("verify", "linear_regression", "--set", "train=7", "--set", "outputs=2")
     assert "train: samples 7, inputs 36 float32, task regression" in text
-    with pytest.raises(HarnessError, match="no KEY=VALUE"):
+    with pytest.raises(HarnessError, match="write key=value"):
         call("verify", "linear_regression", "--set", "train")
 
 

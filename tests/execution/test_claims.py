@@ -212,5 +212,5 @@ def test_a_schema_that_is_no_number_is_refused_in_one_line(tmp_path: Path, schem
 
 def test_an_unwritable_folder_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResultsError, match="cannot be written"):
+    with pytest.raises(ResultsError, match="Not a directory"):
         open_results(tmp_path / "file" / "results")

@@ -61,7 +61,7 @@ def test_a_narrowed_board_is_ranked_anew(filled):
 def test_ties_name_who_cannot_be_told_from_the_best(filled):
     board = with_ties(board_of(filled))
     assert all(tied == {"ELR", HOSTILE} for tied in board.ties.values())
-    assert board.conclusion.startswith(f"ELR ° is at the top; {HOSTILE} is too noisy to tell from it (n = 3, moderated")
+    assert board.conclusion.startswith(f"ELR ° and {HOSTILE} are equal at the top (n = 3, moderated block Tukey")
     assert {mark for marks in board.marks.values() for mark in marks.values()} == {"best", "undecided", "worse"}
 
 

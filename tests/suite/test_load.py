@@ -285,7 +285,7 @@ BAD = {
     "a method that overrides validation": (
         dict(methods='[[method]]\nname = "a"\nvalidation = 0.5'), "method[0] (a)", "may not set 'validation'",
     ),
-    "a seed beyond 63 bits": (dict(suite="tuning_seeds = [9223372036854775808]"), "suite.tuning_seeds.0", "9223372036854775808"),
+    "a seed beyond 63 bits": (dict(suite="tuning_seeds = [9223372036854775808]"), "suite.tuning_seeds", "beyond 64 bits"),
     "a duplicate seed": (dict(suite="tuning_seeds = [0]"), "suite.tuning_seeds", "comparison seed"),
     "a misspelt optimizer": (dict(training='schedule = "cosin"'), "training.schedule", "did you mean 'cosine'"),
     "a selection that cannot be read": (
@@ -343,8 +343,8 @@ def test_bad_input_names_file_key_and_remedy_in_one_line(write_suite: Write, tmp
 @pytest.mark.parametrize(
     ("content", "words"),
     [(b"[suite\nname = 1", "line 1"), (b"\xff\xfe\x00", "not text"), (b"", "[suite] is missing"),
-     (b"[suite]\nname = 'a'\nseeds = []", "suite.seeds: the list is empty; name at least one"),
-     (b"[suite]\nseeds = [0]\nname = '" + b"a" * 256 + b"'", "suite.name: .*at most 100 characters")],
+     (b"[suite]\nname = 'a'\nseeds = []\n[[setting]]\ndataset = 'digits'\nmodel = 'mlp'\n[[method]]\nname = 'b'", "suite.seeds: the list is empty; name at least one"),
+     (b"[suite]\nseeds = [0]\nname = '" + b"a" * 256 + b"'\n[[setting]]\ndataset = 'digits'\n[[method]]\nname = 'b'", "suite.name: .*at most 100 characters")],
 )  # fmt: skip
 def test_files_that_are_no_suites(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "suite.toml"

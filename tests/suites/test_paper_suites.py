@@ -43,7 +43,7 @@ IDS = {
     "cdr-aux/figure2": "cc0ea117b47749f7",
     "cdr-aux/table1": "47f622d38fae74ce",
     "kpd/figure1": "2b9385622942df51",
-    "kpd/table1": "0646460078102d85",
+    "kpd/table1": "485f91c407527f56",
     "kpd/table2": "50f07326b8815a70",
     "kpd/table3": "919a19cf65af603f",
     "kpd/table4": "87776ae83a314ae7",
