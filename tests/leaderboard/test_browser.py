@@ -82,7 +82,7 @@ def server(filled: Folder) -> Iterator[Served]:
 
 def test_the_leaderboard_loads_and_asks_nobody_else(page, server):
     page.goto(server.url)
-    page.get_by_text("too noisy to tell from it").wait_for()
+    page.get_by_text("are equal at the top").wait_for()
     page.wait_for_timeout(1500)
     assert page.get_by_role("link", name=re.compile("script")).first.inner_text() == HOSTILE
     elsewhere = [url for url in page.requested if not url.startswith((server.url, "data:", "blob:"))]
@@ -127,7 +127,7 @@ def test_a_cell_leads_to_its_trial_within_the_session_and_back(page, server):
     page.reload()
     page.get_by_text("CE on mnist5k / lenet / pairflip 0.4, seed 0").wait_for()
     page.go_back()
-    page.get_by_text("too noisy to tell from it").wait_for()
+    page.get_by_text("are equal at the top").wait_for()
 
 
 def test_everything_is_reached_by_keyboard(page, server):
@@ -142,7 +142,7 @@ def test_everything_is_reached_by_keyboard(page, server):
 
 def test_a_column_sorts(page, server):
     page.goto(server.url)
-    page.get_by_role("button", name="Method").click()
+    page.get_by_role("button", name="Method", exact=True).click()
     names = page.locator("table tbody th a").all_inner_texts()
     assert names == sorted(names, key=str.lower)
     assert page.locator("thead th[aria-sort=ascending]").inner_text().startswith("Method")
@@ -202,14 +202,14 @@ def site(filled: Folder, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def walk(page: Any, base: str) -> None:
     """From the first page to a trial: what a reader does."""
     page.goto(f"{base}/index.html")
-    assert "too noisy to tell from it" in page.inner_text("main")
+    assert "are equal at the top" in page.inner_text("main")
     page.get_by_role("link", name="made", exact=True).click()
     rows = page.locator("main table").first.locator("tbody tr")
     assert rows.count() == 3
     page.get_by_label("Show methods with").fill("elr")
     assert page.locator("main table").first.locator("tbody tr:visible").count() == 1
     page.get_by_label("Show methods with").fill("")
-    page.get_by_role("button", name="Method").first.click()
+    page.get_by_role("button", name="Method", exact=True).first.click()
     assert rows.nth(1).locator("th").inner_text().startswith("CE")  # after the one that starts with <
     page.get_by_role("row", name=re.compile("script")).locator("td.cell a").first.click()
     page.locator("#trial svg.chart").first.wait_for()
