@@ -158,10 +158,13 @@ def _find(registry: Registry, name: str) -> Component:
 
 
 def _parameters(given: Sequence[str]) -> dict[str, Any]:
+    from harness.errors import HarnessError
     from harness.suite.select import parse_assignment
 
     values: dict[str, Any] = {}
     for text in given:
+        if "=" not in text:
+            raise HarnessError(f"{text!r} is no KEY=VALUE", "--set", "write key=value, such as --set root=photos")
         path, value = parse_assignment(text)
         values[".".join(path)] = value
     return values

@@ -57,17 +57,28 @@ def check_shape(document: Mapping[str, Any], file: str) -> None:
     if "suite" not in document:
         raise SuiteError("the table [suite] is missing", file, "see `harness schema` for a suite's tables")
     for key in (*TABLES, "quick"):
-        value = document.get(key)
+        if key not in document:
+            continue
+        value = document[key]
         if key in LISTS:
-            if value is None or value == []:
-                raise SuiteError(f"there is no [[{key}]], so the grid is empty", file, f"add at least one [[{key}]]")
             if not isinstance(value, list):
                 raise SuiteError("should be a list of tables", f"{file}: {key}", f"write [[{key}]]")
             for number, item in enumerate(value):
                 if not isinstance(item, dict):
                     raise SuiteError(f"should be a table, got {item!r}", f"{file}: {key}[{number}]", f"write [[{key}]]")
-        elif key in document and not isinstance(value, dict):
+        elif not isinstance(value, dict):
             raise SuiteError(f"should be a table, got {value!r}", f"{file}: {key}", f"write [{key}]")
+
+
+def tables_in(document: Mapping[str, Any], key: str, file: str) -> list[dict[str, Any]]:
+    """The tables of a list of a document of good shape, of which there should be one at least.
+
+    Raises:
+        SuiteError: when there is none.
+    """
+    if not document.get(key):
+        raise SuiteError(f"there is no [[{key}]], so the grid is empty", file, f"add at least one [[{key}]]")
+    return list(document[key])
 
 
 def assignments(
@@ -107,7 +118,7 @@ def assignments(
 def apply(document: dict[str, Any], path: Sequence[str], value: Any, where: str) -> None:
     """Put one assignment into a document of good shape; one of ``setting.KEY`` goes into every setting."""
     if path[0] == "setting":
-        for setting in document["setting"]:
+        for setting in document.get("setting", []):
             assign(setting, path[1:], value, where)
     else:
         assign(document, path, value, where)

@@ -17,7 +17,7 @@ from harness.paths import expanded
 from harness.plugins import DISTRIBUTION, Host, load_host
 from harness.registry import as_component
 from harness.suite.compose import Part, check_stack
-from harness.suite.document import FORCED, apply, assignments, check_shape, read_document
+from harness.suite.document import FORCED, apply, assignments, check_shape, read_document, tables_in
 from harness.suite.grid import Choice, component_axis, product
 from harness.suite.replay import ReplayFiles, replay_files
 from harness.suite.schema import (
@@ -406,7 +406,7 @@ def _settings(
     registry = host.registry
     seen: dict[str, str] = {}
     identities: dict[str, str] = {}
-    for number, raw in enumerate(document["setting"]):
+    for number, raw in enumerate(tables_in(document, "setting", file)):
         where = f"{file}: setting[{number}]"
         own, tables = _split_tables(raw, executors)
         table: SettingTable = parse(SettingTable, own, where)
@@ -552,7 +552,7 @@ def _methods(
     document: Mapping[str, Any], file: str, executors: set[str], tunes: bool, known: frozenset[str]
 ) -> Iterator[Method]:
     seen: dict[str, str] = {}
-    for number, raw in enumerate(document["method"]):
+    for number, raw in enumerate(tables_in(document, "method", file)):
         label = f" ({raw['name']})" if isinstance(raw.get("name"), str) else ""
         where = f"{file}: method[{number}]{label}"
         own, tables = _split_tables(raw, executors)

@@ -148,9 +148,10 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
             if isinstance(value, dict):
                 inner += ((f"{key}.{name}".lstrip("."), item) for name, item in value.items())
             elif isinstance(value, list):
-                inner += ((key, item) for item in value)
+                inner += ((f"{key}.{number}", item) for number, item in enumerate(value))
             elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-                raise SuiteError("is an integer beyond 64 bits", f"{where}: {key}", "write a smaller one")
+                got = f", got {value}" if value.bit_length() < 256 else ""  # Python refuses to write the longest
+                raise SuiteError(f"is an integer beyond 64 bits{got}", f"{where}: {key}", "write a smaller one")
         level = inner
     if level:
         raise deep
