@@ -52,6 +52,17 @@ class Commands(typer.core.TyperGroup):
         with guarded():
             return super().main(*args, **options)
 
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **options: Any) -> Any:
+        """Refuse words that are no UTF-8 at the door: neither TOML nor the store can hold them."""
+        from harness.errors import HarnessError
+
+        for word in args:
+            try:
+                word.encode()
+            except UnicodeEncodeError:
+                raise HarnessError("is no UTF-8", word, "write it anew") from None
+        return super().make_context(info_name, args, *rest, **options)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; click's answers to a wrong command line are cut like the harness's own."""
         from harness.foreign import shortened

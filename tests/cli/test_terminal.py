@@ -140,6 +140,16 @@ def test_a_wrong_command_line_is_answered_briefly(
     assert code == 2 and len(err) <= LONGEST and "\x1b" not in err
 
 
+@pytest.mark.parametrize(
+    "words", [["board", "--suite", "a\udcff"], ["\udcff"], ["plan", "s.toml", "--set", "a=\udcff"]]
+)
+def test_a_word_that_is_no_utf8_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    code, err = ended(monkeypatch, capsys, *words)
+    assert code == 2 and err.startswith("harness: ") and "is no UTF-8" in err and len(err.splitlines()) == 1
+
+
 @pytest.mark.parametrize("place", ["r" * 300, "loop", "/dev/null", "file/results"])
 @pytest.mark.parametrize("command", ["collect", "board", "status", "logs", "run"])
 def test_a_results_folder_that_cannot_be_is_one_line(
