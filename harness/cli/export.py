@@ -58,8 +58,8 @@ def export(
 
 def _records(results: Path, suite: str | None, output: Path | None) -> None:
     from harness.errors import HarnessError
-    from harness.results.archive import pack
     from harness.results.records import open_results
+    from harness.results.records.archive import pack
 
     if output is None:
         raise HarnessError("records are not text", "--format", "name a file with --output FILE.parquet")

@@ -22,9 +22,9 @@ def merge(
     """Copy the records of other results folders, or packed ones, into one."""
     from harness.errors import ResultsError
     from harness.paths import expanded
-    from harness.results.archive import unpack
-    from harness.results.merge import merge_results
     from harness.results.records import open_results
+    from harness.results.records.archive import unpack
+    from harness.results.records.merge import merge_results
     from harness.results.store import collect
 
     target = open_results(results)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from harness.results.records import write_bytes
+from harness.files import write_bytes
 
 CHECKPOINT_SCHEMA = 1
 

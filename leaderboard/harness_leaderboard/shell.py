@@ -18,9 +18,9 @@ from typing import Any
 import streamlit as st
 
 from harness.errors import HarnessError
-from harness.results.archive import reference_files, reference_results
 from harness.results.board import Board, main_metric, read_board
 from harness.results.metrics import MOMENTS, in_words, parse_metric
+from harness.results.records.archive import reference_files, reference_results
 from harness.results.store import current_snapshot
 from harness_leaderboard import queries, tables
 from harness_leaderboard.progress import suites_on_disk

@@ -1,0 +1,82 @@
+"""Records: what an attempt leaves on disk, how it is claimed, and what a trial's folder says of its standing.
+
+Workers write records and nothing else; everything that is shown of a trial comes from them.
+"""
+
+from harness.files import append_line, read_json, read_lines, write_bytes, write_json
+from harness.results.records.claims import (
+    DEAD_AFTER_S,
+    HEARTBEAT_S,
+    Attempt,
+    boot_id,
+    cancel,
+    cancelled_since,
+    claim,
+    forgive,
+    is_alive,
+    make_claim,
+    process_start,
+)
+from harness.results.records.environment import environment_facts
+from harness.results.records.folder import (
+    ENDED,
+    FINISHED,
+    RESULTS_SCHEMA,
+    attempts,
+    done_marker,
+    drop_checkpoints,
+    final_attempt,
+    known_trials,
+    latest_attempt,
+    latest_checkpoint,
+    open_results,
+    read_evaluations,
+    read_trial,
+    rerun_failed,
+    submit_trials,
+    trial_folder,
+    write_evaluations,
+)
+from harness.results.records.standing import STATUSES, Status, status_of
+from harness.source import code_commit
+
+__all__ = [
+    "DEAD_AFTER_S",
+    "ENDED",
+    "FINISHED",
+    "HEARTBEAT_S",
+    "RESULTS_SCHEMA",
+    "STATUSES",
+    "Attempt",
+    "Status",
+    "append_line",
+    "attempts",
+    "boot_id",
+    "cancel",
+    "cancelled_since",
+    "claim",
+    "code_commit",
+    "done_marker",
+    "drop_checkpoints",
+    "environment_facts",
+    "final_attempt",
+    "forgive",
+    "is_alive",
+    "known_trials",
+    "latest_attempt",
+    "latest_checkpoint",
+    "make_claim",
+    "open_results",
+    "process_start",
+    "read_evaluations",
+    "read_json",
+    "read_lines",
+    "read_trial",
+    "rerun_failed",
+    "status_of",
+    "submit_trials",
+    "trial_folder",
+    "write_bytes",
+    "write_evaluations",
+    "write_json",
+]
