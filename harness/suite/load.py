@@ -480,6 +480,8 @@ def _settings(
             name = setting.name
             key = digest([setting.to_json(), setting.training, setting.evaluation])
             if key in identities:
+                if forced:  # settings that differ in what --scale quick or --set replaces become one
+                    continue
                 raise SuiteError(f"is the same setting as {identities[key]}", where, "remove one of them")
             if name in seen:
                 raise SuiteError(

@@ -423,3 +423,16 @@ def test_an_alias_is_the_same_trial(tmp_path: Path) -> None:
         ids.append((entry.trial.id, entry.trial.identity["noise"]["params"]))
     assert ids[0] == ids[1] and ids[0][1] == {"labels": "worse"}
     assert harness.create("noise", "human", labels="worst").labels == "worse"
+
+
+def test_settings_that_a_smaller_scale_makes_equal_are_kept_once(write_suite: Write) -> None:
+    path = write_suite()
+    text = path.read_text()
+    setting = text[text.index("[[setting]]") : text.index("[[method]]")]
+    path.write_text(text.replace(setting, f'{setting}\n{setting}name = "longer"\ntraining = {{ epochs = 9 }}\n'))
+    assert len(load_suite(path).settings) == 2
+    assert len(load_suite(path, scale="quick").settings) == 1
+    assert len(load_suite(path, ["training.epochs=1"]).settings) == 1
+    path.write_text(text.replace(setting, f'{setting}\n{setting}name = "again"\n'))
+    with pytest.raises(HarnessError, match="is the same setting as"):
+        load_suite(path)
