@@ -264,7 +264,7 @@ def print_published(
     from rich.table import Table
 
     from harness.papers.claims import claim_lines, claims_sentence
-    from harness.papers.reproduction import ordering_sentence, summary_sentence, unseen, value_text
+    from harness.papers.reproduction import ordering_sentence, remarks, summary_sentence, value_text
 
     table = Table(title="printed against reproduced", title_justify="left")
     for head, side in (
@@ -285,8 +285,8 @@ def print_published(
         interval = f" [{check.interval.low:+.2f}, {check.interval.high:+.2f}]" if check.interval is not None else ""
         difference = f"{check.difference:+.2f}{interval}" if check.difference is not None else "-"
         # In another configuration the reason is told once below.
-        alone = f"by numbers {check.by_numbers}" if check.by_numbers is not None else check.reason
-        reason = "; ".join(part for part in (alone, unseen(check)) if part)
+        alone = f"by numbers {check.by_numbers}" if check.by_numbers is not None else ""
+        reason = "; ".join(part for part in (alone, remarks(check, "" if alone else None)) if part)
         where = f"{printed['column']}, {printed['block']}" if printed.get("block") else str(printed["column"])
         cells = [item.suite, item.setting or "-", printed["method"] or printed["label"], where]
         cells += [

@@ -41,7 +41,7 @@ class JudgedClaim:
         interval: what a repetition of the paper's experiment would print in 95 % of cases, as our seeds predict it; None where
             that is not known.
         verdict: ``does not hold`` when the printed value lies above that interval; ``inconclusive`` when it does not but no gain
-            at all could not be told from it either; else ``holds``, more than printed included.
+            at all could not be told from it either, and where a cell has one seed or some of its runs collapsed; else ``holds``, more than printed included.
         reason: why it is not comparable or cannot be judged, or in what ours was trained otherwise.
         by_numbers: the verdict of the numbers alone where ours was trained otherwise than the packaged suite asks for.
         detectable: the least gain that would have been found with a power of 80 %.
@@ -137,8 +137,12 @@ def _judge(claim: PublishedClaim, ours: Mapping[Key, Reproduced], setting: str |
         return JudgedClaim(claim, printed, here, None, "not comparable", reason, covered=len(gaps), setting=setting)
     departure = next((item.departure for item in used if item.departure), "")
     single = sum(not gap.parts for gap in gaps)
-    if single:
-        reason = f"{single} of {total} comparisons have one seed"
+    fallen = dict.fromkeys(
+        f"{item.printed['method']} in {item.setting}: {item.check.fallen}" for item in used if item.mixed
+    )
+    if single or fallen:
+        # Neither one run nor runs of two heights have a spread that an interval could stand on.
+        reason = f"{single} of {total} comparisons have one seed" if single else "; ".join(fallen)
         verdict: Outcome = "inconclusive"
         interval, detectable = None, None
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.errors import ResultsError, unknown, writing
 from harness.papers.claims import JudgedClaim, here_text, printed_text, why
-from harness.papers.reproduction import Reproduced, unseen, value_text
+from harness.papers.reproduction import Reproduced, remarks, value_text
 from harness.results.export import csv_text, escape_latex, escape_markdown
 
 FORMATS = ("csv", "json", "markdown", "latex", "parquet")
@@ -75,7 +75,7 @@ def _table(found: Sequence[Reproduced], claims: Sequence[JudgedClaim]) -> list[l
     lines = [["suite", "what", "where", "printed", "here", "verdict", "note"]]
     for item in found:
         printed, check = item.printed, item.check
-        note = "; ".join(part for part in (unseen(check), check.reason, *check.assumptions) if part)
+        note = remarks(check)
         lines.append(
             [
                 item.suite,

@@ -13,6 +13,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from harness.results.board import COLLAPSE_AT, fallen
+from harness.results.collapse import collapsed
 from harness.results.metrics import find_metric
 from harness.words import counted
 
@@ -38,6 +40,7 @@ class Reproduced:
         departure: in what ours was trained otherwise than the packaged suite asks for.
         reduced: whether ours was run at ``--scale quick``.
         step: the least difference of two of our scores.
+        mixed: whether some of our runs collapsed or diverged and others did not.
     """
 
     printed: Mapping[str, Any]
@@ -48,6 +51,7 @@ class Reproduced:
     departure: str = ""
     reduced: bool = False
     step: float = 0.0
+    mixed: bool = False
 
     @property
     def suite(self) -> str:
@@ -74,11 +78,14 @@ def value_text(mean: float, std: float | None, n: int | None) -> str:
     return f"{mean:.2f}{spread} ({n if n is not None else 'n?'})"
 
 
-def unseen(check: PublishedCheck) -> str:
-    """What an inconclusive comparison could have found, in words; empty for every other verdict."""
-    if "inconclusive" not in (check.verdict, check.by_numbers) or check.detectable is None:
-        return ""
-    return f"a gap of {check.detectable:.2g} could have been seen"
+def remarks(check: PublishedCheck, reason: str | None = None) -> str:
+    """What a reader must know beside the verdict: the gap that an inconclusive comparison could have found, runs that
+    collapsed or diverged, the reason (``reason`` in its place) and what was assumed; empty where there is nothing."""
+    seen = ""
+    if "inconclusive" in (check.verdict, check.by_numbers) and check.detectable is not None:
+        seen = f"a gap of {check.detectable:.2g} could have been seen"
+    parts = (seen, check.fallen, check.reason if reason is None else reason, *check.assumptions)
+    return "; ".join(part for part in parts if part)
 
 
 def summary_sentence(found: Iterable[Reproduced]) -> str:
@@ -148,27 +155,62 @@ def suite_of(printed: Mapping[str, Any]) -> str:
 Where = tuple[str | None, str | None, float | None, str | None, str | None]
 HUMAN_LABELS: Mapping[str, str] = {"fine": "noisy"}
 """What papers call a set of human labels -> what its data set calls them, where that differs."""
-Ours = dict[tuple[str, str, str], dict[tuple[Where, str], dict[int, float]]]
+
+
+@dataclasses.dataclass
+class Runs:
+    """Our runs of one method in one setting, at one epoch and metric.
+
+    Attributes:
+        values: by seed, as recorded.
+        collapsed, diverged: how many of them.
+        samples: test samples of the runs, in which an accuracy is counted; ``None`` where that was not recorded.
+    """
+
+    values: dict[int, float] = dataclasses.field(default_factory=dict)
+    collapsed: int = 0
+    diverged: int = 0
+    samples: set[int | None] = dataclasses.field(default_factory=set)
+
+    @property
+    def fallen(self) -> str:
+        """``1 of 3 collapsed``; empty where none is."""
+        return ", ".join(fallen(self.collapsed, self.diverged, len(self.values)))
+
+    @property
+    def mixed(self) -> bool:
+        """Whether some runs fell and others did not."""
+        return 0 < self.collapsed + self.diverged < len(self.values)
+
+
+Ours = dict[tuple[str, str, str], dict[tuple[Where, str], Runs]]
 
 
 def _ours(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dict[str, dict[str, Any]]:
-    """By suite: ``cells[method, metric, at][place, setting] -> {seed: value}`` and whether it ran at full scale."""
+    """By suite: ``cells[method, metric, at][place, setting]``, our runs, and whether it ran at full scale."""
     lines = connection.execute(
         """
         SELECT s.suite, s.method, m.metric, m.at, t.dataset, t.noise, t.rate, t.model,
-               json_extract_string(t.identity, '$.noise.params.labels'), s.setting, s.seed, m.value, s.comparable
+               json_extract_string(t.identity, '$.noise.params.labels'), s.setting, s.seed, m.value, s.comparable,
+               t.status, t.num_classes, t.test_samples, p.value
         FROM suite_trials s JOIN trials t USING (trial) JOIN metrics m USING (trial)
+        LEFT JOIN metrics p ON p.trial = s.trial AND p.metric = 'predicted_share' AND p.at = m.at
         WHERE s.newest AND NOT s.tuning AND t.status IN ('done', 'diverged') AND m.value IS NOT NULL
           AND s.suite IN (SELECT unnest(?::VARCHAR[]))
         """,
         [suites],
     ).fetchall()
     found: dict[str, dict[str, Any]] = {}
-    for suite, method, metric, at, dataset, noise, rate, model, labels, setting, seed, value, comparable in lines:
+    for suite, method, metric, at, *place, setting, seed, value, comparable, status, classes, samples, share in lines:
         of_suite = found.setdefault(suite, {"cells": {}, "comparable": True})
         of_suite["comparable"] &= bool(comparable)
         by_place = of_suite["cells"].setdefault((method, metric, at), {})
-        by_place.setdefault(((dataset, noise, rate, model, labels), setting), {})[int(seed)] = float(value)
+        runs = by_place.setdefault((tuple(place), setting), Runs())
+        runs.values[int(seed)] = float(value)
+        runs.diverged += status == "diverged"
+        runs.samples.add(samples)
+        if status == "done" and metric == "accuracy" and at in COLLAPSE_AT and classes is not None:
+            runs.collapsed += collapsed(float(value), share, int(classes), samples)
     return found
 
 
@@ -200,8 +242,8 @@ def _answers(
     at = printed["at"] or unsaid
     cells: Ours = ours.get("cells", {})
     by_place = cells.get((printed["method"] or "", metric, at), {})
-    found: list[tuple[str | None, dict[int, float]]] = [
-        (setting, values) for (place, setting), values in by_place.items() if _matches(printed, place)
+    found: list[tuple[str | None, Runs]] = [
+        (setting, runs) for (place, setting), runs in by_place.items() if _matches(printed, place)
     ]
     scale = SCALES.get(printed["unit"] or "", 1.0)
     steps: dict[str, float] = ours.setdefault("steps", {})
@@ -209,7 +251,8 @@ def _answers(
         steps[metric] = _step(cells, metric, scale)
     reduced = not ours.get("comparable", True)
     answers = []
-    for setting, values in found or [(None, {})]:
+    for setting, runs in found or [(None, Runs())]:
+        values = runs.values
         reason = "" if printed["comparable"] else _flagged(str(printed["flag"] or ""))
         if not values:
             reason = reason or "not reproduced"
@@ -227,10 +270,22 @@ def _answers(
             gap=gap_that_matters(metric, printed["unit"] or "", printed["mean"]),
             not_comparable=reason,
             departure=departure,
+            fallen=runs.fallen,
+            mixed=runs.mixed,
         )
         unsaid_at = "" if printed["at"] else at
         answers.append(
-            Reproduced(printed, setting, scaled, check, unsaid_at, departure, reduced and bool(values), steps[metric])
+            Reproduced(
+                printed,
+                setting,
+                scaled,
+                check,
+                unsaid_at,
+                departure,
+                reduced and bool(values),
+                steps[metric],
+                runs.mixed,
+            )
         )
     return answers
 
@@ -248,11 +303,13 @@ def gap_that_matters(metric: str, unit: str, printed: float) -> float:
 
 
 def _step(cells: Ours, metric: str, scale: float) -> float:
-    """The least difference between two of our scores: what one more right prediction is worth, where there are enough of
-    them to show it, else more."""
-    found = sorted(
-        {v for (_, name, _), places in cells.items() if name == metric for p in places.values() for v in p.values()}
-    )
+    """The least difference between two of our scores: what one more right prediction is worth where the number of test
+    samples is known, else the least one seen."""
+    runs = [runs for (_, name, _), places in cells.items() if name == metric for runs in places.values()]
+    samples = set().union(*(each.samples for each in runs))
+    if metric == "accuracy" and samples and None not in samples:
+        return scale / max(size or 1 for size in samples)
+    found = sorted({value for each in runs for value in each.values.values()})
     gaps = [scale * (b - a) for a, b in itertools.pairwise(found) if b - a > 1e-9]
     return min(gaps, default=0.0)
 

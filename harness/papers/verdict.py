@@ -68,6 +68,7 @@ class PublishedCheck:
         by_numbers: the verdict that the numbers alone would get where only the configuration departs from the paper's.
         measured: whether both sides measure one thing, if perhaps in different configurations or without a spread.
         detectable: the least gap that would have been found with a power of 80 %; None where there is no interval.
+        fallen: runs of ours that collapsed or diverged, in words.
     """
 
     verdict: Verdict
@@ -78,6 +79,7 @@ class PublishedCheck:
     by_numbers: Verdict | None = None
     measured: bool = False
     detectable: float | None = None
+    fallen: str = ""
 
 
 def compare_with_published(
@@ -92,6 +94,8 @@ def compare_with_published(
     level: float = 0.95,
     not_comparable: str = "",
     departure: str = "",
+    fallen: str = "",
+    mixed: bool = False,
 ) -> PublishedCheck:
     """Is a printed mean what our seeds would predict? Welch's (1947) interval of the difference of the two means.
 
@@ -117,6 +121,9 @@ def compare_with_published(
         not_comparable: why the two measure different things (another metric or model); it decides the verdict.
         departure: in what ours was run otherwise (another budget); the verdict is ``not comparable``, the numbers' own
             is kept beside it.
+        fallen: runs of ours that collapsed or diverged, in words.
+        mixed: whether others did not. Such scores have two heights and no normal spread, so that no interval holds: the
+            verdict is ``inconclusive``.
 
     Raises:
         HarnessError: a negative printed std, or fewer than one run.
@@ -126,7 +133,7 @@ def compare_with_published(
     ours = cell(reproduced, level=level)
     difference = None if ours is None else ours.mean - printed_mean
     if not_comparable or ours is None or difference is None or math.isnan(printed_mean):
-        return PublishedCheck("not comparable", difference, None, not_comparable or "nothing to compare")
+        return PublishedCheck("not comparable", difference, None, not_comparable or "nothing to compare", fallen=fallen)
     assumptions = []
     n_printed = printed_n
     if n_printed is None:
@@ -145,16 +152,20 @@ def compare_with_published(
         assumptions.append("one reproduced seed: the printed std assumed")
     else:
         reason = departure or NO_SPREAD
-        return PublishedCheck("not comparable", difference, None, reason, tuple(assumptions), None, True)
+        return PublishedCheck("not comparable", difference, None, reason, tuple(assumptions), None, True, fallen=fallen)
+    if mixed:
+        verdict: Verdict = "not comparable" if departure else "inconclusive"
+        alone: Verdict | None = "inconclusive" if departure else None
+        return PublishedCheck(verdict, difference, None, departure, tuple(assumptions), alone, True, fallen=fallen)
     found = reach(parts, rounding=0.0 if decimals is None else 0.5 * 10.0**-decimals, level=level)
     interval = Interval(difference - found.half, difference + found.half)
-    verdict: Verdict = "consistent" if found.detectable <= gap else "inconclusive"
+    verdict = "consistent" if found.detectable <= gap else "inconclusive"
     if abs(difference) > max(found.half, ROUNDING * abs(printed_mean)):
         verdict = "above" if difference > 0 else "below"
     of_numbers: Verdict | None = verdict if departure else None
     stated: Verdict = "not comparable" if departure else verdict
     return PublishedCheck(
-        stated, difference, interval, departure, tuple(assumptions), of_numbers, True, found.detectable
+        stated, difference, interval, departure, tuple(assumptions), of_numbers, True, found.detectable, fallen
     )
 
 

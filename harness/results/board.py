@@ -59,6 +59,7 @@ class BoardCell:
             ``None`` where that cannot be told: in regression, and for metrics and epochs other than accuracy at
             ``last``, ``selected`` and ``best``.
         runs: runs that ended without an error, diverged ones too.
+        samples: test samples of a run, in which an accuracy is counted; ``None`` where that was not recorded.
         mean, std: of the values; the sample standard deviation (ddof 1) needs two.
     """
 
@@ -70,6 +71,7 @@ class BoardCell:
     diverged: int = 0
     collapsed: int | None = None
     runs: int = 0
+    samples: int | None = None
     mean: float | None = None
     std: float | None = None
 
@@ -86,10 +88,11 @@ class BoardCell:
     def notes(self) -> tuple[str, ...]:
         """What the mean does not say: ``1 of 3 collapsed``, ``1 of 3 diverged``, ``1 failed``."""
         failed = [f"{self.failed} failed"] if self.failed else []
-        return (*_fallen(self.collapsed, self.diverged, self.runs), *failed)
+        return (*fallen(self.collapsed, self.diverged, self.runs), *failed)
 
 
-def _fallen(collapsed: int | None, diverged: int, runs: int) -> list[str]:
+def fallen(collapsed: int | None, diverged: int, runs: int) -> list[str]:
+    """Runs that collapsed or diverged, in words: ``1 of 3 collapsed``."""
     counts = ((collapsed, "collapsed"), (diverged, "diverged"))
     return [f"{count} of {runs} {what}" for count, what in counts if count]
 
@@ -139,7 +142,7 @@ class BoardRow:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the mean does not say: ``1 of 9 collapsed``, ``1 of 9 diverged``."""
-        return tuple(_fallen(self.collapsed, self.diverged, sum(cell.runs for cell in self.cells.values())))
+        return tuple(fallen(self.collapsed, self.diverged, sum(cell.runs for cell in self.cells.values())))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -416,14 +419,14 @@ def _arrange(suite: str, metric: Metric, at: str, lines: list[tuple[Any, ...]], 
 def _cell(metric: str, at: str, lines: list[tuple[Any, ...]]) -> BoardCell:
     """The cell of the planned runs of one method on one setting."""
     values: dict[int, float] = {}
-    told, fallen = False, 0
+    told, fell = False, 0
     for line in lines:
         seed, status, value, _, share, classes, samples = int(line[2]), *line[6:]
         if status not in FINISHED or value is None or not math.isfinite(value):
             continue
         values[seed] = float(value)
         if status == "done" and metric == "accuracy" and at in COLLAPSE_AT and classes is not None:
-            told, fallen = True, fallen + collapsed(float(value), share, int(classes), samples)
+            told, fell = True, fell + collapsed(float(value), share, int(classes), samples)
     failed = {int(line[2]) for line in lines if line[6] == "failed"}
     pending = frozenset(int(line[2]) for line in lines) - values.keys() - failed
     ended = [line[6] for line in lines if line[6] in FINISHED]
@@ -433,8 +436,9 @@ def _cell(metric: str, at: str, lines: list[tuple[Any, ...]]) -> BoardCell:
         len(failed),
         pending,
         diverged=ended.count("diverged"),
-        collapsed=fallen if told else None,
+        collapsed=fell if told else None,
         runs=len(ended),
+        samples=max((int(line[-1]) for line in lines if line[-1]), default=None),
     )
 
 
@@ -515,6 +519,9 @@ def scores_of(board: Board, *, complete: bool = False) -> Scores:
     Args:
         board: of any state.
         complete: leave cells out that lack a run: runs that fail are not like those that end.
+
+    Accuracies lie on the grid of the test set, whose step is then known; of settings with unequal test sets it is the
+    finest. For other metrics the statistics take the least gap between two scores.
     """
     import numpy as np
 
@@ -533,12 +540,15 @@ def scores_of(board: Board, *, complete: bool = False) -> Scores:
                 values[m, s, column[seed]] = value
             collapsed[m, s], diverged[m, s] = cell.collapsed or 0, cell.diverged
     share = board.metric.percent and board.at != "best_minus_last"
+    sizes = [cell.samples for row in board.rows for cell in row.cells.values() if cell.values]
+    known = board.metric.name == "accuracy" and board.at in COLLAPSE_AT and None not in sizes
     return Scores(
         tuple(row.method for row in board.rows),
         board.settings,
         seeds,
         values,
         board.higher_is_better,
+        step=1 / max(size or 1 for size in sizes) if known and sizes else None,
         bounds=(0.0, 1.0) if share else None,
         collapsed=collapsed,
         diverged=diverged,
@@ -614,10 +624,10 @@ def conclude(board: Board, pairwise: Pairwise | None) -> str:
         methods = tuple(labels[method] for method in pairwise.methods)
         named = dataclasses.replace(pairwise, methods=methods, not_comparable=())
         said.append(statistics.describe(statistics.top_group(named)))
-    fallen = [f"{row.label} ({', '.join(row.notes)})" for row in board.rows if row.notes]
-    if fallen:
+    fell = [f"{row.label} ({', '.join(row.notes)})" for row in board.rows if row.notes]
+    if fell:
         said.append(
-            f"Runs that collapsed or diverged count in means, and no test compares their methods: {_some(fallen)}"
+            f"Runs that collapsed or diverged count in means, and no test compares their methods: {_some(fell)}"
         )
     withheld = [f"{row.label} ({row.withheld})" for row in board.rows if row.withheld]
     if withheld:

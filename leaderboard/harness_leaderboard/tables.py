@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.papers.claims import JudgedClaim, claims_sentence, here_text, printed_text, why
-from harness.papers.reproduction import Reproduced, unseen, value_text
+from harness.papers.reproduction import Reproduced, remarks, value_text
 from harness.results.board import TIES, WORDS, BoardCell, Mark, mark_of, shorten
 from harness.results.metrics import MOMENTS, Metric, find_metric, in_words, moment
 from harness.results.statistics import Interval
@@ -662,9 +662,7 @@ def published_table(found: Sequence[Reproduced]) -> str:
         span = f" [{low:+.2f}, {high:+.2f}]" if low is not None and high is not None else ""
         drawn = charts.interval_mark(low, check.difference, high, widest, shown + span)
         alone = f"by numbers {check.by_numbers}" if check.by_numbers is not None else ""
-        why = "; ".join(
-            part for part in (alone, unseen(check), "" if bare else check.reason, *check.assumptions) if part
-        )
+        why = "; ".join(part for part in (alone, remarks(check, "" if bare else None)) if part)
         if item.assumed_at and item.values:
             why = f"{why}; epoch not said: {item.assumed_at}" if why else f"epoch not said: {item.assumed_at}"
         where = f"{printed['column']}, {printed['block']}" if printed.get("block") else str(printed["column"])

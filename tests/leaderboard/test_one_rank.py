@@ -249,3 +249,9 @@ def test_collapsed_and_diverged_runs_are_counted_in_cell_and_headline_everywhere
     lines = list(csv.DictReader(io.StringIO(to_csv(board))))
     assert [line["collapsed"] for line in lines if line["method"] == "AUX"] == ["1", "0"]
     assert [line["diverged"] for line in lines if line["method"] == "L1"] == ["1", "0"]
+
+
+def test_the_grid_of_accuracies_is_that_of_the_test_set(filled):
+    """The least gap between two scores is a multiple of it where there are few."""
+    assert scores_of(board_of(filled)).grid == pytest.approx(1 / 1000)
+    assert scores_of(board_of(filled, "accuracy@last10")).step is None

@@ -166,3 +166,15 @@ def test_a_faithful_reproduction_is_called_below_or_above_in_5_percent(printed):
         for a, b in zip(theirs, ours, strict=True)
     ]
     assert 0.035 <= sum(said in ("below", "above") for said in verdicts) / 4000 <= 0.06
+
+
+def test_runs_of_two_heights_get_no_interval():
+    """Scores of which some collapsed are no sample of a normal distribution; where all did, they agree on that."""
+    runs, said = [31.1, 31.1, 79.0, 79.1], "2 of 4 collapsed"
+    check = verdict.compare_with_published(runs, 180.0, 0.1, 5, fallen=said, mixed=True)
+    assert (check.verdict, check.interval, check.fallen, check.measured) == ("inconclusive", None, said, True)
+    assert verdict.compare_with_published(runs, 180.0, 0.1, 5).verdict == "below"
+    departing = verdict.compare_with_published(runs, 180.0, 0.1, 5, fallen=said, mixed=True, departure="20 epochs")
+    assert (departing.verdict, departing.by_numbers) == ("not comparable", "inconclusive")
+    every = verdict.compare_with_published([31.1, 31.2, 31.1], 67.0, 0.1, 5, fallen="3 of 3 collapsed")
+    assert (every.verdict, every.fallen) == ("below", "3 of 3 collapsed")
