@@ -27,7 +27,7 @@ import psutil
 import pyarrow as pa
 from harness_leaderboard.cli import OPTIONS, start, wait
 
-from harness.results.store import STORE_SCHEMA, TABLES, insert
+from harness.results.store import STORE_SCHEMA, TABLES, create_tables, insert
 
 EPOCHS, SEEDS = 50, 5
 DATASETS, MODELS = ("mnist5k", "fashion_mnist", "cifar10", "cifar100", "clothing1m"), ("lenet", "resnet18")
@@ -57,9 +57,7 @@ def make_store(results: Path, *, suites: int = 10, methods: int = 40, settings: 
     path = store / "made00000000.duckdb"
     total = 0
     with duckdb.connect(str(path)) as connection:
-        for table, columns in TABLES.items():
-            spelled = ", ".join(f'"{c}" {k}' for c, k in columns.items())
-            connection.execute(f"CREATE TABLE {table} ({spelled})")
+        create_tables(connection)
         for number in range(suites):
             total += _suite(connection, rng, number, methods, settings, total)
             _manifest(results, connection, f"made-{number}")

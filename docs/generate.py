@@ -18,6 +18,7 @@ from harness.cli.main import entry_points, make_command
 from harness.parameters import spell
 from harness.plugins import Host
 from harness.registry import KINDS, PLURALS, Component, Facts
+from harness.results.quantities import Quantity
 from harness.suite.schema import TABLES, AugmentTable, Table, WhenTable
 
 GROUPS = {
@@ -203,9 +204,31 @@ def _component_page(component: Component, facts: Facts) -> str:
             "",
             table(("", "value"), [(f"`{k}`", cell(f"`{v}`")) for k, v in declared.items()]),
         ]
-    lines += ["", "## In a suite", "", "```toml", _example(component, facts), "```"]
+    lines += _measured(component)
+    title, language = ("## Drawn by", "sh") if component.kind == "plot" else ("## In a suite", "toml")
+    lines += ["", title, "", f"```{language}", _example(component, facts), "```"]
     source = component.reference.replace(":", ".")
     return "\n".join([*lines, "", f"Source: `{source}`.", ""])
+
+
+def _measured(component: Component) -> list[str]:
+    """What a metric says of itself, in lines."""
+    measured = component.measured
+    if measured is None:
+        return []
+    quantity = Quantity.from_json({"name": component.name, **measured.quantity})
+    rows = [
+        ("title", quantity.title),
+        ("shown in", quantity.unit or "its own unit"),
+        ("better", "high" if quantity.higher_is_better else "low"),
+        (
+            "measured on",
+            "training data, against the given and the clean labels" if measured.on == "train" else "test data",
+        ),
+        ("for", " and ".join(measured.tasks)),
+        ("a run that diverged counts as", "chance level" if measured.chance is not None else "no value"),
+    ]
+    return ["", table(("", ""), rows)]
 
 
 def _spelled(value: Any) -> str:
@@ -224,6 +247,10 @@ def _example(component: Component, facts: Facts) -> str:
     given = [(p["name"], p["default"]) for p in facts.parameters if p["name"] not in ("variant", "**")]
     required = {p["name"]: EXAMPLES[p["name"]] for p in facts.parameters if p["required"] and p["name"] != "variant"}
     shown = {**required, **dict([(name, default) for name, default in given if default is not None][:3])}
+    if component.kind == "plot":
+        return f"harness plot {component.name} --suite SUITE"
+    if component.kind == "metric":
+        return f'[evaluation]\nmetrics = ["{component.name}"]'
     if component.kind == "executor":
         return "\n".join([f"[{component.name}]", *(f"{key} = {_spelled(value)}" for key, value in shown.items())])
     name = f"{component.name}resnet18" if component.is_family else component.name

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from harness.registry import Register
+    from harness.registry import Register, RegisterMetric
     from harness.suite.plan import Plan
     from harness.suite.trial import Trial
     from harness.training.run import Run, Step
@@ -66,6 +66,23 @@ def harness_register_algorithms(register: Register) -> None:
 @hostspec
 def harness_register_executors(register: Register) -> None:
     """Register executors: a factory makes an object with ``submit``, ``states``, ``cancel`` and ``capabilities``."""
+
+
+@hostspec
+def harness_register_metrics(register: RegisterMetric) -> None:
+    """Register metrics: ``register(name, function, title=..., higher_is_better=..., percent=..., ...)``.
+
+    ``function(outputs, targets, clean)`` takes of these what it names. It is measured after every epoch of a trial whose
+    suite asks for it in ``[evaluation] metrics``, or later by ``harness evaluate``. Without a function the metric is what
+    algorithms record under that name in ``diagnostics``.
+    """
+
+
+@hostspec
+def harness_register_plots(register: Register) -> None:
+    """Register pictures for ``harness plot``: ``function(connection, request) -> Figure`` of the read-only store and a
+    ``harness.results.plots.Request``. Its attribute ``suits``, a function of what a suite has recorded, says where it is
+    what ``harness plot`` draws when no kind is named."""
 
 
 # --- Host: life cycle --------------------------------------------------------------------------------------------------

@@ -19,17 +19,19 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pluggy
 
 from harness import faults, hookspecs
-from harness.errors import HarnessError, did_you_mean
+from harness.errors import HarnessError, did_you_mean, unknown
 from harness.paths import existing_file
-from harness.registry import PLURALS, Component, Registry, printing_aside
+from harness.registry import PLURALS, Component, Measured, Registry, printing_aside
+from harness.tasks import TASKS
 
 GROUP = "harness"
 DISTRIBUTION = "noisy-label-harness"
+DIAGNOSTIC = "harness.results.quantities:diagnostic"
 log = logging.getLogger("harness.plugins")
 
 
@@ -148,21 +150,60 @@ class Host:
         self.plugins.append(Plugin(name, owner, place, components=len(added)))
 
     def _call_registration(self, plugin: Any, kind: str, plural: str, owner: str, added: list[Component]) -> None:
-        def register(name: str, target: str | Callable[..., Any], *, version: str = "1") -> None:
+        def register(
+            name: str, target: str | Callable[..., Any], *, version: str = "1", measured: Measured | None = None
+        ) -> None:
             if not isinstance(name, str) or not name or any(c.isspace() for c in name):
                 raise ValueError(f"a component's name is a word, got {name!r}")
             if not isinstance(target, str) and not (callable(target) and hasattr(target, "__qualname__")):
                 raise TypeError(f"{plural}.{name}: register a class, a function or 'module:name', got {target!r}")
             if isinstance(target, str) and ":" not in target:
                 raise ValueError(f"{plural}.{name}: a lazy target reads 'module:name', got {target!r}")
-            added.append(Component(kind, name, target, str(version), owner))
+            added.append(Component(kind, name, target, str(version), owner, measured))
 
+        given: Any = functools.partial(_register_metric, register) if kind == "metric" else register
         others = [other for other in self.manager.get_plugins() if other is not plugin]
         with printing_aside():
-            self.manager.subset_hook_caller(f"harness_register_{plural}", others)(register=register)
+            self.manager.subset_hook_caller(f"harness_register_{plural}", others)(register=given)
 
     def _report(self, name: str, owner: str, place: str, error: str, remedy: str) -> None:
         self.plugins.append(Plugin(name, owner, place, error, remedy))
+
+
+def _register_metric(
+    register: Callable[..., None],
+    name: str,
+    function: str | Callable[..., Any] | None = None,
+    *,
+    title: str,
+    higher_is_better: bool = True,
+    percent: bool = False,
+    unit: str = "",
+    group: str = "",
+    label: str = "",
+    tasks: Sequence[str] = ("classification",),
+    on: Literal["test", "train"] = "test",
+    chance: Callable[[int], float] | None = None,
+    version: str = "1",
+) -> None:
+    """A metric with what it says of itself; :class:`harness.registry.RegisterMetric` says what that means."""
+    if not isinstance(title, str) or not title:
+        raise ValueError(f"metrics.{name}: a title says in words what it is, got {title!r}")
+    for task in tasks:
+        if task not in TASKS:
+            raise ValueError(f"metrics.{name}: {unknown('task', task, TASKS)}")
+    if on not in ("test", "train"):
+        raise ValueError(f"metrics.{name}: on is 'test' or 'train', got {on!r}")
+    quantity = {
+        "title": title,
+        "unit": unit or ("%" if percent else ""),
+        "percent": bool(percent),
+        "higher_is_better": bool(higher_is_better),
+        "group": group,
+        "label": label,
+    }
+    measured = Measured(quantity, tuple(tasks), on, chance, function is None)
+    register(name, DIAGNOSTIC if function is None else function, version=version, measured=measured)
 
 
 def _entry_points() -> list[importlib.metadata.EntryPoint]:

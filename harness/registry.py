@@ -17,9 +17,9 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from harness import parameters as params
 from harness.declarations import Declares
@@ -44,8 +44,12 @@ PLURALS: dict[str, str] = {
     "loss": "losses",
     "algorithm": "algorithms",
     "executor": "executors",
+    "metric": "metrics",
+    "plot": "plots",
 }
 KINDS: tuple[str, ...] = tuple(PLURALS)
+CALLED: dict[str, tuple[str, ...]] = {"metric": ("outputs", "targets", "clean"), "plot": ("connection", "request")}
+"""Kinds whose target is no factory but a function that the harness calls, with the arguments that it may name."""
 FACTS_SCHEMA = 3
 
 
@@ -58,6 +62,60 @@ class Register(Protocol):
     """What a ``harness_register_...`` hook is given."""
 
     def __call__(self, name: str, target: str | Callable[..., Any], *, version: str = "1") -> None: ...
+
+
+class RegisterMetric(Protocol):
+    """What ``harness_register_metrics`` is given.
+
+    Args:
+        name: the word of ``--metric`` and of ``[evaluation] metrics``; without a function, a name in ``diagnostics``.
+        function: of ``outputs``, ``targets`` and ``clean``, or of some of them, as (N, ...) tensors on the trial's device;
+            ``outputs`` are log-probabilities (N, K) of the classes, or predictions in regression. On test data ``targets``
+            and ``clean`` are the same clean targets; on training data ``targets`` are the noisy ones. It gives one number,
+            or (K,) numbers, which are recorded as ``name@0`` to ``name@K-1``. NaN is recorded as no number.
+        title: what it is, in words.
+        higher_is_better: whether more of it is better.
+        percent: whether it is a share in [0, 1], to be shown in percent.
+        unit: as written behind a value.
+        group, label: the chart that its curve is drawn in, such as ``Accuracy``, and its name there.
+        tasks: tasks that it is defined for.
+        on: ``test``, or ``train`` for the training data, which are measured at the epochs of ``train_every``.
+        chance: of the number of classes: what a run that diverged counts as; without it such a run has no value.
+        version: as of any component.
+    """
+
+    def __call__(
+        self,
+        name: str,
+        function: str | Callable[..., Any] | None = None,
+        *,
+        title: str,
+        higher_is_better: bool = True,
+        percent: bool = False,
+        unit: str = "",
+        group: str = "",
+        label: str = "",
+        tasks: Sequence[str] = ("classification",),
+        on: Literal["test", "train"] = "test",
+        chance: Callable[[int], float] | None = None,
+        version: str = "1",
+    ) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a metric says of itself when it is registered; see :class:`RegisterMetric`.
+
+    Attributes:
+        quantity: title, unit, direction and chart, as results record them.
+        diagnostic: whether it is what algorithms record under its name, not a function.
+    """
+
+    quantity: Mapping[str, Any]
+    tasks: tuple[str, ...]
+    on: Literal["test", "train"] = "test"
+    chance: Callable[[int], float] | None = None
+    diagnostic: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +151,8 @@ class Component:
     target: str | Callable[..., Any] = dataclasses.field(repr=False)
     version: str
     owner: str
+    measured: Measured | None = dataclasses.field(default=None, repr=False, compare=False)
+    """Of a metric."""
 
     @property
     def label(self) -> str:
@@ -311,8 +371,14 @@ class Registry:
 
 def inspect_factory(kind: str, factory: Callable[..., Any]) -> Facts:
     """Read the facts of a factory that is already imported."""
-    parameters, problems = params.describe(factory)
     doc = inspect.getdoc(factory) or ""
+    if kind in CALLED:
+        taken = inspect.signature(factory).parameters
+        wrong = [
+            f"it takes {name!r}, which is none of {list(CALLED[kind])}" for name in taken if name not in CALLED[kind]
+        ]
+        return Facts([], doc.partition("\n")[0], doc, [], Declares(), wrong[:1])
+    parameters, problems = params.describe(factory)
     hooks: list[str] = []
     declares = getattr(factory, "declares", None)
     if declares is not None and not isinstance(declares, Declares):

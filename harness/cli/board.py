@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import DEFAULT_RESULTS, AsJson, Results, console, print_json
+from harness.results.quantities import metric_help
 from harness.words import counted
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ def board(
     suite: Annotated[
         str | None, typer.Option("--suite", help="Name of the suite; may be left out when there is one.")
     ] = None,
-    metric: Annotated[
-        str, typer.Option("--metric", help="last, last10, selected, best, memorisation, fgsm_accuracy@0.1 ...")
-    ] = "last",
+    metric: Annotated[str, typer.Option("--metric", help=metric_help())] = "last",
     ties: Annotated[
         bool, typer.Option("--ties/--no-ties", help="Mark what cannot be told from the best of its setting.")
     ] = True,
@@ -160,7 +159,7 @@ def print_board(found: Board, out: Console) -> None:
     from harness.results.board import SIGNS, TIES, WORDS, mark_words, shorten
 
     heads = shorten(found.settings)
-    unit = f" [{found.metric.unit}]" if found.metric.unit and found.metric.unit != "count" else ""
+    unit = f" [{found.metric.unit_shown}]" if found.metric.unit_shown else ""
     table = Table(title=escape(f"{found.suite}: {found.title}{unit}, mean ± std (n)"), title_justify="left")
     table.add_column("", justify="right")
     table.add_column("method", overflow="fold")

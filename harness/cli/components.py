@@ -11,7 +11,7 @@ from harness.cli.options import AsJson, PluginFile, print_json
 
 def components(
     kind: Annotated[
-        str | None, typer.Argument(help="dataset, noise, model, transform, loss, algorithm or executor.")
+        str | None, typer.Argument(help="dataset, noise, model, transform, loss, algorithm, executor, metric or plot.")
     ] = None,
     name: Annotated[str | None, typer.Argument(help="One component, with its parameters.")] = None,
     plugin: PluginFile = [],  # noqa: B006 -- typer reads the default, nobody changes it

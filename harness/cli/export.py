@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import DEFAULT_RESULTS, Results
+from harness.results.quantities import metric_help
 from harness.words import counted
 
 
@@ -16,7 +17,7 @@ def export(
     suite: Annotated[
         str | None, typer.Option("--suite", help="Name of the suite; may be left out when there is one.")
     ] = None,
-    metric: Annotated[str, typer.Option("--metric", help="last, last10, selected, best, memorisation ...")] = "last",
+    metric: Annotated[str, typer.Option("--metric", help=metric_help())] = "last",
     form: Annotated[
         str,
         typer.Option(

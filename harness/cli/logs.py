@@ -20,7 +20,9 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing what is written.")] = False,
 ) -> None:
     """The log of a trial, and its traceback when it failed."""
+    from harness.results.quantities import QUANTITIES
     from harness.results.records import attempts, open_results, read_json, read_lines
+    from harness.tasks import HEADLINES
 
     folder = find_trial(open_results(results, create=False), trial)
     past = attempts(folder)
@@ -35,6 +37,7 @@ def logs(
             typer.echo(error["traceback"] or f"{error['type']}: {error['message']}")
     if not follow:
         return
+    headlines = [QUANTITIES[name].column for name in HEADLINES]
     current, shown, epochs = past[-1], len(_read(past[-1] / "log.txt")), len(read_lines(past[-1] / "epochs.jsonl"))
     while not (current / "result.json").exists():
         time.sleep(FOLLOW_S)
@@ -48,8 +51,8 @@ def logs(
             shown = len(text)
         lines = read_lines(current / "epochs.jsonl")
         for line in lines[epochs:]:
-            accuracy = line.get("test_accuracy", line.get("mae"))
-            typer.echo(f"epoch {line['epoch']}: train loss {line['train_loss']}, test {accuracy}")
+            value = next((line[column] for column in headlines if column in line), None)
+            typer.echo(f"epoch {line['epoch']}: train loss {line['train_loss']}, test {value}")
         epochs = max(epochs, len(lines))
 
 

@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.options import DEFAULT_RESULTS, Results
 
-KIND_HELP = "curves, sweep, histogram, census, differences, recovery or phase; what fits the suite when left out."
+KIND_HELP = "curves, sweep, histogram, or one that a plugin adds (`harness components plot`); what fits the suite when left out."
 
 
 def plot(
@@ -37,7 +37,8 @@ def plot(
     from harness.errors import ResultsError, unknown
     from harness.foreign import file_name
     from harness.results.board import suites_in
-    from harness.results.plots import Request, draw, save, suitable_kind
+    from harness.results.figure import save
+    from harness.results.plots import Request, draw, suitable_kind
     from harness.results.records import open_results
 
     folder = open_results(results, create=False)

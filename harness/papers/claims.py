@@ -19,7 +19,7 @@ from harness.papers.printed import Comparison, PublishedCell, PublishedClaim, lo
 from harness.papers.reproduction import EPOCHS, Reproduced, published_rows, reproduce, suite_of
 from harness.papers.verdict import reach
 from harness.results.board import suites_in
-from harness.results.metrics import find_metric
+from harness.results.quantities import find_quantity
 from harness.results.statistics.scores import Interval, scipy_special
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _printed_gap(comparison: Comparison) -> float:
 
 def _sign(comparison: Comparison) -> float:
     cell = comparison.methods[0]
-    lower = cell.unit in _LOWER_IS_BETTER or not find_metric(cell.metric).higher_is_better
+    lower = cell.unit in _LOWER_IS_BETTER or not find_quantity(cell.metric).higher_is_better
     return -1.0 if lower else 1.0
 
 

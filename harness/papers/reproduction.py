@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.results.board import COLLAPSE_AT, fallen
 from harness.results.collapse import collapsed
-from harness.results.metrics import find_metric
+from harness.results.quantities import find_quantity
 from harness.words import counted
 
 if TYPE_CHECKING:
@@ -193,9 +193,9 @@ def _ours(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dict[str,
         SELECT s.suite, s.method, m.metric, m.at, t.dataset, t.noise, t.rate, t.model,
                json_extract_string(t.identity, '$.noise.params.labels'), s.setting, s.seed, m.value, s.comparable,
                t.status, t.num_classes, t.test_samples, p.value
-        FROM suite_trials s JOIN trials t USING (trial) JOIN metrics m USING (trial)
+        FROM compared s JOIN trials t USING (trial) JOIN metrics m USING (trial)
         LEFT JOIN metrics p ON p.trial = s.trial AND p.metric = 'predicted_share' AND p.at = m.at
-        WHERE s.newest AND NOT s.tuning AND t.status IN ('done', 'diverged') AND m.value IS NOT NULL
+        WHERE t.status IN ('done', 'diverged') AND m.value IS NOT NULL
           AND s.suite IN (SELECT unnest(?::VARCHAR[]))
         """,
         [suites],
@@ -221,8 +221,8 @@ def _departures(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dic
     lines = connection.execute(
         """
         SELECT s.suite, s.method, s.setting, any_value(t.identity)
-        FROM suite_trials s JOIN trials t USING (trial)
-        WHERE s.newest AND NOT s.tuning AND t.status = 'done' AND s.suite IN (SELECT unnest(?::VARCHAR[]))
+        FROM compared s JOIN trials t USING (trial)
+        WHERE t.status = 'done' AND s.suite IN (SELECT unnest(?::VARCHAR[]))
         GROUP BY ALL
         """,
         [suites],
@@ -355,7 +355,7 @@ def orderings(connection: duckdb.DuckDBPyConnection, found: Iterable[Reproduced]
         printed = {item.printed["method"]: float(item.printed["mean"]) for item in items}
         rows = {(item.printed["method"], "here", seed): value for item in items for seed, value in item.values.items()}
         scores = Scores.from_rows(
-            ((*key, value) for key, value in rows.items()), higher_is_better=find_metric(metric).higher_is_better
+            ((*key, value) for key, value in rows.items()), higher_is_better=find_quantity(metric).higher_is_better
         )
         agreements[label] = ordering_agreement(printed, compare_in_setting(scores, "here"))
     return agreements

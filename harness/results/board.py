@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.errors import ResultsError, unknown
 from harness.plugins import load_host
 from harness.results.collapse import collapsed
-from harness.results.metrics import METRICS, Metric, find_metric, in_words, parse_metric
+from harness.results.quantities import Quantity, find_quantity, metric_word, parse_metric, quantities_in
 from harness.results.records import FINISHED
 from harness.source import renewed
+from harness.tasks import headline_of
 from harness.words import counted
 
 COLLAPSE_AT = ("last", "selected", "best")
@@ -165,7 +166,7 @@ class Board:
     """
 
     suite: str
-    metric: Metric
+    metric: Quantity
     at: str
     settings: tuple[str, ...]
     rows: tuple[BoardRow, ...]
@@ -185,7 +186,7 @@ class Board:
     @property
     def title(self) -> str:
         """What is shown, in words: ``test accuracy, mean of the last 10 epochs``."""
-        return in_words(self.metric.name, self.at)
+        return self.metric.words(self.at)
 
     @property
     def begun(self) -> tuple[str, ...]:
@@ -270,11 +271,11 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
         """
         SELECT s.method, s.setting, s.seed, s.oracle, s.tries, s.comparable, t.status, m.value, s.search_over,
                p.value, t.num_classes, t.test_samples
-        FROM suite_trials s
+        FROM compared s
         LEFT JOIN trials t USING (trial)
         LEFT JOIN metrics m ON m.trial = s.trial AND m.metric = ? AND m.at = ?
         LEFT JOIN metrics p ON p.trial = s.trial AND p.metric = 'predicted_share' AND p.at = ?
-        WHERE s.suite = ? AND s.newest AND NOT s.tuning
+        WHERE s.suite = ?
         ORDER BY s.method_position, s.setting_position, s.seed
         """,
         [name, at, at, suite],
@@ -287,11 +288,10 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
         )
     if all(line[7] is None for line in lines) and any(line[6] == "done" for line in lines):
         raise _no_such_metric(connection, suite, metric, name, at)
-    metric_facts = find_metric(name)
-    higher = metric_facts.higher_is_better if at != "best_minus_last" else False
+    quantity = find_quantity(name, quantities_in(connection))
     databases = connection.execute("PRAGMA database_list").fetchall()
     snapshot = Path(databases[0][2] or "memory").stem
-    board = _arrange(suite, metric_facts, at, lines, higher, snapshot)
+    board = _arrange(suite, quantity, at, lines, quantity.better_high(at), snapshot)
     return dataclasses.replace(
         board,
         owners=owners_in(connection, suite),
@@ -304,15 +304,14 @@ def _no_such_metric(connection: duckdb.DuckDBPyConnection, suite: str, metric: s
     """Why a board has no value of a metric: there is none of that name, or no trial here has it."""
     rows = connection.execute(
         """
-        SELECT DISTINCT m.metric || CASE WHEN m.at = 'last' THEN '' ELSE '@' || m.at END
-        FROM metrics m JOIN suite_trials s USING (trial)
-        WHERE s.suite = ? AND s.newest AND NOT s.tuning AND m.value IS NOT NULL
+        SELECT DISTINCT m.metric, m.at FROM metrics m JOIN compared s USING (trial)
+        WHERE s.suite = ? AND m.value IS NOT NULL
         """,
         [suite],
     ).fetchall()
-    available = sorted(row[0] for row in rows)
-    known = METRICS.get(name.partition("@")[0])
-    if known is None or at not in known.at:
+    available = sorted(metric_word(recorded, taken, headline="") for recorded, taken in rows)
+    known = quantities_in(connection).get(name.partition("@")[0])
+    if known is None or at not in known.moments:
         return ResultsError(unknown("metric", metric, available), "--metric")
     return ResultsError(
         f"no trial of {suite!r} has {metric!r} ({known.title})", "--metric", f"its trials have {', '.join(available)}"
@@ -324,8 +323,8 @@ def owners_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tu
     lines = connection.execute(
         """
         SELECT DISTINCT s.method, json_extract(t.options, '$.owners')
-        FROM suite_trials s JOIN trials t USING (trial)
-        WHERE s.suite = ? AND s.newest AND json_extract(t.options, '$.owners') IS NOT NULL
+        FROM compared s JOIN trials t USING (trial)
+        WHERE s.suite = ? AND json_extract(t.options, '$.owners') IS NOT NULL
         """,
         [suite],
     ).fetchall()
@@ -341,8 +340,8 @@ def budgets_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[tuple[
         """
         SELECT s.method, s.setting, list_sort(list_distinct(list(t.epochs))),
                list_sort(list_distinct(list(t.batch_size))), list_sort(list_distinct(list(t.threads)))
-        FROM suite_trials s JOIN trials t USING (trial)
-        WHERE s.suite = ? AND s.newest AND NOT s.tuning AND t.status IN ('done', 'diverged')
+        FROM compared s JOIN trials t USING (trial)
+        WHERE s.suite = ? AND t.status IN ('done', 'diverged')
         GROUP BY s.method, s.setting
         """,
         [suite],
@@ -359,8 +358,8 @@ def mixed_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tup
         """
         SELECT s.method, CAST(json_extract(t.options, '$.digests') AS VARCHAR),
                CAST(json_extract(t.options, '$.owners') AS VARCHAR)
-        FROM suite_trials s JOIN trials t USING (trial)
-        WHERE s.suite = ? AND s.newest AND NOT s.tuning AND t.status IN ('done', 'diverged')
+        FROM compared s JOIN trials t USING (trial)
+        WHERE s.suite = ? AND t.status IN ('done', 'diverged')
         GROUP BY ALL ORDER BY min(s.method_position)
         """,
         [suite],
@@ -390,15 +389,14 @@ def _by_one_rule(component: str, digests: set[str], owner: str) -> set[str]:
 
 
 def main_metric(connection: duckdb.DuckDBPyConnection, suite: str) -> str:
-    """``accuracy``, or ``mae`` for a suite of regression settings."""
+    """The headline of the suite's task, as its trials have recorded it."""
     found = connection.execute(
-        "SELECT 1 FROM metrics m WHERE metric = 'mae' AND trial IN (SELECT trial FROM suite_trials WHERE suite = ?) LIMIT 1",
-        [suite],
-    ).fetchone()
-    return "mae" if found else "accuracy"
+        "SELECT DISTINCT metric FROM metrics WHERE trial IN (SELECT trial FROM suite_trials WHERE suite = ?)", [suite]
+    ).fetchall()
+    return headline_of(name for (name,) in found)
 
 
-def _arrange(suite: str, metric: Metric, at: str, lines: list[tuple[Any, ...]], higher: bool, snapshot: str) -> Board:
+def _arrange(suite: str, metric: Quantity, at: str, lines: list[tuple[Any, ...]], higher: bool, snapshot: str) -> Board:
     settings = tuple(dict.fromkeys(line[1] for line in lines))
     cells: dict[str, dict[str, BoardCell]] = {}
     oracle: dict[str, bool] = {}
@@ -649,7 +647,7 @@ def shorten(settings: tuple[str, ...]) -> dict[str, str]:
     return {name: " / ".join(parts[position] for position in varying) or name for name, parts in split.items()}
 
 
-def cell_text(cell: BoardCell | None, metric: Metric) -> str:
+def cell_text(cell: BoardCell | None, metric: Quantity) -> str:
     """``97.31 ± 0.12 (3)``; a single value alone; ``failed`` or ``-`` without one; ``(2/3)`` where seeds are missing."""
     if cell is None or cell.mean is None:
         return "failed" if cell is not None and cell.failed else "-"

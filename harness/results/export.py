@@ -128,7 +128,7 @@ def caption(board: Board) -> str:
 
 
 def _unit(board: Board) -> str:
-    return f" in {board.metric.unit}" if board.metric.unit and board.metric.unit != "count" else ""
+    return f" in {board.metric.unit_shown}" if board.metric.unit_shown else ""
 
 
 def _markdown_cell(board: Board, method: str, setting: str, cell: BoardCell | None) -> str:

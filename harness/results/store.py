@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, writing
-from harness.results.metrics import find_metric
+from harness.results.quantities import epoch_columns, find_quantity
 from harness.results.records import FINISHED, attempts, done_marker, is_alive, read_evaluations, read_json, read_lines
 from harness.suite.trial import canonical
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-STORE_SCHEMA = 5
+STORE_SCHEMA = 6
 log = logging.getLogger("harness.store")
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 KEPT_SNAPSHOTS = 3
@@ -56,13 +56,10 @@ TABLES: dict[str, dict[str, str]] = {
         "final": "BOOLEAN",
     },
     "epochs": {
-        "trial": "VARCHAR", "epoch": "BIGINT", "lr": "DOUBLE", "train_loss": "DOUBLE", "test_accuracy": "DOUBLE",
-        "test_loss": "DOUBLE", "validation_accuracy": "DOUBLE", "validation_loss": "DOUBLE", "train_accuracy": "DOUBLE",
-        "clean_accuracy": "DOUBLE", "memorisation": "DOUBLE", "recovery": "DOUBLE", "detection_auroc": "DOUBLE",
-        "predicted_share": "DOUBLE", "mae": "DOUBLE", "rmse": "DOUBLE", "validation_mae": "DOUBLE", "train_mae": "DOUBLE",
-        "train_seconds": "DOUBLE", "evaluation_seconds": "DOUBLE", "peak_memory": "DOUBLE",
+        "trial": "VARCHAR", "epoch": "BIGINT", **dict.fromkeys(epoch_columns(), "DOUBLE"),
     },
     "metrics": {"trial": "VARCHAR", "metric": "VARCHAR", "at": "VARCHAR", "value": "DOUBLE"},
+    "quantities": {"trial": "VARCHAR", "name": "VARCHAR", "facts": "VARCHAR"},
     "diagnostics": {"trial": "VARCHAR", "epoch": "BIGINT", "name": "VARCHAR", "value": "DOUBLE"},
     "environments": {"trial": "VARCHAR", "attempt": "VARCHAR", "environment": "VARCHAR"},
     "published": {
@@ -78,7 +75,9 @@ TABLES: dict[str, dict[str, str]] = {
     "sources": {"trial": "VARCHAR", "signature": "VARCHAR"},
     "meta": {"key": "VARCHAR", "value": "VARCHAR"},
 }  # fmt: skip
-BY_TRIAL = ("trials", "attempts", "epochs", "metrics", "diagnostics", "environments", "sources")
+VIEWS: dict[str, str] = {"compared": "SELECT * FROM suite_trials WHERE newest AND NOT tuning"}
+"""``compared``: the trials that boards, plots and pages are about, those of the newest plan of each suite."""
+BY_TRIAL = ("trials", "attempts", "epochs", "metrics", "quantities", "diagnostics", "environments", "sources")
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -191,9 +190,7 @@ def _build(
 
     with duckdb.connect(str(path)) as connection:
         if fresh:
-            for table, columns in TABLES.items():
-                spelled = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
-                connection.execute(f"CREATE TABLE {table} ({spelled})")
+            create_tables(connection)
             for table, rows in _printed().items():
                 insert(connection, table, rows)
         connection.execute("BEGIN")
@@ -213,6 +210,15 @@ def _build(
         connection.execute("DELETE FROM meta")
         insert(connection, "meta", [{"key": "schema", "value": str(STORE_SCHEMA)}, {"key": "suites", "value": suites}])
         connection.execute("COMMIT")
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Every table and view of a store, empty."""
+    for table, columns in TABLES.items():
+        spelled = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
+        connection.execute(f"CREATE TABLE {table} ({spelled})")
+    for view, query in VIEWS.items():
+        connection.execute(f"CREATE VIEW {view} AS {query}")
 
 
 def _read_changed(results: Path, changed: Iterable[str], signatures: Mapping[str, str]) -> dict[str, pa.Table]:
@@ -372,7 +378,7 @@ def _at_chance(result: Mapping[str, Any]) -> dict[tuple[str, str], float | None]
     """What a run that diverged counts as, whoever reads its metrics: chance level, whatever its earlier epochs reached."""
     at_chance: dict[tuple[str, str], float | None] = {}
     for metric, level in result.get("chance", {}).items():
-        at_chance |= {(metric, at): level for at in find_metric(metric).at}
+        at_chance |= {(metric, at): level for at in find_quantity(metric).moments}
         at_chance[metric, "best_minus_last"] = None
     return at_chance
 

@@ -79,9 +79,8 @@ def suites(snapshot: Path) -> list[SuiteFacts]:
         SELECT s.suite AS name, count(DISTINCT method) AS methods, count(DISTINCT setting) AS settings,
                count(*) AS trials, count(*) FILTER (t.status IN ('done', 'diverged')) AS done,
                count(*) FILTER (t.status = 'failed') AS failed, max(a.started) AS started
-        FROM suite_trials s LEFT JOIN trials t USING (trial)
+        FROM compared s LEFT JOIN trials t USING (trial)
         LEFT JOIN (SELECT trial, max(started) AS started FROM attempts GROUP BY trial) a USING (trial)
-        WHERE s.newest AND NOT s.tuning
         GROUP BY s.suite ORDER BY max(a.started) DESC NULLS LAST, s.suite
         """,
     )
@@ -106,8 +105,8 @@ def settings(snapshot: Path, suite: str) -> list[SettingFacts]:
         """
         SELECT s.setting, any_value(t.dataset) AS dataset, any_value(t.noise) AS noise, any_value(t.rate) AS rate,
                any_value(t.model) AS model
-        FROM suite_trials s LEFT JOIN trials t USING (trial)
-        WHERE s.suite = ? AND s.newest AND NOT s.tuning
+        FROM compared s LEFT JOIN trials t USING (trial)
+        WHERE s.suite = ?
         GROUP BY s.setting ORDER BY min(s.setting_position)
         """,
         [suite],
@@ -121,7 +120,7 @@ def metrics(snapshot: Path, suite: str) -> list[tuple[str, str]]:
         snapshot,
         """
         SELECT DISTINCT m.metric, m."at" AS "at" FROM metrics m
-        WHERE m.trial IN (SELECT trial FROM suite_trials WHERE suite = ? AND newest AND NOT tuning)
+        WHERE m.trial IN (SELECT trial FROM compared WHERE suite = ?)
         ORDER BY ALL
         """,
         [suite],
@@ -134,8 +133,8 @@ def plain_methods(snapshot: Path, suite: str) -> list[str]:
     found = rows(
         snapshot,
         """
-        SELECT s.method FROM suite_trials s JOIN trials t USING (trial)
-        WHERE s.suite = ? AND s.newest AND NOT s.tuning
+        SELECT s.method FROM compared s JOIN trials t USING (trial)
+        WHERE s.suite = ?
         GROUP BY s.method HAVING bool_and(t.transforms = '' AND t.algorithms = '')
         ORDER BY bool_and(t.loss = 'ce') DESC, min(s.method_position)
         """,
@@ -152,8 +151,8 @@ def cell_trials(snapshot: Path, suite: str) -> dict[tuple[str, str], str]:
         SELECT s.method, s.setting,
                arg_min(s.trial, CASE t.status WHEN 'done' THEN 0 WHEN 'diverged' THEN 1 WHEN 'failed' THEN 2 ELSE 3 END * 1000000 + s.seed)
                    AS trial
-        FROM suite_trials s JOIN trials t USING (trial)
-        WHERE s.suite = ? AND s.newest AND NOT s.tuning
+        FROM compared s JOIN trials t USING (trial)
+        WHERE s.suite = ?
         GROUP BY s.method, s.setting
         """,
         [suite],
@@ -183,7 +182,7 @@ def costs(snapshot: Path, suite: str) -> list[CellCost]:
         snapshot,
         """
         WITH mine AS (
-            SELECT method, setting, trial FROM suite_trials WHERE suite = ? AND newest AND NOT tuning
+            SELECT method, setting, trial FROM compared WHERE suite = ?
         ), spent AS (
             SELECT trial, sum(seconds) AS seconds, any_value(device) AS device
             FROM attempts WHERE trial IN (SELECT trial FROM mine) GROUP BY trial
@@ -274,9 +273,9 @@ def siblings(snapshot: Path, suite: str, method: str, setting: str, metric: str,
         snapshot,
         """
         SELECT s.seed, s.trial, t.status, m.value
-        FROM suite_trials s LEFT JOIN trials t USING (trial)
+        FROM compared s LEFT JOIN trials t USING (trial)
         LEFT JOIN metrics m ON m.trial = s.trial AND m.metric = ? AND m."at" = ?
-        WHERE s.suite = ? AND s.method = ? AND s.setting = ? AND s.newest AND NOT s.tuning
+        WHERE s.suite = ? AND s.method = ? AND s.setting = ?
         ORDER BY s.seed
         """,
         [metric, at, suite, method, setting],
@@ -315,8 +314,8 @@ def failures(snapshot: Path, suite: str) -> list[dict[str, Any]]:
         snapshot,
         """
         SELECT s.method, s.setting, s.seed, s.trial, t.error_type, t.error
-        FROM suite_trials s JOIN trials t USING (trial)
-        WHERE s.suite = ? AND s.newest AND NOT s.tuning AND t.status = 'failed'
+        FROM compared s JOIN trials t USING (trial)
+        WHERE s.suite = ? AND t.status = 'failed'
         ORDER BY s.method_position, s.setting_position, s.seed
         """,
         [suite],

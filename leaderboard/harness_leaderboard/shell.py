@@ -19,7 +19,7 @@ import streamlit as st
 
 from harness.errors import HarnessError
 from harness.results.board import Board, main_metric, read_board
-from harness.results.metrics import MOMENTS, in_words, parse_metric
+from harness.results.quantities import Quantity, find_quantity, metric_word, offered, parse_metric, quantities_in
 from harness.results.records.archive import reference_files, reference_results
 from harness.results.store import current_snapshot
 from harness_leaderboard import queries, tables
@@ -84,23 +84,16 @@ def metric_choices(snapshot: str, suite: str) -> dict[str, str]:
     """The metrics of a suite, in the words of ``--metric``, with their titles; the main one's first."""
     with queries.cursor(Path(snapshot)) as connection:
         main = main_metric(connection, suite)
-    found: dict[str, str] = {}
-    others: dict[str, str] = {}
-    recorded = queries.metrics(Path(snapshot), suite)
-    for at in MOMENTS:
-        if (main, at) in recorded or at == "last":
-            found[at] = in_words(main, at)
-    for name, at in recorded:
-        if name != main:
-            word = name if at == "last" else f"{name}@{at}"
-            others[word] = in_words(name, at)
-    return found | dict(sorted(others.items(), key=lambda item: _metric_order(item[0])))
+    known = quantities(snapshot)
+    pairs = offered(queries.metrics(Path(snapshot), suite), main, known)
+    return {metric_word(name, at, main): find_quantity(name, known).words(at) for name, at in pairs}
 
 
-def _metric_order(word: str) -> tuple[int, str]:
-    leading = ("memorisation", "recovery", "detection_auroc", "fgsm_accuracy", "seconds_per_epoch", "parameters")
-    place = next((i for i, name in enumerate(leading) if word.startswith(name)), len(leading))
-    return place, word
+@st.cache_data(max_entries=8, show_spinner=False)
+def quantities(snapshot: str) -> dict[str, Quantity]:
+    """Every quantity of a snapshot by name: the harness's, and those that plugins have added."""
+    with queries.cursor(Path(snapshot)) as connection:
+        return quantities_in(connection)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -219,7 +212,7 @@ def _metric(choices: dict[str, str]) -> str:
 @st.cache_data(max_entries=32, show_spinner=False)
 def _methods(snapshot: str, suite: str) -> list[str]:
     sql = """
-        SELECT method FROM suite_trials WHERE suite = ? AND newest AND NOT tuning
+        SELECT method FROM compared WHERE suite = ?
         GROUP BY method ORDER BY min(method_position)
     """
     return [row["method"] for row in queries.rows(Path(snapshot), sql, [suite])]

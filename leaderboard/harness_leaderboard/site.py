@@ -22,7 +22,15 @@ from harness.papers.reproduction import ordering_sentence, orderings, reproduce,
 from harness.paths import expanded
 from harness.results.board import Board, main_metric, read_board, with_ties
 from harness.results.export import TEXT_FORMATS, write_parquet
-from harness.results.metrics import in_words, parse_metric
+from harness.results.quantities import (
+    Quantity,
+    curve_charts,
+    find_quantity,
+    metric_word,
+    offered,
+    parse_metric,
+    quantities_in,
+)
 from harness.results.records import known_trials
 from harness.results.store import current_snapshot
 from harness.words import counted
@@ -33,15 +41,9 @@ from harness_leaderboard.views import method_costs, rank_methods
 MARK = '<meta name="generator" content="noisy-label-harness">'
 MANY_CELLS = 1000
 """Cells of a suite beyond which only the main metrics get a page of their own."""
-SHOWN = ("memorisation", "recovery", "detection_auroc", "fgsm_accuracy")
-"""Metrics beside the main one that get a page; losses and costs are with the trials and in the cost table."""
 MAIN = ("last", "selected", "best")
 LOG_CHARACTERS = 4000
 SUFFIXES = {"csv": "csv", "json": "json", "markdown": "md", "latex": "tex"}
-COLUMNS = (
-    "test_accuracy", "validation_accuracy", "train_accuracy", "memorisation", "recovery", "train_loss", "test_loss",
-    "validation_loss", "mae", "validation_mae", "train_mae",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,8 +161,8 @@ def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
     costs = queries.costs(snapshot, suite)
     references = queries.plain_methods(snapshot, suite)
     with queries.cursor(snapshot) as connection:
-        main = main_metric(connection, suite)
-    metrics = _metrics(snapshot, suite, main, len(cells))
+        main, known = main_metric(connection, suite), quantities_in(connection)
+    metrics = _metrics(snapshot, suite, main, known, len(cells))
     pages = _pages(slug, metrics)
     conclusion = ""
     for position, metric in enumerate(metrics):
@@ -171,7 +173,7 @@ def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
                 continue
         view = rank_methods(board, references, costs)
         choices = "".join(
-            f'<li><a href="{pages[other]}"{" aria-current=page" if other == metric else ""}>{text(_words(other, main))}</a></li>'
+            f'<li><a href="{pages[other]}"{" aria-current=page" if other == metric else ""}>{text(_words(other, main, known))}</a></li>'
             for other in metrics
         )
         parts = [f'<ul class="chips" aria-label="Metrics">{choices}</ul>' if len(metrics) > 1 else "", _filter_box()]
@@ -207,18 +209,16 @@ def _times(snapshot: Path, suite: str) -> Board | None:
             return None
 
 
-def _words(metric: str, main: str) -> str:
+def _words(metric: str, main: str, known: Mapping[str, Quantity]) -> str:
     """A metric's word as people read it."""
     name, at = parse_metric(metric)
-    return in_words(name or main, at)
+    return find_quantity(name or main, known).words(at)
 
 
-def _metrics(snapshot: Path, suite: str, main: str, cells: int) -> list[str]:
-    recorded = queries.metrics(snapshot, suite)
-    words = ["last", *(at for at in ("last10", "selected", "best", "best_minus_last") if (main, at) in recorded)]
-    for name, at in recorded:
-        if name.partition("@")[0] in SHOWN:
-            words.append(name if at == "last" else f"{name}@{at}")
+def _metrics(snapshot: Path, suite: str, main: str, known: Mapping[str, Quantity], cells: int) -> list[str]:
+    """The metrics that get a page; losses and costs are with the trials and in the cost table."""
+    pairs = offered(queries.metrics(snapshot, suite), main, known)
+    words = [metric_word(name, at, main) for name, at in pairs if name == main or find_quantity(name, known).paged]
     return [word for word in words if word in MAIN] if cells > MANY_CELLS else words
 
 
@@ -274,13 +274,18 @@ def _trials(results: Path, snapshot: Path, folder: Path, slugs: Mapping[str, str
     home = folder / "data" / "trials"
     home.mkdir()
     on_disk = known_trials(results)
-    averages = ", ".join(f"list(round({c}, 4) ORDER BY epoch) FILTER ({c} IS NOT NULL) AS {c}" for c in COLUMNS)
+    with queries.cursor(snapshot) as connection:
+        charts = curve_charts(quantities_in(connection))
+    drawn = [quantity for chart in charts for quantity in chart.curves]
+    columns = [quantity.column for quantity in drawn if quantity.column]
+    added = [quantity.name for quantity in drawn if not quantity.column]
+    averages = ", ".join(f"list(round({c}, 4) ORDER BY epoch) FILTER ({c} IS NOT NULL) AS {c}" for c in columns)
     # Epochs are written only for what was not taken at every one of them.
     taken = ", ".join(
         f"CASE WHEN count({c}) < max(epoch) THEN list(epoch ORDER BY epoch) FILTER ({c} IS NOT NULL) END AS {c}_at"
-        for c in COLUMNS
+        for c in columns
     )
-    curves = ", ".join(f"'{c}': {{'x': {c}_at, 'y': {c}}}" for c in COLUMNS)
+    curves = ", ".join(f"'{c}': {{'x': {c}_at, 'y': {c}}}" for c in columns)
     for last in "0123456789abcdef":
         shards: dict[str, list[str]] = {}
         with queries.cursor(snapshot) as connection:
@@ -294,18 +299,26 @@ def _trials(results: Path, snapshot: Path, folder: Path, slugs: Mapping[str, str
                     FROM metrics WHERE right(trial, 1) = ? AND value IS NOT NULL GROUP BY trial
                 ), places AS (
                     SELECT trial, list([suite, method, setting, seed::VARCHAR] ORDER BY suite) AS places
-                    FROM suite_trials WHERE right(trial, 1) = ? AND newest AND NOT tuning GROUP BY trial
+                    FROM compared WHERE right(trial, 1) = ? GROUP BY trial
+                ), further AS (
+                    SELECT trial, json_group_object(name, {{'x': epochs, 'y': taken}}) AS further FROM (
+                        SELECT trial, name, list(epoch ORDER BY epoch) AS epochs, list(round(value, 4) ORDER BY epoch) AS taken
+                        FROM diagnostics
+                        WHERE right(trial, 1) = ? AND value IS NOT NULL AND name IN (SELECT unnest(?::VARCHAR[]))
+                        GROUP BY trial, name
+                    ) GROUP BY trial
                 )
                 SELECT t.trial, t.attempt, to_json({{
                     'status': t.status, 'error': t.error_type || ': ' || t.error, 'traceback': t.traceback,
                     'identity': t.identity, 'transitions': t.transitions, 'label_digest': t.label_digest,
-                    'places': p.places, 'metrics': m.metrics, 'environment': e.environment, 'curves': {{{curves}}}
+                    'places': p.places, 'metrics': m.metrics, 'environment': e.environment, 'curves': {{{curves}}},
+                    'further': f.further
                 }})::VARCHAR
                 FROM mine t LEFT JOIN curves USING (trial) LEFT JOIN measured m USING (trial)
-                LEFT JOIN places p USING (trial)
+                LEFT JOIN places p USING (trial) LEFT JOIN further f USING (trial)
                 LEFT JOIN environments e ON e.trial = t.trial AND e.attempt = t.attempt
                 """,
-                [last] * 4,
+                [*[last] * 5, added],
             )
             while batch := answer.fetchmany(2000):
                 for trial_id, attempt, content in batch:
@@ -316,7 +329,7 @@ def _trials(results: Path, snapshot: Path, folder: Path, slugs: Mapping[str, str
         for shard, entries in shards.items():
             script = f"trials({{{','.join(entries)}}});\n"
             (home / f"{shard}.js").write_text(script, encoding="utf-8")
-    about = {"digits": digits, "suites": dict(slugs)}
+    about = {"digits": digits, "suites": dict(slugs), "charts": [chart.to_json() for chart in charts]}
     (folder / "data" / "about.js").write_text(f"about({json.dumps(about)});\n", encoding="utf-8")
     return count
 

@@ -9,12 +9,13 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness.papers.claims import JudgedClaim, claims_sentence, here_text, printed_text, why
 from harness.papers.reproduction import Reproduced, remarks, value_text
 from harness.results.board import TIES, WORDS, BoardCell, Mark, mark_of, shorten
-from harness.results.metrics import MOMENTS, Metric, find_metric, in_words, moment
+from harness.results.quantities import MOMENTS, QUANTITIES, Quantity, curve_charts, find_quantity, moment
 from harness.results.statistics import Interval
 from harness.words import counted
 from harness_leaderboard import charts
@@ -85,14 +86,14 @@ def number(value: float | None, shown: str, kind: str = "") -> str:
     return f'<td class="{kind}" data-v="{sort}">{shown}</td>'
 
 
-def difference_text(metric: Metric, value: float | None) -> str:
+def difference_text(metric: Quantity, value: float | None) -> str:
     """A difference in the shown unit, always with its sign."""
     if value is None:
         return "–"
     return f"{100 * value:+.2f}" if metric.percent else f"{value:+.4g}"
 
 
-def interval_text(metric: Metric, interval: Interval | None) -> str:
+def interval_text(metric: Quantity, interval: Interval | None) -> str:
     """An interval in the shown unit, for tooltips and small print."""
     return "" if interval is None else f"[{metric.show(interval.low)}, {metric.show(interval.high)}]"
 
@@ -129,7 +130,7 @@ def leaderboard_head(view: Leaderboard) -> str:
         parts.append(f'<p class="lead">{text(board.conclusion)}.</p>')
     if board.caution:
         parts.append(f"<p><strong>{text(board.caution)}</strong></p>")
-    unit = f" ({board.metric.unit})" if board.metric.unit and board.metric.unit != "count" else ""
+    unit = f" ({board.metric.unit_shown})" if board.metric.unit_shown else ""
     notes = [f"{board.title[:1].upper()}{board.title[1:]}{unit}"]
     notes.append("higher is better" if board.higher_is_better else "lower is better")
     notes.append(counted(len(view.settings), "setting"))
@@ -250,7 +251,7 @@ def _rank_cell(standing: Standing) -> str:
     return number(rank, f'<span class="rank">{rank}</span>{interval}')
 
 
-def _mean_cell(standing: Standing, metric: Metric) -> str:
+def _mean_cell(standing: Standing, metric: Quantity) -> str:
     mean = standing.row.mean
     lost = _notes(standing.row.notes)
     if mean is None:
@@ -290,7 +291,7 @@ MARK_SIGNS: Mapping[Mark, str] = {"best": "★", "equal": "=", "undecided": "?"}
 
 def _score_cell(
     cell: BoardCell | None,
-    metric: Metric,
+    metric: Quantity,
     mark: Mark | None,
     gap: float | None,
     heat: float | None,
@@ -316,7 +317,7 @@ def _score_cell(
     return f'<td class="{kind}"{seen} data-v="{cell.mean:.6g}" style="--heat:{heat or 0:.2f}">{inner}</td>'
 
 
-def _seen(metric: Metric, gap: float) -> str:
+def _seen(metric: Quantity, gap: float) -> str:
     return f"too noisy to tell: a gap of {metric.show(gap)} is found with a chance of 0.8, a smaller one with less"
 
 
@@ -368,7 +369,7 @@ LEGEND = (
 # --- compare ----------------------------------------------------------------------------------------------------------
 
 
-def comparison_tables(found: Comparison, metric: Metric, names: Mapping[str, str]) -> str:
+def comparison_tables(found: Comparison, metric: Quantity, names: Mapping[str, str]) -> str:
     """Summary per method, then every setting."""
     heads = [head(f"against {found.reference}", first="ascending", left=True, leading=True), head("Mean difference")]
     heads += [
@@ -425,15 +426,15 @@ def comparison_tables(found: Comparison, metric: Metric, names: Mapping[str, str
     return f"{first}<h2>In every setting</h2>{second}"
 
 
-def _interval(metric: Metric, interval: Interval | None) -> str:
+def _interval(metric: Quantity, interval: Interval | None) -> str:
     if interval is None:
         return "–"
     return f"[{difference_text(metric, interval.low)}, {difference_text(metric, interval.high)}]"
 
 
-def profile_chart(found: Comparison, metric: Metric) -> str:
+def profile_chart(found: Comparison, metric: Quantity) -> str:
     """Share of runs that reach a score, one curve per method."""
-    scale = 100.0 if metric.percent else 1.0
+    scale = metric.factor
 
     def plain(values: Iterable[float]) -> list[float | None]:
         return [None if math.isnan(v) else 100 * float(v) for v in values]
@@ -449,46 +450,57 @@ def profile_chart(found: Comparison, metric: Metric) -> str:
         )
         for i, method in enumerate(profile.methods)
     ]
-    return charts.lines(
-        series, "Performance profile", f"{metric.title} {metric.unit}".strip(), "share of runs beyond it, %"
-    )
+    return charts.lines(series, "Performance profile", metric.axis, "share of runs beyond it, %")
 
 
 # --- one trial --------------------------------------------------------------------------------------------------------
 
-GROUPS = (
-    ("Accuracy", (("test_accuracy", "clean test"), ("validation_accuracy", "noisy validation"), ("train_accuracy", "noisy train")), 100.0, "%"),
-    ("What is learnt of corrupted samples", (("memorisation", "memorised"), ("recovery", "recovered")), 100.0, "%"),
-    ("Loss", (("train_loss", "training"), ("test_loss", "test"), ("validation_loss", "noisy validation")), 1.0, "loss"),
-    ("Mean absolute error", (("mae", "clean test"), ("validation_mae", "noisy validation"), ("train_mae", "noisy train")), 1.0, "error"),
-)  # fmt: skip
 
+def curves(
+    epochs: Sequence[Mapping[str, Any]],
+    further: Mapping[str, Sequence[tuple[int, float]]] = MappingProxyType({}),
+    known: Mapping[str, Quantity] = QUANTITIES,
+) -> str:
+    """The training curves that a trial has.
 
-def curves(epochs: Sequence[Mapping[str, Any]]) -> str:
-    """The training curves that a trial has."""
+    Args:
+        epochs: rows of the table ``epochs``.
+        further: by name, what has no column there, as (epoch, value).
+        known: the quantities of the store.
+    """
     drawn = []
     span = (float(epochs[0]["epoch"]), float(epochs[-1]["epoch"])) if epochs else None
-    for title, columns, factor, unit in GROUPS:
+    for chart in curve_charts(known):
         series = []
-        for column, name in columns:
-            points = [(e["epoch"], e[column]) for e in epochs if e.get(column) is not None]
+        for quantity in chart.curves:
+            points = _points(quantity, epochs, further)
             if points:
-                series.append(
-                    charts.Series(name, [float(x) for x, _ in points], [factor * float(y) for _, y in points])
-                )
+                values = [chart.factor * float(y) for _, y in points]
+                series.append(charts.Series(quantity.label or quantity.title, [float(x) for x, _ in points], values))
         if series:
-            drawn.append(_figure(title, charts.lines(series, title, "epoch", unit, x_range=span)))
+            drawn.append(_figure(chart.title, charts.lines(series, chart.title, "epoch", chart.unit, x_range=span)))
     return f'<div class="charts">{"".join(drawn)}</div>' if drawn else '<p class="note">No epoch has been recorded.</p>'
+
+
+def _points(
+    quantity: Quantity, epochs: Sequence[Mapping[str, Any]], further: Mapping[str, Sequence[tuple[int, float]]]
+) -> Sequence[tuple[Any, Any]]:
+    """What a quantity was at every epoch at which it was taken."""
+    if not quantity.column:
+        return further.get(quantity.name, ())
+    return [(e["epoch"], e[quantity.column]) for e in epochs if e.get(quantity.column) is not None]
 
 
 def _figure(title: str, chart: str) -> str:
     return f"<div><figcaption>{text(title)}</figcaption>{chart}</div>"
 
 
-def diagnostics(found: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    """What the algorithms recorded, a chart each."""
+def diagnostics(found: Mapping[str, Sequence[tuple[int, float]]], known: Mapping[str, Quantity]) -> str:
+    """What the algorithms recorded, a chart each; what is a quantity stands among the curves."""
     parts = []
     for name, points in found.items():
+        if name in known:
+            continue
         series = charts.Series(name, [float(x) for x, _ in points], [float(y) for _, y in points])
         parts.append(_figure(name, charts.lines([series], name, "epoch", "")))
     return f'<div class="charts">{"".join(parts)}</div>' if parts else ""
@@ -521,10 +533,10 @@ def histogram_charts(histograms: Mapping[str, Any] | None) -> str:
 
 
 def seeds_chart(
-    rows: Sequence[Mapping[str, Any]], shown: str, metric: Metric, at: str, interval: Interval | None, to: Link
+    rows: Sequence[Mapping[str, Any]], shown: str, metric: Quantity, at: str, interval: Interval | None, to: Link
 ) -> str:
     """The seeds of a cell as dots, with mean and interval; a dot leads to its trial."""
-    scale = 100.0 if metric.percent else 1.0
+    scale = metric.factor
     points = [
         charts.Point(
             scale * row["value"], 0.0, f"seed {row['seed']}: {metric.show(row['value'])}", f"{row['seed']}",
@@ -535,7 +547,7 @@ def seeds_chart(
     ]  # fmt: skip
     mean = sum(p.x for p in points) / len(points) if points else None
     span = (scale * interval.low, scale * interval.high) if interval is not None else None
-    return charts.dots(points, "Seeds of this cell", f"{in_words(metric.name, at)} {metric.unit}".strip(), span, mean)
+    return charts.dots(points, "Seeds of this cell", f"{metric.words(at)} {metric.unit}".strip(), span, mean)
 
 
 def seed_chips(rows: Sequence[Mapping[str, Any]], shown: str, to: Link) -> str:
@@ -586,15 +598,15 @@ def trial_facts(found: TrialFacts) -> list[tuple[str, object]]:
     ]
 
 
-def metric_rows(found: TrialFacts) -> str:
+def metric_rows(found: TrialFacts, known: Mapping[str, Quantity]) -> str:
     """All metrics of a trial: a row each, a column for every moment at which one was taken."""
     moments = [at for at in MOMENTS if any(taken == at for _, taken in found.metrics)]
     moments += sorted({at for _, at in found.metrics} - set(moments))
     heads = [head("Metric", first="ascending", left=True, leading=True), *(head(moment(at)) for at in moments)]
     body = []
     for name in dict.fromkeys(name for name, _ in found.metrics):
-        metric = find_metric(name)
-        title = f"{metric.title} ({metric.unit})" if metric.unit and metric.unit != "count" else metric.title
+        metric = find_quantity(name, known)
+        title = f"{metric.title} ({metric.unit_shown})" if metric.unit_shown else metric.title
         cells = [f'<th scope="row">{text(title)}</th>']
         for at in moments:
             value = found.metrics.get((name, at))
@@ -727,9 +739,9 @@ def cost_head(found: Sequence[MethodCost]) -> str:
     )
 
 
-def cost_chart(found: Sequence[MethodCost], metric: Metric) -> str:
+def cost_chart(found: Sequence[MethodCost], metric: Quantity) -> str:
     """Score against seconds per epoch, the time axis logarithmic."""
-    scale = 100.0 if metric.percent else 1.0
+    scale = metric.factor
     points = [
         charts.Point(
             cost.per_epoch,
@@ -745,13 +757,13 @@ def cost_chart(found: Sequence[MethodCost], metric: Metric) -> str:
         for cost in found
         if cost.per_epoch
     ]
-    title = f"{metric.title} {metric.unit}".strip()
+    title = metric.axis
     return charts.scatter(
         points, f"{metric.title} against time", "seconds per epoch, without evaluation (log)", title, log_x=True
     )
 
 
-def cost_table(found: Sequence[MethodCost], metric: Metric) -> str:
+def cost_table(found: Sequence[MethodCost], metric: Quantity) -> str:
     """Time, memory and parameters of every ranked method."""
     heads = [
         head("Method", first="ascending", left=True, leading=True),

@@ -117,3 +117,12 @@ def harness_register_algorithms(register: Register) -> None:
     register("sop_linear", f"{HERE}.algorithms.sop_linear:SOPLinear")
     register("sparse_recovery", f"{HERE}.algorithms.sparse_recovery:SparseRecovery")
     register("score_census", f"{HERE}.algorithms.score_census:ScoreCensus")
+
+
+@hookimpl
+def harness_register_plots(register: Register) -> None:
+    """Figures of papers."""
+    register("census", f"{HERE}.figures.rrm:census")
+    register("differences", f"{HERE}.figures.sop:differences")
+    register("recovery", f"{HERE}.figures.sop:recovery")
+    register("phase", f"{HERE}.figures.sop:phase")

@@ -17,7 +17,7 @@ from test_pages import html_of, words_of
 from harness.cli.board import board_json
 from harness.results.board import _arrange, with_ties
 from harness.results.export import caption, rows, to_csv, to_latex, to_markdown
-from harness.results.metrics import find_metric
+from harness.results.quantities import find_quantity
 
 LEVEL = {"CE": 0.900, "AUX": 0.8999, "L1": 0.85, "CDR": 0.5}
 SPREAD = {"CE": 0.0005, "AUX": 0.0005, "L1": 0.08, "CDR": 0.0005}
@@ -140,7 +140,7 @@ def random_board(seed: int, settings: int):
          0.2, 10, 1000)
         for i, name in enumerate(names) for s in range(settings) for r in range(3)
     ]  # fmt: skip
-    return _arrange("made", find_metric("accuracy"), "last", lines, True, "")
+    return _arrange("made", find_quantity("accuracy"), "last", lines, True, "")
 
 
 @pytest.mark.parametrize("seed", range(40))

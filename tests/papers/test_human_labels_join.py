@@ -12,16 +12,14 @@ import pytest
 from harness import load_suite
 from harness.papers.printed import load_published
 from harness.papers.reproduction import reproduce
-from harness.results.store import TABLES, insert
+from harness.results.store import create_tables, insert
 
 
 @pytest.fixture
 def store() -> Iterator[duckdb.DuckDBPyConnection]:
     """A store in which every trial of SOP's table 4 is done; the score names the setting."""
     with duckdb.connect() as connection:
-        for table, columns in TABLES.items():
-            spelled = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
-            connection.execute(f"CREATE TABLE {table} ({spelled})")
+        create_tables(connection)
         cells = [dataclasses.asdict(cell) for cell in load_published()]
         insert(connection, "published", [{**cell, "comparable": True} for cell in cells])
         suite = load_suite("suite:sop/table4")

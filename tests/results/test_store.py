@@ -16,7 +16,7 @@ from harness.results.board import read_board, shorten, suites_in
 from harness.results.export import to_csv, to_json, to_markdown
 from harness.results.merge import merge_results
 from harness.results.records import claim, final_attempt, open_results, read_json, trial_folder, write_json
-from harness.results.store import TABLES, collect, connect, current_snapshot
+from harness.results.store import TABLES, VIEWS, collect, connect, current_snapshot
 from harness.suite.load import load_suite
 from harness.training.reevaluate import evaluate_trial
 from harness.training.trial import run_trial
@@ -37,7 +37,7 @@ def results(write_suite: Write, tmp_path: Path) -> Path:
 
 def test_every_number_of_a_record_is_in_the_store(results: Path) -> None:
     with harness.open_store(results) as connection:
-        assert {row[0] for row in connection.execute("SHOW TABLES").fetchall()} == set(TABLES)
+        assert {row[0] for row in connection.execute("SHOW TABLES").fetchall()} == {*TABLES, *VIEWS}
         trials = connection.execute("SELECT trial, status, seed, rate, noise, label_digest FROM trials").fetchall()
         assert len(trials) == 8 and {row[1] for row in trials} == {"done"}
         for trial, *_ in trials:

@@ -12,7 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import HarnessError, load_suite, open_store, run
-from harness.results.plots import KINDS, Drawn, Request, _legend, _noted, _panels, draw, save, suitable_kind
+from harness.plugins import load_host
+from harness.results.figure import add_legend, make_panels, noted, save
+from harness.results.plots import KINDS, Request, draw, kinds, suitable_kind
 from harness.results.records import read_lines
 
 SMALL = """
@@ -151,22 +153,21 @@ def test_a_small_legend_stays_inside_the_first_panel(store: Any) -> None:
 
 
 def test_the_legend_names_a_method_that_the_first_setting_lacks() -> None:
-    figure, panels = _panels(1, 2)
+    figure, panels = make_panels(1, 2)
     panels[0][0].plot([1], [1], label="here")
     panels[0][1].plot([1], [1], label="there")
-    _legend(figure, panels[0][:1], panels)
+    add_legend(figure, panels[0][:1], panels)
     legend = panels[0][0].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["here", "there"]
 
 
 def test_the_note_on_shrunken_runs_is_not_printed_over_a_large_legend() -> None:
-    figure, panels = _panels(1, 1)
+    figure, panels = make_panels(1, 1)
     for number in range(MANY):
         panels[0][0].plot([1], [1], label=f"method {number}")
-    _legend(figure, panels[0], panels)
-    trial = Drawn("id", "CE", "digits", 0, {}, {}, comparable=False)
-    _noted(figure, [trial])
+    add_legend(figure, panels[0], panels)
+    noted(figure, comparable=False)
     assert figure.legends[0].get_title().get_text() == "run at --scale quick"
     assert figure.get_supxlabel() == ""
 
@@ -313,9 +314,10 @@ def test_the_theory_is_drawn_by_the_kind_that_fits_it(tmp_path: Path, kind: str,
 def test_every_kind_is_documented_and_named_in_the_help() -> None:
     from harness.cli.plot import KIND_HELP
 
-    for name, function in KINDS.items():
-        assert name in KIND_HELP
-        assert function.__doc__
+    assert kinds() == [*KINDS, "census", "differences", "phase", "recovery"]
+    assert all(name in KIND_HELP for name in KINDS) and "harness components plot" in KIND_HELP
+    assert all(function.__doc__ for function in KINDS.values())
+    assert all(load_host().registry.facts(plot).summary for plot in load_host().registry.components("plot"))
 
 
 HOSTILE = "$\\input{x}$ _a_ $ \\\\ \x1b[31m \u202e"

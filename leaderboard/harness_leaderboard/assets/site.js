@@ -1,11 +1,5 @@
 // The static site: sorting, filtering rows by text, and trial.html, which draws a trial from data/trials/*.js.
 // Everything from outside is set as text, never as HTML.
-const GROUPS = [
-  ["Accuracy", "%", 100, [["test_accuracy", "clean test"], ["validation_accuracy", "noisy validation"], ["train_accuracy", "noisy train"]]],
-  ["What is learnt of corrupted samples", "%", 100, [["memorisation", "memorised"], ["recovery", "recovered"]]],
-  ["Loss", "loss", 1, [["train_loss", "training"], ["test_loss", "test"], ["validation_loss", "noisy validation"]]],
-  ["Mean absolute error", "error", 1, [["mae", "clean test"], ["validation_mae", "noisy validation"], ["train_mae", "noisy train"]]],
-];
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
 let about_site = null, wanted = null;
 
@@ -116,9 +110,10 @@ function draw(id, trial) {
   }
   if (trial.status === "failed") parts.push(...section("✕ Failed", make("p", { class: "bad" }, trial.error || ""), box(trial.traceback || "")));
   const charts = make("div", { class: "charts" });
-  const epochs = Math.max(1, ...Object.values(trial.curves || {}).map(c => c.x ? Math.max(...c.x) : (c.y || []).length));
-  for (const [title, unit, factor, columns] of GROUPS) {
-    const series = columns.map(([column, name]) => ({ name, ...(trial.curves || {})[column] })).filter(s => s.y && s.y.length)
+  const curves = { ...trial.curves, ...trial.further };
+  const epochs = Math.max(1, ...Object.values(curves).map(c => c.x ? Math.max(...c.x) : (c.y || []).length));
+  for (const { title, unit, factor, curves: drawn } of about_site.charts) {
+    const series = drawn.map(([column, name]) => ({ name, ...curves[column] })).filter(s => s.y && s.y.length)
       .map(s => ({ name: s.name, x: s.x || s.y.map((_, i) => i + 1), y: s.y.map(v => factor * v) }));
     if (series.length) charts.append(chart(title, unit, series, epochs));
   }

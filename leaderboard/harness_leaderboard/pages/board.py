@@ -10,7 +10,6 @@ import streamlit as st
 
 from harness.errors import HarnessError
 from harness.results.board import narrow, read_board
-from harness.results.metrics import find_metric
 from harness_leaderboard import queries, shell, tables
 from harness_leaderboard.shell import View
 from harness_leaderboard.views import Filters, Leaderboard
@@ -90,9 +89,8 @@ def plugin_columns(snapshot: str, ranked: Leaderboard) -> list[tuple[str, str, M
         except HarnessError:
             continue
         shape = str(column.get("format") or "")
-        facts = find_metric(str(column["metric"]))
         values = {
-            row.method: (row.mean, _shown(row.mean, shape, facts.show(row.mean)))
+            row.method: (row.mean, _shown(row.mean, shape, part.metric.show(row.mean)))
             for row in part.rows
             if row.mean is not None
         }

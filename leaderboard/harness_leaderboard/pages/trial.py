@@ -10,7 +10,7 @@ import streamlit as st
 
 from harness.papers import departure
 from harness.results.board import BoardCell, cell_text
-from harness.results.metrics import find_metric, in_words
+from harness.results.quantities import find_quantity
 from harness.results.statistics import cell
 from harness_leaderboard import progress, queries, shell, tables
 from harness_leaderboard.shell import View
@@ -37,7 +37,7 @@ def page(view: View) -> None:
 
 
 def _top(view: View, found: queries.TrialFacts) -> str:
-    row = found.trial
+    row, known = found.trial, shell.quantities(view.snapshot)
     place = next((p for p in found.places if p["suite"] == view.suite), found.places[0] if found.places else None)
     parts = []
     if place is not None:
@@ -50,14 +50,14 @@ def _top(view: View, found: queries.TrialFacts) -> str:
             f'<h2><span class="bad">✕ Failed</span></h2><p>{tables.text(row["error_type"])}: {tables.text(row["error"])}</p>'
         )
         parts.append(tables.code(row["traceback"] or ""))
-    parts.append("<h2>Training</h2>" + tables.curves(found.epochs))
+    parts.append("<h2>Training</h2>" + tables.curves(found.epochs, found.diagnostics, known))
     parts.append(
         '<h2>Labels</h2><div class="charts"><div>' + tables.transition_chart(row["transitions"]) + "</div></div>"
     )
     histograms = tables.histogram_charts(row["histograms"])
     if found.diagnostics or histograms:
-        parts.append("<h2>Diagnostics</h2>" + tables.diagnostics(found.diagnostics) + histograms)
-    parts.append("<h2>Metrics</h2>" + tables.metric_rows(found))
+        parts.append("<h2>Diagnostics</h2>" + tables.diagnostics(found.diagnostics, known) + histograms)
+    parts.append("<h2>Metrics</h2>" + tables.metric_rows(found, known))
     parts.append("<h2>Where it comes from</h2>" + tables.facts_list(tables.trial_facts(found)))
     parts.append("<h2>Run it again</h2>" + tables.code(command(view, place, str(row["trial"]))))
     return "".join(parts)
@@ -69,13 +69,13 @@ def _seeds(view: View, place: dict[str, Any], trial_id: str) -> str:
     values = {int(r["seed"]): float(r["value"]) for r in rows if r["value"] is not None}
     summary = cell(list(values.values()))
     interval = summary.interval if summary is not None else None
-    metric = find_metric(name)
+    metric = find_quantity(name, shell.quantities(view.snapshot))
     chart = tables.seeds_chart(rows, trial_id, metric, at, interval, tables.trial_link) if values else ""
     words = ""
     if summary is not None:
         span = f", 95 % interval {tables.interval_text(metric, interval)}" if interval is not None else ""
         said = cell_text(BoardCell(values, len(rows), mean=summary.mean, std=summary.std), metric)
-        words = f'<p class="note">{tables.text(in_words(name, at))}: {tables.text(said)}{span}</p>'
+        words = f'<p class="note">{tables.text(metric.words(at))}: {tables.text(said)}{span}</p>'
     return tables.seed_chips(rows, trial_id, tables.trial_link) + chart + words
 
 

@@ -1,0 +1,1 @@
+"""Figures of papers, a file for each paper."""
