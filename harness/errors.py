@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from harness.foreign import LONGEST, printable, shortened
+
+MOST_SAID = 2000
+"""Characters that are kept of what a plugin's exception says."""
 
 
 class HarnessError(Exception):
@@ -67,6 +72,51 @@ class TrialInterrupted(Exception):
 
 class ClaimLost(Exception):
     """A later attempt has taken this trial over: the one that raises this yields and writes nothing more."""
+
+
+class CtrlC(KeyboardInterrupt):
+    """The user's own Ctrl-C, raised by a signal handler of ours; a ``KeyboardInterrupt`` of a plugin is no such thing."""
+
+
+def raise_ctrl_c(*_: object) -> None:
+    """A handler of SIGINT."""
+    raise CtrlC
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Whether the user has interrupted. Where Python's own handler of SIGINT stands, its exception cannot be told from a
+    plugin's and counts as the user's."""
+    if isinstance(error, CtrlC):
+        return True
+    return (
+        isinstance(error, KeyboardInterrupt)
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+
+
+def kind_of(error: BaseException) -> str:
+    """The name of an exception's class, fit for a record."""
+    return escaped(type.__getattribute__(type(error), "__name__"), 100)
+
+
+def said(error: BaseException) -> str:
+    """What an exception says, fit for a record or a terminal: at most :data:`MOST_SAID` characters, and escapes for
+    what is not printable. An exception that cannot be made a string is told as such."""
+    try:
+        text = str(error)
+    except BaseException as failed:  # a plugin's own __str__ may raise anything
+        if is_ctrl_c(failed):
+            raise
+        return f"(its message cannot be written: {kind_of(failed)})"
+    return escaped(text)
+
+
+def escaped(text: str, limit: int = MOST_SAID) -> str:
+    """Text of others, printable but for its line ends and tabs; cut at ``limit``."""
+    text = str.__str__(text)  # a subclass of str may have a hostile method
+    kept = printable(text[:limit], lines=True)
+    return kept if len(text) <= limit else f"{kept} ... ({len(text) - limit:,} more characters)"
 
 
 @contextlib.contextmanager

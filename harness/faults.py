@@ -9,16 +9,16 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import re
 import time
-import traceback
-from collections.abc import Collection, Iterable
+import types
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from harness.hookspecs import HOST_HOOKS, TRAINING_HOOKS
 from harness.paths import cache_folder
+from harness.running import Part, Place
 
-HOOKS = frozenset({*HOST_HOOKS, *TRAINING_HOOKS, "__call__", "__init__", "state_dict", "load_state_dict"})
+HOOKS = frozenset({*HOST_HOOKS, *TRAINING_HOOKS, "__call__", "__init__", "forward", "state_dict", "load_state_dict"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,32 +62,58 @@ def noted() -> list[Fault]:
     return found
 
 
-def blame(error: BaseException, files: Collection[Path]) -> tuple[Path, str] | None:
-    """Which of ``files`` an exception came from, and in which hook or function: the innermost such frame decides."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return _innermost(((Path(frame.filename), frame.name) for frame in reversed(frames)), files)
+def refine(error: BaseException, origin: Place | None, parts: Collection[Part]) -> Place | None:
+    """The place that an exception came from, of what was running and what its traceback says.
+
+    Args:
+        error: the exception.
+        origin: the innermost place that it left, ``None`` when none was running.
+        parts: the components of the trial.
+
+    Returns:
+        ``origin``, unless the traceback's innermost component is another that may be called without being marked:
+        a model or a data set, a transform's layer in a model, a loss that a method calls by itself. One that a
+        method has called counts where the exception was raised in its own file, else the method, which gave it
+        what it was called with. ``None`` when nobody is known for sure.
+    """
+    frames = [(Path(tb.tb_frame.f_code.co_filename), tb.tb_frame.f_code) for tb in _tracebacks(error)]
+    for depth, (file, code) in enumerate(reversed(frames)):
+        part = _owner(file, code.co_qualname, parts)
+        if part is None:
+            continue
+        if origin is None:
+            return Place(part.source, _hook(frames, part, parts))
+        if part.source == origin.source or part.kind not in _UNMARKED:
+            return origin
+        kind = next((other.kind for other in parts if other.source == origin.source), "")
+        if depth == 0 or kind in ("model", "dataset"):
+            return Place(part.source, _hook(frames, part, parts))
+        return origin
+    return origin
 
 
-def blame_stack(dump: str, files: Collection[Path] | None = None) -> tuple[Path, str] | None:
-    """The same for a stack that ``faulthandler`` printed (innermost frame first); without ``files``, of any file but
-    the training loop's and torch's."""
-    frames = [
-        (Path(file), name) for file, name in re.findall(r'^  File "(.+)", line \d+ in (\S+)$', dump, re.MULTILINE)
-    ]
-    if files is None:
-        files = {
-            file for file, _ in frames if "torch" not in file.parts and file.parts[-3:-1] != ("harness", "training")
-        }
-    return _innermost(frames, files)
+_UNMARKED = ("model", "transform", "dataset", "loss")
 
 
-def _innermost(frames: Iterable[tuple[Path, str]], files: Collection[Path]) -> tuple[Path, str] | None:
-    """The frame of a hook in one of the files, else the first frame in one of them."""
-    known = {file.resolve() for file in files}
-    mine = [(file, name) for file, name in frames if file.resolve() in known]
-    hooks = [(file, name) for file, name in mine if name in HOOKS]
-    found = hooks or mine
-    return found[0] if found else None
+def _tracebacks(error: BaseException) -> Iterator[types.TracebackType]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def _owner(file: Path, qualname: str, parts: Collection[Part]) -> Part | None:
+    """Whose code it is; of several components in one file the one whose factory it belongs to."""
+    mine = [part for part in parts if part.source.file and Path(part.source.file) == file]
+    if len({part.source for part in mine}) > 1:
+        mine = [p for p in mine if qualname == p.qualname or qualname.startswith(f"{p.qualname}.")]
+    return mine[0] if len({part.source for part in mine}) == 1 else None
+
+
+def _hook(frames: Sequence[tuple[Path, types.CodeType]], part: Part, parts: Collection[Part]) -> str:
+    """The innermost hook of a component in a traceback, else its innermost function."""
+    names = [code.co_name for file, code in reversed(frames) if _owner(file, code.co_qualname, parts) == part]
+    return next((name for name in names if name in HOOKS), names[0])
 
 
 def _digest(file: Path) -> str:

@@ -23,8 +23,8 @@ from typing import Any, Literal
 
 import pluggy
 
-from harness import faults, hookspecs
-from harness.errors import HarnessError, did_you_mean, unknown
+from harness import faults, hookspecs, running
+from harness.errors import HarnessError, did_you_mean, is_ctrl_c, kind_of, said, unknown
 from harness.paths import existing_file
 from harness.registry import PLURALS, Component, Measured, Registry, printing_aside
 from harness.tasks import TASKS
@@ -68,6 +68,7 @@ class Host:
         *,
         on_error: Callable[[str], None] | None = None,
         accept: Callable[[Any], Any] = lambda result: result,
+        after: Callable[[], object] = lambda: None,
         **arguments: Any,
     ) -> list[Any]:
         """Call a host hook of every plugin that has it, in pluggy's order; results that are ``None`` are left out.
@@ -78,19 +79,26 @@ class Host:
             hook: such as ``harness_trial_start``.
             on_error: told of every failure in one line, before the next plugin is called.
             accept: takes a result as it should be; what it raises is the plugin's failure too.
+            after: called after every plugin, for what a hook changes in place; what it raises is the plugin's failure.
             arguments: the hook's arguments.
         """
         results: list[Any] = []
         for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
             plugin = implementation.plugin
             others = [other for other in self.manager.get_plugins() if other is not plugin]
+            file = inspect.unwrap(implementation.function).__code__.co_filename
+            source = running.Source(str(self.manager.get_name(plugin)), file=file)
             try:
-                results += map(accept, self.manager.subset_hook_caller(hook, others)(**arguments))
-            except (Exception, SystemExit) as error:
-                words = f"{self.manager.get_name(plugin)}: {hook} raised {type(error).__name__}: {error}"
+                with running.current().at(source, hook):
+                    results += map(accept, self.manager.subset_hook_caller(hook, others)(**arguments))
+                    after()
+            except BaseException as error:
+                if is_ctrl_c(error):
+                    raise
+                words = f"{source.component}: {hook} raised {_said(error)}"
                 log.warning("%s; mend or remove the plugin", words)
                 log.info("where it was raised:", exc_info=error)
-                faults.note(Path(inspect.unwrap(implementation.function).__code__.co_filename), hook, _said(error))
+                faults.note(Path(file), hook, _said(error))
                 if on_error is not None:
                     on_error(words)
         return results
@@ -104,7 +112,9 @@ class Host:
         try:
             with printing_aside():
                 plugin = entry_point.load()
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             self._report(entry_point.name, owner, entry_point.value, _said(error), "mend or uninstall it")
             return
         self._admit(entry_point.name, owner, entry_point.value, plugin)
@@ -117,7 +127,9 @@ class Host:
             return
         try:
             plugin = load_file(path)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             self._report(path.stem, str(path), str(path), _said(error), "mend the file")
             return
         self._admit(path.stem, str(path), str(path), plugin)
@@ -135,13 +147,15 @@ class Host:
         try:
             self.manager.register(plugin, name=f"{name} ({owner})")
         except (pluggy.PluginValidationError, ValueError) as error:
-            self._report(name, owner, place, " ".join(str(error).split()), "mend the hook's name and arguments")
+            self._report(name, owner, place, " ".join(said(error).split()), "mend the hook's name and arguments")
             return
         added: list[Component] = []
         try:
             for kind, plural in PLURALS.items():
                 self._call_registration(plugin, kind, plural, owner, added)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             self.manager.unregister(plugin)
             self._report(name, owner, place, _said(error), "mend its registration hook")
             return
@@ -263,7 +277,7 @@ def _stated_requirement(path: Path) -> str:
 
 
 def _said(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return " ".join(f"{kind_of(error)}: {said(error)}".split())
 
 
 def _satisfies(specifier: str) -> bool:
@@ -346,7 +360,9 @@ def problems(host: Host) -> list[Problem]:
             files[source] = (component.label, component.owner)
         try:
             wrong = host.registry.facts(component).problems
-        except Exception as error:  # importing a stranger's module may raise anything
+        except BaseException as error:  # importing a stranger's module may raise anything
+            if is_ctrl_c(error):
+                raise
             wrong = [error.what if isinstance(error, HarnessError) else _said(error)]
         found += [Problem(component.label, component.owner, words, "mend its source") for words in wrong]
     for fault in faults.noted():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import dataclasses
 import difflib
 import functools
@@ -22,8 +23,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from harness import parameters as params
+from harness import running
 from harness.declarations import Declares
-from harness.errors import ComponentError, HarnessError, unknown
+from harness.errors import ComponentError, HarnessError, is_ctrl_c, kind_of, said, unknown
 from harness.hookspecs import TRAINING_HOOKS
 from harness.paths import CacheFile
 from harness.source import (
@@ -186,9 +188,11 @@ class Component:
                 found: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
                 found = getattr(found, part)
-        except Exception as error:
+        except BaseException as error:  # importing a stranger's module may raise anything
+            if is_ctrl_c(error):
+                raise
             raise ComponentError(
-                f"cannot be loaded from {self.target!r}: {type(error).__name__}: {error}",
+                f"cannot be loaded from {self.target!r}: {kind_of(error)}: {said(error)}",
                 self.label,
                 f"mend or remove its plugin ({self.owner})",
             ) from error
@@ -319,9 +323,23 @@ class Registry:
             context: what the harness itself passes (a model's ``input_shape`` and ``num_outputs``).
 
         Raises:
-            ComponentError: for an unknown name, a bad parameter, or a reference that only a setting can resolve.
+            ComponentError: for an unknown name, a bad parameter, or a reference that only a setting can resolve; also for
+                a data set or noise while a method trains, which would hand it the clean labels.
+        """
+        return self.maker(kind, name, values, **context)()
+
+    def maker(self, kind: str, name: str, values: Mapping[str, Any], **context: Any) -> Callable[[], Any]:
+        """What makes a component, as often as it is called; it holds the factory and its parameters alone.
+
+        Args and errors are those of :meth:`create`.
         """
         component, variant = self.find(kind, name)
+        if kind in ("dataset", "noise") and running.method_at_work():
+            raise ComponentError(
+                f"a {kind} cannot be made while a method trains: it holds clean labels",
+                component.label,
+                "make it in a data set's factory; a method reads run.source and run.targets",
+            )
         filled = self.validate(kind, name, values)
         if component.is_family:
             filled["variant"] = variant
@@ -341,12 +359,7 @@ class Registry:
                     "pass input_shape=(1, 28, 28), num_outputs=10",
                 )
             filled.update({key: value for key, value in context.items() if key in accepted})
-        try:
-            return factory(**filled)
-        except HarnessError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise ComponentError(str(error), component.label) from error
+        return functools.partial(_make, factory, filled, component.label)
 
     def renewed(self, digests: Mapping[str, str]) -> dict[str, str]:
         """Recorded digests by ``kind:name``, those of the old rule by the present one where their source is as it was."""
@@ -367,6 +380,16 @@ class Registry:
     def _check_kind(kind: str) -> None:
         if kind not in KINDS:
             raise ComponentError(unknown("kind", kind, KINDS))
+
+
+def _make(factory: Callable[..., Any], values: Mapping[str, Any], label: str) -> Any:
+    """Call a factory; what it says of its parameters is told with its name."""
+    try:
+        return factory(**copy.deepcopy(dict(values)))
+    except HarnessError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ComponentError(said(error), label) from error
 
 
 def inspect_factory(kind: str, factory: Callable[..., Any]) -> Facts:

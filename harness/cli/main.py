@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
+import signal
 import sys
 from typing import Any
 
@@ -133,8 +134,10 @@ def harness(
 def main() -> None:
     """Run a command; bad input, and what the system refuses, is one line on standard error and exit status 2."""
     from harness.cli.terminal import guarded
-    from harness.errors import HarnessError, ResultsError
+    from harness.errors import HarnessError, ResultsError, raise_ctrl_c
 
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, raise_ctrl_c)  # so that only the user's own Ctrl-C interrupts
     with guarded():
         try:
             app()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.errors import HarnessError
+from harness.errors import CtrlC, HarnessError, said
 from harness.paths import data_folder
 from harness.results.records import ENDED, submit_trials
 from harness.suite.load import Suite
@@ -105,10 +105,14 @@ class Orchestrator:
                 break
             if "carries" not in self.executor.capabilities:
                 submit_trials(self.results, {p.id: p.trial for p in todo}.values())
-            with self._interruptible():
-                unfinished = self.executor.submit(
-                    list(dict.fromkeys(p.id for p in todo)), self.results, plan, frozenset(reruns)
-                )
+            try:
+                with self._interruptible():
+                    unfinished = self.executor.submit(
+                        list(dict.fromkeys(p.id for p in todo)), self.results, plan, frozenset(reruns)
+                    )
+            except HarnessError:
+                self.collect()  # what was done before counts
+                raise
             tried |= {p.id for p in todo}
             if "waits" not in self.executor.capabilities:
                 return plan
@@ -160,7 +164,7 @@ class Orchestrator:
         try:
             collect(self.results)
         except HarnessError as error:
-            self._on_event({"event": "warning", "message": f"could not collect: {error}"})
+            self._on_event({"event": "warning", "message": f"could not collect: {said(error)}"})
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -172,7 +176,7 @@ class Orchestrator:
         def stop(number: int, frame: Any) -> None:
             del number, frame
             if self.interrupted:
-                raise KeyboardInterrupt
+                raise CtrlC
             self.interrupt()  # before it is said, so that a second signal counts from the first word on
             self._on_event({"event": "interrupting", "remote": "remote" in self.executor.capabilities})
 

@@ -158,12 +158,19 @@ def _let_plugins_modify(plan: Plan) -> None:
     """Every plugin's ``harness_plan_modify`` in turn; one that raises is left out with what it had changed."""
     before = list(plan.trials)
 
+    def check() -> None:
+        if not isinstance(plan.trials, list):
+            raise TypeError(f"plan.trials is a list of planned trials, not {type(plan.trials).__name__}")
+        for planned in plan.trials:
+            if not isinstance(planned, PlannedTrial):
+                raise TypeError(f"plan.trials holds planned trials, not {type(planned).__name__}")
+
     def undo(words: str) -> None:
-        plan.trials[:] = before
+        plan.trials = list(before)
         plan.notes.append(f"{words}; what plugins changed in the plan is left out")
 
     with printing_aside():
-        plan.suite.host.call("harness_plan_modify", on_error=undo, plan=plan)
+        plan.suite.host.call("harness_plan_modify", on_error=undo, after=check, plan=plan)
 
 
 def _keys(entry: Entry) -> tuple[str, ...]:
