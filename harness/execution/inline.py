@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.errors import HarnessError
 from harness.execution.pool import OnEvent
 from harness.results.records import cancelled_since, claim, read_trial
 from harness.suite.plan import Plan
@@ -34,8 +35,10 @@ class Inline:
     ) -> set[str]:
         """Run the trials and return the ids that did not reach a result."""
         from harness.plugins import load_host
-        from harness.training.trial import run_trial
+        from harness.training.guard import Guard
+        from harness.training.trial import run_trial, warm_up
 
+        warm_up()
         began = time.time()
         unfinished: set[str] = set()
         cache: dict[str, Any] = {}
@@ -56,6 +59,7 @@ class Inline:
             def told(record: Any, trial_id: str = trial_id, epochs: int = epochs) -> None:
                 self.on_event({"event": "epoch", "id": trial_id, "epoch": record["epoch"], "epochs": epochs})
 
+            guard = Guard()
             with _limit(trial.options.get("execution", {}).get("timeout_s")):
                 result = run_trial(
                     trial,
@@ -65,6 +69,7 @@ class Inline:
                     should_stop=self._stop.is_set,
                     on_epoch=told,
                     facts={"executor": "inline"},
+                    guard=guard,
                 )
             self._states[trial_id] = "interrupted" if result is None else result["status"]
             if result is None:
@@ -73,6 +78,12 @@ class Inline:
             else:
                 error = (result["error"] or {}).get("message")
                 self.on_event({"event": result["status"], "id": trial_id, "error": error})
+            if guard.beyond_repair:
+                raise HarnessError(
+                    f"{guard.beyond_repair[0]}, cannot be put back in this process, so the run stops here",
+                    f"trial {trial_id}",
+                    "mend the component, or use the executor local, which replaces its workers",
+                )
         return unfinished
 
     def interrupt(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from harness.errors import escaped, said
 from harness.files import write_bytes
 
 CHECKPOINT_SCHEMA = 1
@@ -19,6 +20,18 @@ def save(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save({"schema": CHECKPOINT_SCHEMA, "state": state}, buffer)
     write_bytes(path, buffer.getvalue())
+
+
+def unreadable(state: Any) -> str | None:
+    """Why a state could not be read back from a checkpoint; ``None`` for one that can."""
+    buffer = io.BytesIO()
+    try:
+        torch.save(state, buffer)
+        buffer.seek(0)
+        torch.load(buffer, weights_only=True)
+    except Exception as error:  # a part's own object raises whatever it likes
+        return escaped(" ".join(said(error).split()), 200)
+    return None
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any] | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from harness.errors import ComponentError
 from harness.training.data import BatchSource
 from harness.training.run import Run
+from harness.training.watch import exact
 
 CPU_BATCH = 512
 """Larger evaluation batches are slower on CPU: they leave the caches."""
@@ -65,55 +69,65 @@ class Evaluator:
             return self._regression(run, last)
 
     def _classification(self, run: Run, last: bool) -> dict[str, float | None]:
-        measured: dict[str, Tensor] = {}
-        predicted, nll, undefined = self._predict(run, self.test, self.test_targets)
-        measured["test_accuracy"] = (predicted == self.test_targets).double().mean().where(~undefined, math.nan)
-        measured["test_loss"] = nll
-        measured["predicted_share"] = _largest_share(predicted, run.num_outputs).where(~undefined, math.nan)
+        test = self._predict(run, self.test, self.test_targets)
+        validation = train = None
         if self.validation is not None and self.validation_targets is not None:
-            predicted, nll, _ = self._predict(run, self.validation, self.validation_targets)
-            measured["validation_accuracy"] = (predicted == self.validation_targets).double().mean()
-            measured["validation_loss"] = nll
+            validation = self._predict(run, self.validation, self.validation_targets)
         if last or run.epoch % self.train_every == 0:
-            predicted, _, _ = self._predict(run, run.source, self.train_noisy)
-            as_given, as_true = predicted == self.train_noisy, predicted == self.train_clean
-            measured["train_accuracy"] = as_given.double().mean()
-            measured["clean_accuracy"] = _share(as_true, ~self.corrupted)
-            measured["memorisation"] = _share(as_given, self.corrupted)
-            measured["recovery"] = _share(as_true, self.corrupted)
-            for name, (scores, detects) in run.sample_scores.items():
-                if detects:
-                    measured[f"detection_auroc@{name}"] = auroc(scores, self.corrupted)
-        values = _numbers(measured)
-        detections = [value for name, value in values.items() if name.startswith("detection_auroc@")]
-        if detections:
-            values["detection_auroc"] = detections[-1]
-        return values
+            train = self._predict(run, run.source, self.train_noisy)
+        measured: dict[str, Tensor] = {}
+        with labels_at_hand():
+            predicted, nll, undefined = test
+            measured["test_accuracy"] = (predicted == self.test_targets).double().mean().where(~undefined, math.nan)
+            measured["test_loss"] = nll
+            measured["predicted_share"] = _largest_share(predicted, run.num_outputs).where(~undefined, math.nan)
+            if validation is not None and self.validation_targets is not None:
+                measured["validation_accuracy"] = (validation[0] == self.validation_targets).double().mean()
+                measured["validation_loss"] = validation[1]
+            if train is not None:
+                as_given, as_true = train[0] == self.train_noisy, train[0] == self.train_clean
+                measured["train_accuracy"] = as_given.double().mean()
+                measured["clean_accuracy"] = _share(as_true, ~self.corrupted)
+                measured["memorisation"] = _share(as_given, self.corrupted)
+                measured["recovery"] = _share(as_true, self.corrupted)
+                measured.update(self._detections(run))
+            return _with_detection(_numbers(measured))
 
     def _regression(self, run: Run, last: bool) -> dict[str, float | None]:
+        test = self._outputs(run, self.test)
+        validation = self._outputs(run, self.validation) if self.validation is not None else None
+        train = self._outputs(run, run.source) if last or run.epoch % self.train_every == 0 else None
         measured: dict[str, Tensor] = {}
-        outputs = self._outputs(run, self.test)
-        residual = outputs - self.test_targets.reshape(outputs.shape)
-        measured["mae"] = residual.abs().mean()
-        measured["rmse"] = residual.square().mean().sqrt()
-        if self.validation is not None and self.validation_targets is not None:
-            outputs = self._outputs(run, self.validation)
-            measured["validation_mae"] = (outputs - self.validation_targets.reshape(outputs.shape)).abs().mean()
+        with labels_at_hand():
+            residual = test - self.test_targets.reshape(test.shape)
+            measured["mae"] = residual.abs().mean()
+            measured["rmse"] = residual.square().mean().sqrt()
+        if validation is not None and self.validation_targets is not None:
+            measured["validation_mae"] = (validation - self.validation_targets.reshape(validation.shape)).abs().mean()
             measured["validation_loss"] = measured["validation_mae"]
             if not remembers(run.stack.loss):
-                index = torch.arange(len(outputs), device=outputs.device)
-                measured["validation_loss"] = run.stack.loss(outputs, self.validation_targets, index).mean()
-        if last or run.epoch % self.train_every == 0:
-            outputs = self._outputs(run, run.source)
-            measured["train_mae"] = (outputs - self.train_noisy.reshape(outputs.shape)).abs().mean()
-            for name, (scores, detects) in run.sample_scores.items():
-                if detects:
-                    measured[f"detection_auroc@{name}"] = auroc(scores, self.corrupted)
-        values = _numbers(measured)
-        detections = [value for name, value in values.items() if name.startswith("detection_auroc@")]
-        if detections:
-            values["detection_auroc"] = detections[-1]
-        return values
+                index = torch.arange(len(validation), device=validation.device)
+                losses = run.stack.ask_loss(validation, self.validation_targets, index)
+                measured["validation_loss"] = losses.mean()
+        with labels_at_hand():
+            if train is not None:
+                measured["train_mae"] = (train - self.train_noisy.reshape(train.shape)).abs().mean()
+                measured.update(self._detections(run))
+            return _with_detection(_numbers(measured))
+
+    def _detections(self, run: Run) -> dict[str, Tensor]:
+        """How well each score tells corrupted from clean samples."""
+        return {
+            f"detection_auroc@{name}": auroc(scores, self.corrupted)
+            for name, (scores, detects) in self._scores(run).items()
+            if detects
+        }
+
+    @staticmethod
+    def _scores(run: Run) -> dict[str, tuple[Tensor, bool]]:
+        """The scores of samples as exact tensors: they are compared with what is corrupted."""
+        found = {name: (exact(scores), detects) for name, (scores, detects) in run.sample_scores.items()}
+        return {name: (scores, detects) for name, (scores, detects) in found.items() if scores is not None}
 
     def _predict(self, run: Run, source: BatchSource, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predicted classes (N,), the mean negative log-likelihood of ``targets``, and whether any log-probability is
@@ -122,14 +136,15 @@ class Evaluator:
         total = torch.zeros((), device=targets.device, dtype=run.dtype)
         undefined = torch.zeros((), dtype=torch.bool, device=targets.device)
         for index, inputs in source.ordered(self.batch):
-            log_probabilities = run.predict(inputs)
-            classes[index] = log_probabilities.argmax(1)
-            total += functional.nll_loss(log_probabilities, targets[index], reduction="sum")
-            undefined |= log_probabilities.isnan().any()
+            log_probabilities = _predicted(run, inputs)
+            with labels_at_hand():
+                classes[index] = log_probabilities.argmax(1)
+                total += functional.nll_loss(log_probabilities, targets[index], reduction="sum")
+                undefined |= log_probabilities.isnan().any()
         return classes, total / max(1, source.num_samples), undefined
 
     def _outputs(self, run: Run, source: BatchSource) -> Tensor:
-        return torch.cat([run.predict(inputs) for _, inputs in source.ordered(self.batch)])
+        return torch.cat([_predicted(run, inputs) for _, inputs in source.ordered(self.batch)])
 
     def unmeasured(self, run: Run) -> dict[str, float | None]:
         """The record of an epoch in which the run has diverged: nothing is measured of it."""
@@ -164,16 +179,21 @@ class Evaluator:
                 inputs = clean
                 if epsilon > 0:
                     inputs = clean.detach().clone().requires_grad_(True)
-                    loss = functional.nll_loss(run.predict(inputs), targets, reduction="sum")
+                    predicted = _predicted(run, inputs)
+                    with labels_at_hand():
+                        loss = functional.nll_loss(predicted, targets, reduction="sum")
                     (gradient,) = torch.autograd.grad(loss, inputs)
                     inputs = inputs.detach() + epsilon * gradient.sign()
                 with torch.no_grad():
-                    correct += (run.predict(inputs).argmax(1) == targets).sum()
+                    predicted = _predicted(run, inputs)
+                    with labels_at_hand():
+                        correct += (predicted.argmax(1) == targets).sum()
         return float(correct) / len(self.test_targets)
 
     def histograms(self, run: Run) -> dict[str, Any]:
         """Histograms of every per-sample score, for clean and corrupted samples, over common bins."""
-        return {name: histogram(scores, self.corrupted) for name, (scores, _) in run.sample_scores.items()}
+        with labels_at_hand():
+            return {name: histogram(scores, self.corrupted) for name, (scores, _) in self._scores(run).items()}
 
     def transitions(self, run: Run) -> list[list[int]] | None:
         """(K, K) training samples by clean class (rows) and given class; ``None`` for regression and many classes."""
@@ -183,6 +203,21 @@ class Evaluator:
         pairs = (self.train_clean * classes + self.train_noisy).cpu()
         counted: list[list[int]] = torch.bincount(pairs, minlength=classes**2).reshape(classes, classes).tolist()
         return counted
+
+
+def _predicted(run: Run, inputs: Tensor) -> Tensor:
+    """A prediction as an exact tensor: a subclass would be handed the labels that it is compared with."""
+    predicted = exact(run.predict(inputs))
+    if predicted is None:
+        raise ComponentError("the prediction is no torch.Tensor", run.name, "let run.predict be the harness's own")
+    return predicted
+
+
+@contextlib.contextmanager
+def labels_at_hand() -> Iterator[None]:
+    """While clean labels are compared with predictions nobody listens: no function or dispatch mode of a component."""
+    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        yield
 
 
 def remembers(loss: Any) -> bool:
@@ -214,6 +249,14 @@ def _numbers(measured: dict[str, Tensor]) -> dict[str, float | None]:
         return {}
     values = torch.stack([value.double() for value in measured.values()]).tolist()
     return {name: value if math.isfinite(value) else None for name, value in zip(measured, values, strict=True)}
+
+
+def _with_detection(values: dict[str, float | None]) -> dict[str, float | None]:
+    """The last detector's area stands for the method's."""
+    detections = [value for name, value in values.items() if name.startswith("detection_auroc@")]
+    if detections:
+        values["detection_auroc"] = detections[-1]
+    return values
 
 
 def auroc(scores: Tensor, positive: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from harness.errors import ClaimLost, TrialInterrupted, TrialTimeout
+from harness.errors import ClaimLost, TrialInterrupted, TrialTimeout, kind_of, said
 from harness.training import seeds
 from harness.training.evaluation import OUTPUTS, Evaluator
 from harness.training.optim import learning_rates
@@ -86,6 +86,7 @@ class Loop:
         self._batch = 0
         self._epoch_seconds = 0.0
         self._saved_at = time.monotonic()
+        self._readable = False
         self._augment = seeds.torch_stream(self.run.seed, "augment", device=self.run.device)
         self._start = copied(self.state_dict()) if self.run.prelude is not None else None
 
@@ -175,7 +176,10 @@ class Loop:
         except Exception as error:  # what a component raises on NaN is no fault of its own
             if self._is_finite():
                 raise
-            log.warning("%s, on numbers that are no longer finite", f"{type(error).__name__}: {error}")
+            place = run.stack.watch.marker.origin(error)
+            where = f" in {place.words()}" if place is not None else ""
+            log.warning("%s: %s%s, on numbers that are no longer finite", kind_of(error), said(error), where)
+            run.stack.watch.rest()
             self.diverged = True
         if run.stack.epoch_end is not None and not self.diverged:
             self._timed(run.stack.epoch_end)
@@ -193,12 +197,14 @@ class Loop:
             self._batch, self._epoch_loss = 0, self._no_loss()
             if self._prelude_done == prelude.epochs:
                 started = time.perf_counter()
-                found = prelude.learn(run)
+                with run.stack.watch.prelude():
+                    found = prelude.learn(run)
                 seconds = self._epoch_seconds + time.perf_counter() - started
                 assert self._start is not None
                 self.load_state_dict(self._start, [])
                 self._prelude_done, self._epoch_seconds = prelude.epochs, seconds
-                prelude.use(found)
+                with run.stack.watch.prelude():
+                    prelude.use(found)
             self._pause()
         self._start = None
 
@@ -225,9 +231,13 @@ class Loop:
     def _train_epoch(self) -> None:
         run = self.run
         started = time.perf_counter()
+        watch = run.stack.watch
+        watch.begin(epoch=run.epoch, first=run.epoch == 1 and self._batch == 0)  # for one step
         for index, inputs in self._batches():
             step = Step(index, inputs, run.targets.index_select(0, index), "train", self._batch)
             self._train_step(step)
+            if watch.on:
+                watch.rest()
             self._batch += 1
             if self.journal.should_stop():
                 self._epoch_seconds += time.perf_counter() - started
@@ -286,6 +296,8 @@ class Loop:
         else:
             loss = losses.sum() / divisor
         step.loss = loss if step.penalty is None else loss + step.penalty
+        if stack.watch.on:
+            stack.watch.differentiable(step.loss)
         step.loss.backward()  # type: ignore[no-untyped-call]
         if stack.after_backward is not None:
             stack.after_backward(run=run, step=step)
@@ -362,11 +374,15 @@ class Loop:
             self._save()
 
     def _save(self) -> None:
-        self.journal.checkpoint(self.state_dict())
+        state = self.state_dict()
+        if not self._readable:
+            self.run.check_readable(state["run"])
+            self._readable = True
+        self.journal.checkpoint(state)
         self._saved_at = time.monotonic()
 
     def _stop(self) -> None:
-        self.journal.checkpoint(self.state_dict())
+        self._save()
         raise TrialInterrupted(f"stopped in epoch {self.run.epoch} of {self.run.epochs}")
 
 

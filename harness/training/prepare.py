@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
+from harness import running
 from harness.errors import ComponentError, DataError, HarnessError
 from harness.parameters import NOISE_MATRIX
 from harness.plugins import Host
+from harness.registry import Component
+from harness.running import Part as TrialPart
+from harness.running import Place, Source
 from harness.suite.trial import Trial, canonical
 from harness.training import seeds
 from harness.training.augment import Augmentation
@@ -34,7 +39,7 @@ from harness.training.memory import keep_freed_memory
 from harness.training.optim import make_optimizer, make_schedule
 from harness.training.replay import Replay
 from harness.training.run import Network, Run
-from harness.training.stack import Stack
+from harness.training.stack import Stack, call_name
 
 WALKED = 100_000
 """Objects of a streaming data set among which its labels are looked for."""
@@ -54,21 +59,91 @@ class Labels:
     matrix: Tensor | None
 
 
+def source_of(component: Component) -> Source:
+    """A component as errors name it."""
+    path = component.source()
+    return Source(component.label, component.owner, str(path) if path is not None else "")
+
+
+def parts_of(trial: Trial, host: Host) -> list[TrialPart]:
+    """The components of a trial, for reading a traceback."""
+    identity = trial.identity
+    specs = [(kind, identity[kind]) for kind in ("dataset", "noise", "model", "loss")]
+    specs += [("transform", spec) for spec in identity["transforms"]]
+    specs += [("algorithm", spec) for spec in identity["algorithms"]]
+    found = []
+    for kind, spec in specs:
+        with contextlib.suppress(HarnessError):
+            component, _ = host.registry.find(kind, spec["name"])
+            found.append(TrialPart(source_of(component), kind, component.reference.partition(":")[2]))
+    return found
+
+
+def _component(host: Host, kind: str, name: str) -> tuple[Component, Source]:
+    component, _ = host.registry.find(kind, name)
+    return component, source_of(component)
+
+
+def make(host: Host, kind: str, spec: Mapping[str, Any], values: Mapping[str, Any] | None = None) -> Any:
+    """A component of a trial; that its factory runs is noted."""
+    component, source = _component(host, kind, spec["name"])
+    with running.current().at(source, factory_name(component)):
+        return host.registry.create(kind, spec["name"], spec["params"] if values is None else values)
+
+
+def factory_name(component: Component) -> str:
+    """``__init__`` of a class, else the function's name."""
+    with contextlib.suppress(HarnessError):
+        factory = component.load()
+        return "__init__" if inspect.isclass(factory) else str(getattr(factory, "__name__", "__call__"))
+    return "__init__"
+
+
 def load_data(trial: Trial, host: Host, cache: DataCache | None = None) -> DataSplits:
     """The data set of a trial, from the worker's cache when it is there."""
     spec = trial.identity["dataset"]
     key = canonical(spec)
     if cache is not None and key in cache:
         return cache[key]
-    splits = host.registry.create("dataset", spec["name"], spec["params"])
-    if not isinstance(splits, DataSplits):
-        raise ComponentError(
-            f"made {type(splits).__name__}, not harness.DataSplits", f"datasets.{spec['name']}", "mend its factory"
-        )
+    component, source = _component(host, "dataset", spec["name"])
+    splits = make(host, "dataset", spec)
+    with running.current().at(source, factory_name(component)):
+        _check_splits(splits, f"datasets.{spec['name']}")
     if cache is not None:
         cache.clear()  # a worker's trials mostly share one data set; keeping several would fill memory
         cache[key] = splits
-    return splits
+    return splits  # type: ignore[no-any-return]
+
+
+def _check_splits(splits: Any, where: str) -> None:
+    """Refuse data that no model could be trained on.
+
+    Raises:
+        ComponentError: naming what is wrong.
+    """
+    if not isinstance(splits, DataSplits):
+        raise ComponentError(f"made {type(splits).__name__}, not harness.DataSplits", where, "mend its factory")
+    shapes = []
+    for name in ("train", "test"):
+        data = getattr(splits, name)
+        if not isinstance(data, LabelledData):
+            raise ComponentError(f"made {name} as {type(data).__name__}", where, "make harness.LabelledData")
+        if not len(data):
+            raise ComponentError(f"made no {name} samples", where, "mend its factory")
+        first = data.inputs[0]
+        if not isinstance(first, Tensor) or first.ndim < 1:
+            raise ComponentError(f"made {name} inputs of type {type(first).__name__}", where, "make tensors")
+        if first.dtype not in (torch.uint8, torch.float32, torch.float64, torch.int64):
+            raise ComponentError(f"made {name} inputs of {first.dtype}", where, "make uint8, float32 or int64 inputs")
+        if isinstance(data.inputs, Tensor) and data.inputs.is_floating_point() and not data.inputs.isfinite().all():
+            raise ComponentError(f"made {name} inputs that are not finite", where, "leave out or mend those samples")
+        if data.num_classes is None and not (data.targets.is_floating_point() and data.targets.isfinite().all()):
+            raise ComponentError(f"made {name} targets that are no finite numbers", where, "give float32 targets")
+        if data.num_classes is not None and (data.targets.dtype != torch.int64 or data.targets.ndim != 1):
+            raise ComponentError(f"made {name} targets of {data.targets.dtype}", where, "give (N,) int64 classes")
+        shapes.append((tuple(first.shape), data.num_classes))
+    if shapes[0] != shapes[1]:
+        raise ComponentError(f"made train and test of other shapes or classes: {shapes[0]}, {shapes[1]}", where)
 
 
 def refuse_labels(inputs: Tensor | Dataset[Any], targets: Tensor, where: str) -> None:
@@ -106,8 +181,7 @@ def refuse_labels(inputs: Tensor | Dataset[Any], targets: Tensor, where: str) ->
 
 def make_noise(trial: Trial, host: Host) -> Any:
     """The noise of a trial."""
-    spec = trial.identity["noise"]
-    return host.registry.create("noise", spec["name"], spec["params"])
+    return make(host, "noise", trial.identity["noise"])
 
 
 def corrupt(trial: Trial, host: Host, splits: DataSplits, *, need_matrix: bool = False) -> Labels:
@@ -127,6 +201,7 @@ def corrupt(trial: Trial, host: Host, splits: DataSplits, *, need_matrix: bool =
     kept, held = given_split or split_validation(data.targets, float(identity["training"]["validation"]), rng)
     train, validation = data.subset(kept), data.subset(held)
     apply = make_noise(trial, host)
+    _, source = _component(host, "noise", identity["noise"]["name"])
     given_labels = replay.labels(splits.train.targets, data.num_classes)
     noisy = {}
     for name, part in (("train", train), ("validation", validation)):
@@ -135,11 +210,13 @@ def corrupt(trial: Trial, host: Host, splits: DataSplits, *, need_matrix: bool =
             noisy[name] = given_labels[part.positions]
             continue
         given = dataclasses.replace(part, targets=part.targets.clone())  # a noise may write into what it is given
-        drawn = torch.as_tensor(apply(given, rng=seeds.numpy_stream(trial.seed, "noise", dataset, noise, name)))
-        noisy[name] = _checked(drawn, part, identity["noise"]["name"])
+        with running.current().at(source, call_name(apply)):
+            drawn = torch.as_tensor(apply(given, rng=seeds.numpy_stream(trial.seed, "noise", dataset, noise, name)))
+            noisy[name] = _checked(drawn, part, identity["noise"]["name"])
     matrix = None
     if need_matrix:
-        matrix = torch.as_tensor(apply.transition_matrix(train)).double()
+        with running.current().at(source, "transition_matrix"):
+            matrix = _checked_matrix(apply.transition_matrix(train), splits.train.num_classes, source.component)
     content = hashlib.sha256()
     for name in ("train", "validation"):
         content.update(noisy[name].contiguous().numpy().tobytes())
@@ -158,47 +235,143 @@ def _checked(drawn: Tensor, clean: LabelledData, name: str) -> Tensor:
         and not (int(drawn.min()) >= 0 and int(drawn.max()) < clean.num_classes)
     ):
         raise ComponentError(f"gave classes outside [0, {clean.num_classes})", where)
+    if not drawn.is_floating_point() and clean.num_classes is None:
+        raise ComponentError(
+            f"gave values as {str(drawn.dtype).removeprefix('torch.')}", where, "return float32 values"
+        )
+    if drawn.is_floating_point() and not drawn.isfinite().all():
+        raise ComponentError("gave targets that are not finite", where, "return finite values")
     return drawn.to(clean.targets.dtype).clone()
+
+
+def _checked_matrix(given: Any, classes: int | None, where: str) -> Tensor:
+    """A transition matrix: (K, K), each row a distribution."""
+    matrix = torch.as_tensor(given).double()
+    if matrix.shape != (classes, classes):
+        raise ComponentError(
+            f"gave a transition matrix of shape {tuple(matrix.shape)}", where, f"return ({classes}, {classes})"
+        )
+    ones = torch.ones(len(matrix), dtype=matrix.dtype)
+    if not (matrix >= -1e-6).all() or not torch.allclose(matrix.sum(1), ones, atol=1e-4):
+        raise ComponentError("gave a transition matrix whose rows are no distributions", where, "let each row sum to 1")
+    return matrix
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelMaker:
+    """Makes the transformed model of a trial on CPU, as often as it is asked. A run keeps it for further networks, so it
+    holds factories and their parameters, and nothing of the trial but its seed."""
+
+    seed: int
+    model: Callable[[], Any]
+    source: Source
+    hook: str
+    transforms: tuple[tuple[Callable[[], Any], Source, str], ...]
+    mark_layers: bool = True
+
+    @classmethod
+    def of(cls, trial: Trial, host: Host, input_shape: tuple[int, ...], num_outputs: int) -> ModelMaker:
+        """The maker for a trial."""
+        registry, spec = host.registry, trial.identity["model"]
+        component, source = _component(host, "model", spec["name"])
+        with running.current().at(source, factory_name(component)):
+            model = registry.maker(
+                "model", spec["name"], spec["params"], input_shape=input_shape, num_outputs=num_outputs
+            )
+        transforms = []
+        for spec in trial.identity["transforms"]:
+            part, owner = _component(host, "transform", spec["name"])
+            with running.current().at(owner, factory_name(part)):
+                transforms.append(
+                    (registry.maker("transform", spec["name"], spec["params"]), owner, factory_name(part))
+                )
+        compiled = bool(trial.options.get("execution", {}).get("compile"))
+        return cls(trial.seed, model, source, factory_name(component), tuple(transforms), not compiled)
+
+    def __call__(self, stream: str = "") -> nn.Module:
+        """A model, initialised by the stream ``init`` alone, another one for each further network."""
+        marker = running.current()
+        keys = (stream,) if stream else ()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeds.derive(self.seed, "init", *keys))
+            with marker.at(self.source, self.hook):
+                model = _module(self.model(), self.source, "made")
+            for make_transform, source, hook in self.transforms:
+                with marker.at(source, hook):
+                    transform = make_transform()
+                known = {id(module) for module in model.modules()}
+                with marker.at(source, call_name(transform)):
+                    model = _module(transform(model), source, "returned")
+                if self.mark_layers:
+                    mark_layers(marker, source, (m for m in model.modules() if id(m) not in known))
+        return model
+
+
+def _module(made: Any, source: Source, verb: str) -> nn.Module:
+    if not isinstance(made, nn.Module):
+        raise ComponentError(f"{verb} {type(made).__name__}, not a torch module", source.component, "return a module")
+    for name, parameter in made.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ComponentError(f"{verb} a model with a lazy parameter {name!r}", source.component, "give its size")
+        if parameter.is_floating_point() and not parameter.detach().isfinite().all():
+            raise ComponentError(f"{verb} a model whose {name!r} is not finite", source.component, "mend it")
+    return made
+
+
+def mark_layers(marker: running.Marker, source: Source, layers: Iterable[nn.Module]) -> None:
+    """Note when a layer runs that a transform has put into the model; torch's own layers are nobody's."""
+    page, number = marker.page, marker.number(source, "forward")
+    before: list[tuple[int, Any]] = []
+
+    def enter(*_: Any) -> None:
+        before.append((page[0], marker.moment() if marker.watching else None))
+        page[0] = number
+
+    def leave(*_: Any) -> None:
+        page[0], entry = before.pop()
+        if entry is not None:
+            marker.look(Place(source, "forward"), entry)
+
+    for layer in layers:
+        if not type(layer).__module__.startswith("torch."):
+            layer.register_forward_pre_hook(enter)
+            layer.register_forward_hook(leave, always_call=True)
 
 
 def build_model(
     trial: Trial, host: Host, input_shape: tuple[int, ...], num_outputs: int, stream: str = ""
 ) -> nn.Module:
     """The transformed model on CPU, initialised by the stream ``init`` alone."""
-    identity = trial.identity
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.derive(trial.seed, "init", stream) if stream else seeds.derive(trial.seed, "init"))
-        spec = identity["model"]
-        model: nn.Module = host.registry.create(
-            "model", spec["name"], spec["params"], input_shape=input_shape, num_outputs=num_outputs
-        )
-        if not isinstance(model, nn.Module):
-            raise ComponentError(f"made {type(model).__name__}, not a torch module", f"models.{spec['name']}")
-        for spec in identity["transforms"]:
-            model = host.registry.create("transform", spec["name"], spec["params"])(model)
-    return model
+    return ModelMaker.of(trial, host, input_shape, num_outputs)(stream)
 
 
 def build_stack(trial: Trial, host: Host, matrix: Tensor | None) -> Stack:
     """Loss and algorithms, with ``"noise.matrix"`` replaced by the matrix."""
-    registry = host.registry
 
-    def make(kind: str, spec: Mapping[str, Any]) -> Any:
-        params = {
-            key: matrix.tolist() if value == NOISE_MATRIX and matrix is not None else value
-            for key, value in spec["params"].items()
-        }
-        return registry.create(kind, spec["name"], params)
+    def made(kind: str, spec: Mapping[str, Any]) -> Any:
+        return make(
+            host,
+            kind,
+            spec,
+            {
+                key: matrix.tolist() if value == NOISE_MATRIX and matrix is not None else value
+                for key, value in spec["params"].items()
+            },
+        )
 
-    loss_spec = trial.identity["loss"]
-    component, _ = registry.find("loss", loss_spec["name"])
-    specs = trial.identity["algorithms"]
+    spec, specs = trial.identity["loss"], trial.identity["algorithms"]
+    component, source = _component(host, "loss", spec["name"])
+    loss = made("loss", spec)
+    if not callable(loss):
+        raise ComponentError(f"made {type(loss).__name__}, which cannot be called", component.label, "add __call__")
+    sources = {one["name"]: _component(host, "algorithm", one["name"])[1] for one in specs}
     return Stack(
-        make("loss", loss_spec),
-        [make("algorithm", spec) for spec in specs],
-        [spec["name"] for spec in specs],
-        loss_spec["name"],
-        registry.facts(component).declares.per_batch,
+        loss,
+        [made("algorithm", one) for one in specs],
+        [one["name"] for one in specs],
+        spec["name"],
+        host.registry.facts(component).declares.per_batch,
+        {**sources, f"loss {spec['name']}": source},
     )
 
 
@@ -293,45 +466,76 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
     num_classes = splits.train.num_classes
     num_outputs = num_classes if num_classes is not None else (1 if targets.ndim == 1 else targets.shape[1])
     shape = _shape(splits.train)
-
-    def network(stream: str = "") -> Network:
-        model = build_model(trial, host, shape, num_outputs, stream).to(device, dtype)
-        replay.initialise(model, stream)
-        if execution.get("channels_last"):
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = make_optimizer(training["optimizer"], model)
-        schedule = make_schedule(training["schedule"], optimizer, int(training["epochs"]))
-        if execution.get("compile"):
-            model.compile()
-        return Network(model, optimizer, schedule)
-
-    main = network()
-    run = Run(
-        network=main,
-        stack=build_stack(trial, host, labels.matrix),
-        source=make_source(labels.train.inputs, standardiser, augmentation, device),
-        targets=targets,
-        num_classes=num_classes,
-        num_outputs=num_outputs,
-        epochs=int(training["epochs"]),
-        batch_size=int(training["batch_size"]),
-        seed=trial.seed,
-        device=device,
-        build_network=network,
-        autocast=torch.bfloat16 if training["precision"] == "bfloat16" else None,
-        class_names=splits.train.class_names,
-        name=trial.id,
-        last_batch=last_batch,
-        dtype=dtype,
-        initial_states=replay.sample_states(),
-    )
-    seeds.seed_globals(trial.seed)
-    if run.stack.setup is not None:
-        run.stack.setup(run=run)
+    with running.method_working():
+        maker = ModelMaker.of(trial, host, shape, num_outputs)
+        network = NetworkMaker(
+            maker,
+            device,
+            training["optimizer"],
+            training["schedule"],
+            int(training["epochs"]),
+            channels_last=bool(execution.get("channels_last")),
+            compile=bool(execution.get("compile")),
+            dtype=dtype,
+            replay=replay,
+        )
+        main = network()
+        run = Run(
+            network=main,
+            stack=build_stack(trial, host, labels.matrix),
+            source=make_source(labels.train.inputs, standardiser, augmentation, device),
+            targets=targets,
+            num_classes=num_classes,
+            num_outputs=num_outputs,
+            epochs=int(training["epochs"]),
+            batch_size=int(training["batch_size"]),
+            seed=trial.seed,
+            device=device,
+            build_network=network,
+            autocast=torch.bfloat16 if training["precision"] == "bfloat16" else None,
+            class_names=splits.train.class_names,
+            name=trial.id,
+            input_shape=shape,
+            model_source=maker.source,
+            transformed=bool(maker.transforms),
+            last_batch=last_batch,
+            dtype=dtype,
+            initial_states=replay.sample_states(),
+        )
+        seeds.seed_globals(trial.seed)
+        if run.stack.setup is not None:
+            run.stack.setup(run=run)
     replay.check(run.networks, {name: state.data for name, state in run.sample_states.items()})
     parameters = sum(p.numel() for p in run.model_parameters)
     parameters += sum(p.numel() for n in run.networks.values() for p in n.model.parameters() if p.requires_grad)
     return Prepared(run, evaluator, labels.digest, parameters, replay.order(run.epochs, run.num_samples))
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkMaker:
+    """Makes a network with its optimizer and schedule. A run keeps it, so it holds words and numbers of the setting only."""
+
+    model: ModelMaker
+    device: torch.device
+    optimizer: Mapping[str, Any]
+    schedule: Mapping[str, Any]
+    epochs: int
+    dtype: torch.dtype
+    replay: Replay
+    channels_last: bool = False
+    compile: bool = False
+
+    def __call__(self, stream: str = "") -> Network:
+        model = self.model(stream).to(self.device, self.dtype)
+        self.replay.initialise(model, stream)
+        if self.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with running.current().at(self.model.source, self.model.hook):
+            optimizer = make_optimizer(self.optimizer, model)
+        schedule = make_schedule(self.schedule, optimizer, self.epochs)
+        if self.compile:
+            model.compile()
+        return Network(model, optimizer, schedule)
 
 
 def _shape(data: LabelledData) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness import running
 from harness.errors import ResultsError
 from harness.plugins import Host
 from harness.results.records import final_attempt, read_evaluations, trial_folder, write_evaluations
@@ -40,6 +41,8 @@ def evaluate_trial(results: Path, trial: Trial, host: Host, epsilons: Sequence[f
             raise ResultsError("the kept state cannot be read", str(path), "run the trial again")
         prepared.run.load_prediction_state(state)
         for epsilon in epsilons:
-            found.setdefault(f"fgsm_accuracy@{epsilon:g}", {})[at] = prepared.evaluator.fgsm(prepared.run, epsilon)
+            with running.method_working():
+                accuracy = prepared.evaluator.fgsm(prepared.run, epsilon)
+            found.setdefault(f"fgsm_accuracy@{epsilon:g}", {})[at] = accuracy
     write_evaluations(folder, attempt, found)
     return found

@@ -16,7 +16,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from harness.errors import ComponentError, HarnessError, unknown
-from harness.training import seeds
+from harness.running import NOBODY, Source
+from harness.training import checkpoint, seeds
 from harness.training.data import BatchSource, Task
 from harness.training.stack import Stack
 from harness.training.views import strong_view
@@ -160,6 +161,7 @@ class Run:
             labels sets ``targets`` to a new tensor, which the checkpoint keeps; metrics refer to the labels as given.
         num_samples, num_classes, num_outputs, task: of the training data; ``num_classes`` is ``None`` in regression.
         epoch, epochs: the current epoch, from 1, and their number.
+        input_shape: of one sample, where it is known.
         batch_size: the nominal mini-batch size.
         last_batch: what becomes of a short last batch; see :meth:`divisor`.
         dtype: of outputs, losses and per-sample state: float32, or float64 under that precision.
@@ -188,6 +190,9 @@ class Run:
         last_batch: LastBatch = "scaled",
         dtype: torch.dtype = torch.float32,
         initial_states: Mapping[str, Tensor] | None = None,
+        input_shape: tuple[int, ...] | None = None,
+        model_source: Source | None = None,
+        transformed: bool = False,
     ) -> None:
         self.network = network
         self.stack = stack
@@ -199,6 +204,7 @@ class Run:
         self.task: Task = "regression" if num_classes is None else "classification"
         self.class_names = class_names
         self.name = name
+        self.input_shape = input_shape
         self.epochs = epochs
         self.epoch = 0
         self.batch_size = batch_size
@@ -217,6 +223,9 @@ class Run:
         self._initial_states = dict(initial_states or {})
         self._autocast = autocast
         self._generators: dict[str, torch.Generator] = {}
+        self._forward = NOBODY if model_source is None else stack.watch.marker.number(model_source, "forward")
+        self._outputs_by = NOBODY if transformed else self._forward  # a transform's layers may have made them
+        stack.watch.know(self)
 
     @property
     def model(self) -> nn.Module:
@@ -326,12 +335,25 @@ class Run:
     def forward(self, inputs: Tensor, model: nn.Module | None = None) -> Tensor:
         """Outputs of the model in the run's type, under the trial's precision."""
         network = self.network.model if model is None else model
-        if self._autocast is None:
-            outputs: Tensor = network(inputs)
+        watch = self.stack.watch
+        page = watch.marker.page
+        before, page[0] = page[0], self._forward
+        try:
+            entry = watch.moment()
+            if self._autocast is None:
+                outputs: Tensor = network(inputs)
+            else:
+                with torch.autocast(self.device.type, dtype=self._autocast):
+                    outputs = network(inputs)
+            if watch.on:
+                watch.forward(self._outputs_by, self, inputs, outputs, entry)
             return outputs.to(self.dtype)
-        with torch.autocast(self.device.type, dtype=self._autocast):
-            outputs = network(inputs)
-        return outputs.to(self.dtype)
+        except BaseException as error:
+            by = self._outputs_by if isinstance(error, HarnessError) else self._forward
+            watch.stumbled(error, by, before, self._fits(inputs), ("inputs",))
+            raise
+        finally:
+            page[0] = before
 
     def fill(self, step: Step) -> None:
         """Forward pass and losses of a step through the stack, up to and with ``after_losses``."""
@@ -341,25 +363,54 @@ class Run:
         step.outputs = self.forward(step.inputs)
         if stack.after_forward is not None:
             stack.after_forward(run=self, step=step)
-        if stack.compute_losses is None or not stack.compute_losses(run=self, step=step):
-            step.losses = stack.loss(step.outputs, step.targets, step.index)
-        self._check(step, f"loss {stack.loss_name!r}" if stack.compute_losses is None else "compute_losses")
+        if stack.compute_losses is not None and stack.compute_losses(run=self, step=step):
+            self._check(step, "compute_losses", stack.only["compute_losses"])
+        else:
+            self._ask_loss(step)
         if stack.after_losses is not None:
             stack.after_losses(run=self, step=step)
-            self._check(step, "after_losses")
+            self._check(step, "after_losses", stack.only["after_losses"])
 
-    def _check(self, step: Step, who: str) -> None:
-        """Refuse losses that would train but could not be weighted sample by sample."""
+    def _ask_loss(self, step: Step) -> None:
+        """The loss of the stack for a step."""
+        watch, number = self.stack.watch, self.stack.loss_number
+        page = watch.marker.page
+        before, page[0] = page[0], number
+        try:
+            entry = watch.moment()
+            step.losses = self.stack.loss(step.outputs, step.targets, step.index)
+            self._check(step, f"loss {self.stack.loss_name!r}", number)
+            if watch.on:
+                watch.losses(number, self, step, "the loss", entry)
+        except BaseException as error:
+            fits = isinstance(step.outputs, Tensor) and step.outputs.shape == (len(step.index), self.num_outputs)
+            watch.stumbled(error, number, before, fits, ("inputs", "outputs", "targets"))
+            raise
+        finally:
+            page[0] = before
+
+    def _fits(self, inputs: Any) -> bool:
+        """Whether a model may be given these inputs."""
+        if not isinstance(inputs, Tensor) or inputs.device.type != self.device.type or not len(inputs):
+            return False
+        if inputs.dtype not in (torch.float32, self.dtype, torch.int64):
+            return False
+        return self.input_shape is None or tuple(inputs.shape[1:]) == self.input_shape
+
+    def _check(self, step: Step, who: str, number: int) -> None:
+        """Refuse losses that would train but could not be weighted sample by sample, in the name of a place."""
         losses, wanted = step.losses, step.index.shape
         if isinstance(losses, Tensor) and losses.shape == (() if self.stack.per_batch else wanted):
             return
-        if losses is None:
-            raise ComponentError(f"{who} set no losses", self.name, "set step.losses (B,)")
         given = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else f"type {type(losses).__name__}"
         remedy = "return one number, as it declares per_batch"
         if not self.stack.per_batch:
             remedy = "return (B,) losses; a loss that exists per batch only declares Declares(per_batch=True)"
-        raise ComponentError(f"{who} gave losses of {given} for a batch of {wanted[0]}", self.name, remedy)
+        error = ComponentError(f"{who} gave losses of {given} for a batch of {wanted[0]}", self.name, remedy)
+        if losses is None:
+            error = ComponentError(f"{who} set no losses", self.name, "set step.losses (B,)")
+        self.stack.watch.marker.note(error, number)
+        raise error
 
     def losses(self, inputs: Tensor, targets: Tensor, index: Tensor, phase: Phase) -> Tensor:
         """Losses of samples in an extra pass through the stack, which changes no state.
@@ -427,7 +478,8 @@ class Run:
             predicted: Tensor | None = self.stack.predict(run=self, inputs=inputs)
             if predicted is not None:
                 return predicted
-        outputs = self.forward(inputs)
+        entry = self.stack.watch.moment_of(self._outputs_by, self)
+        outputs = self.stack.watch.given(self._outputs_by, self, inputs, self.forward(inputs), entry)
         return outputs.log_softmax(1) if self.num_classes is not None else outputs
 
     @contextlib.contextmanager
@@ -454,6 +506,23 @@ class Run:
             "generators": {name: generator.get_state() for name, generator in self._generators.items()},
             "scores": {name: [scores, detects] for name, (scores, detects) in self.sample_scores.items()},
         }
+
+    def check_readable(self, state: Mapping[str, Any]) -> None:
+        """Refuse a state that a checkpoint could hold but not give back: a resumed trial would start over.
+
+        Raises:
+            ComponentError: naming the part whose state it is.
+        """
+        if (why := checkpoint.unreadable(dict(state))) is None:
+            return
+        remedy = "keep tensors, numbers, strings, and lists or dictionaries of those"
+        for name, own in state["stack"].items():
+            if (reason := checkpoint.unreadable(own)) is not None:
+                number = self.stack.number(name, "state_dict")
+                raise self.stack.watch.refused(number, "state_dict", f"cannot be read back: {reason}", remedy)
+        if checkpoint.unreadable([state["network"], state["networks"]]) is not None and self._outputs_by:
+            raise self.stack.watch.refused(self._outputs_by, "state_dict", f"cannot be read back: {why}", remedy)
+        raise ComponentError(f"the state cannot be read back: {why}", self.name, remedy)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`, after ``setup`` has created the same states and networks."""

@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 
-from harness import faults
-from harness.errors import ClaimLost, HarnessError, TrialInterrupted
+from harness import faults, running
+from harness.errors import ClaimLost, HarnessError, TrialInterrupted, escaped, is_ctrl_c, kind_of, said
 from harness.plugins import Host, merge_environment
-from harness.registry import Component
 from harness.results.records import (
     FINISHED,
     Attempt,
@@ -32,13 +31,16 @@ from harness.results.records import (
 from harness.suite.trial import Trial
 from harness.training import checkpoint
 from harness.training.evaluation import summarise
+from harness.training.guard import Guard
+from harness.training.log import logging_to
 from harness.training.loop import Loop
-from harness.training.prepare import DataCache, Prepared, choose_device, prepare
+from harness.training.prepare import DataCache, Prepared, choose_device, parts_of, prepare
 
 RESULT_SCHEMA = 1
-OWN_FACTS = frozenset({"device", "device_name", "threads", "resumed_from", "resumes", "interrupted", "yielded"}) | {
-    *("started", "finished", "seconds", "executor", "job", "node", "worker", "warnings")
-}
+OWN_FACTS = frozenset(
+    {"device", "device_name", "threads", "resumed_from", "resumes", "interrupted", "yielded", "left"}
+) | {*("started", "finished", "seconds", "executor", "job", "node", "worker", "warnings")}
+MOST_TRACEBACK = 20_000
 log = logging.getLogger("harness.trial")
 
 OnEpoch = Callable[[Mapping[str, Any]], None]
@@ -51,6 +53,7 @@ class _Journal:
         self.attempt = attempt
         self._stop = stop
         self._on_epoch = on_epoch
+        self._process = os.getpid()
 
     def epoch(self, record: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
         self.attempt.check()
@@ -66,9 +69,16 @@ class _Journal:
         checkpoint.save(self.attempt.path / "checkpoint.pt", state)
 
     def should_stop(self) -> bool:
+        if os.getpid() != self._process:
+            os._exit(1)  # a child that a component has forked and let run on: it must not write beside its parent
         if self.attempt.lost.is_set():
             raise ClaimLost(self.attempt.trial_id)
         return self._stop()
+
+
+def warm_up() -> None:
+    """Import what torch puts off until the first optimizer is made: seconds that would count as the first trial's."""
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
 
 
 def run_trial(
@@ -80,8 +90,9 @@ def run_trial(
     should_stop: Callable[[], bool] = lambda: False,
     on_epoch: OnEpoch | None = None,
     facts: Mapping[str, Any] | None = None,
+    guard: Guard | None = None,
 ) -> dict[str, Any] | None:
-    """Run a claimed attempt to its end.
+    """Run a claimed attempt to its end. Whatever a component raises fails the trial and is recorded.
 
     Args:
         trial: what to run.
@@ -91,6 +102,7 @@ def run_trial(
         should_stop: asked at every batch boundary; then a checkpoint is written and the trial ends.
         on_epoch: told of every epoch's record.
         facts: further facts for ``environment.json`` (executor, job).
+        guard: around the trial; what could not be put back is told in its ``beyond_repair``.
 
     Returns:
         The content of ``result.json``; ``None`` when the trial was interrupted or taken over by a later attempt.
@@ -104,47 +116,79 @@ def run_trial(
         **(facts or {}),
         "started": started,
     }
-    with _logging_to(attempt.path / "log.txt"):
+    guard = guard or Guard()
+    with logging_to(attempt.path / "log.txt"), running.following(attempt.path / running.FILE) as marker:
+        guard.enter(marker)
         for warning in environment.get("warnings", ()):
             log.warning("%s", warning)
         try:
             write_json(attempt.path / "trial.json", trial.to_json())
             write_json(attempt.path / "environment.json", environment)
             _add_facts(environment, merge_environment(host))
-            result = _train(trial, attempt, host, cache, should_stop, on_epoch, environment)
-        except TrialInterrupted as interrupt:
-            log.info("%s; the checkpoint is kept", interrupt)
-            environment["interrupted"] = True
-        except ClaimLost:
-            log.warning("a later attempt has taken this trial over; this one yields")
-            environment["yielded"] = True
-        except (Exception, SystemExit) as error:  # a component that leaves fails its trial, not the run
-            result = failure(error, traceback.format_exc())
-            result["error"].update(_blame(error, trial, host))
-            log.error("%s", result["error"]["traceback"])
-            try:
-                attempt.finish(result, trial.options.get("digests", {}))
-            except ClaimLost:
-                result = None
+            result = _train(trial, attempt, host, cache, should_stop, on_epoch, environment, guard)
+        except BaseException as error:  # a component that leaves or interrupts fails its trial, not the run
+            if is_ctrl_c(error):
+                raise
+            result = _ended(error, trial, attempt, host, marker, guard, environment)
         finally:
+            guard.leave()
+            if guard.left:
+                environment["left"] = guard.left
             environment.update(finished=time.time(), seconds=time.time() - started)
             with contextlib.suppress(OSError):
                 write_json(attempt.path / "environment.json", environment)
             attempt.release()
-    if result is not None:
-        with contextlib.suppress(OSError):
-            (attempt.path / "checkpoint.pt").unlink(missing_ok=True)
-            if result["status"] in FINISHED:
-                drop_checkpoints(attempt.path.parent)
-        host.call("harness_trial_finish", trial=trial, record=result)
+        if result is not None:
+            with contextlib.suppress(OSError):
+                (attempt.path / "checkpoint.pt").unlink(missing_ok=True)
+                if result["status"] in FINISHED:
+                    drop_checkpoints(attempt.path.parent)
+            guard.enter(marker)
+            try:
+                host.call("harness_trial_finish", trial=trial, record=result)
+            finally:
+                guard.leave()
+    return result
+
+
+def _ended(
+    error: BaseException,
+    trial: Trial,
+    attempt: Attempt,
+    host: Host,
+    marker: running.Marker,
+    guard: Guard,
+    environment: dict[str, Any],
+) -> dict[str, Any] | None:
+    """What is recorded of a trial that an exception has ended; ``None`` for one that stopped or yields."""
+    if isinstance(error, TrialInterrupted) and marker.origin(error) is None:
+        log.info("%s; the checkpoint is kept", error)
+        environment["interrupted"] = True
+        return None
+    if isinstance(error, ClaimLost) and marker.origin(error) is None:
+        log.warning("a later attempt has taken this trial over; this one yields")
+        environment["yielded"] = True
+        return None
+    result = failure(error, traced(error))
+    result["error"].update(_blame(error, trial, host, marker, guard))
+    log.error("%s", result["error"]["traceback"])
+    try:
+        attempt.finish(result, trial.options.get("digests", {}))
+    except ClaimLost:
+        return None
     return result
 
 
 def failure(error: BaseException, text: str = "") -> dict[str, Any]:
     """The content of ``result.json`` for a trial that failed."""
-    said = {"type": type(error).__name__, "message": str(error), "traceback": text}
-    words = {key: value.encode("utf-8", "backslashreplace").decode() for key, value in said.items()}
+    words = {"type": kind_of(error), "message": said(error), "traceback": escaped(text, MOST_TRACEBACK)}
     return {"schema": RESULT_SCHEMA, "status": "failed", "metrics": {}, "error": words}
+
+
+def traced(error: BaseException) -> str:
+    """The traceback of an exception; of a very long one the end."""
+    text = "".join(traceback.format_exception(error))
+    return text[-MOST_TRACEBACK:]
 
 
 def _add_facts(environment: dict[str, Any], facts: Mapping[str, Any]) -> None:
@@ -156,26 +200,18 @@ def _add_facts(environment: dict[str, Any], facts: Mapping[str, Any]) -> None:
             environment[key] = value
 
 
-def _blame(error: BaseException, trial: Trial, host: Host) -> dict[str, str]:
-    """Which component of the trial raised, whose it is and in which hook; noted for ``harness plugins``."""
-    identity = trial.identity
-    parts = [("loss", identity["loss"]), *(("algorithm", spec) for spec in identity["algorithms"])]
-    parts += [("transform", spec) for spec in identity["transforms"]]
-    parts += [(kind, identity[kind]) for kind in ("dataset", "noise", "model")]
-    owners: dict[Path, Component] = {}
-    for kind, spec in parts:
-        with contextlib.suppress(HarnessError):
-            component, _ = host.registry.find(kind, spec["name"])
-            if (source := component.source()) is not None:
-                owners.setdefault(source.resolve(), component)
-    found = faults.blame(error, owners)
-    if found is None:
+def _blame(error: BaseException, trial: Trial, host: Host, marker: running.Marker, guard: Guard) -> dict[str, str]:
+    """Which component of the trial raised, whose it is and in which hook; noted for ``harness plugins``.
+
+    The place that was running says so. A part of the model that is called without the harness's knowing (by a method's
+    own ``run.model(...)``, or a transform's layer within the model) is known by the files in the traceback.
+    """
+    place = faults.refine(error, marker.origin(error), parts_of(trial, host)) or guard.suspect()
+    if place is None:
         return {}
-    file, where = found
-    component = owners[file.resolve()]
-    if not isinstance(error, HarnessError):
-        faults.note(file, where, f"{type(error).__name__}: {error}")
-    return {"component": component.label, "owner": component.owner, "hook": where}
+    if place.source.file and not isinstance(error, HarnessError):
+        faults.note(Path(place.source.file), place.hook, f"{kind_of(error)}: {said(error)}")
+    return place.record()
 
 
 def _train(
@@ -186,12 +222,13 @@ def _train(
     should_stop: Callable[[], bool],
     on_epoch: OnEpoch | None,
     environment: dict[str, Any],
+    guard: Guard,
 ) -> dict[str, Any]:
     host.call("harness_trial_start", trial=trial)
     execution = trial.options.get("execution", {})
     device = choose_device(str(execution.get("device", "auto")))
     environment.update(device=device.type, device_name=_device_name(device))
-    with _threads(device, int(execution.get("threads", 1)), environment):
+    with _threads(device, int(execution.get("threads", 1)), environment, guard):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         prepared = prepare(trial, host, device, cache)
@@ -209,7 +246,8 @@ def _train(
             order=prepared.order,
         )
         _resume(loop, attempt, trial, host, device, environment)
-        history = loop.fit()
+        with running.method_working():
+            history = loop.fit()
         metrics, selected = summarise(loop.measured, prepared.run.task)
         metrics["parameters"] = {"last": float(prepared.parameters)}
         if loop.diverged:
@@ -220,7 +258,8 @@ def _train(
                 checkpoint.save(attempt.path / "selected.pt", loop.selected)
         histograms = prepared.evaluator.histograms(prepared.run)
         if not loop.diverged:
-            metrics.update(fgsm_metrics(prepared, epsilons, loop.selected))
+            with running.method_working():
+                metrics.update(fgsm_metrics(prepared, epsilons, loop.selected))
     result = {
         "schema": RESULT_SCHEMA,
         "status": "diverged" if loop.diverged else "done",
@@ -317,37 +356,21 @@ def _digests(words: Any) -> Mapping[str, str]:
 
 
 @contextlib.contextmanager
-def _threads(device: torch.device, threads: int, environment: dict[str, Any]) -> Iterator[None]:
+def _threads(device: torch.device, threads: int, environment: dict[str, Any], guard: Guard) -> Iterator[None]:
     """One torch thread for a CPU trial unless told otherwise, so that it computes the same everywhere."""
     if device.type != "cpu":
         yield
         return
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    with guard.changing():
+        torch.set_num_threads(threads)
     environment["threads"] = threads
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with guard.changing():
+            torch.set_num_threads(before)
 
 
 def _device_name(device: torch.device) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
-
-
-@contextlib.contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """The trial's log: what the harness, plugins (through ``logging``) and warnings say while it runs."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    ours = logging.getLogger("harness")
-    level = ours.level
-    ours.setLevel(min(logging.INFO, level) if level else logging.INFO)
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        ours.setLevel(level)
-        handler.close()

@@ -1,0 +1,424 @@
+"""What a hook leaves is looked at right after it: type, shape, type of numbers, device, and finite where it must be.
+
+In the first step of every epoch, and after every hook that runs once per epoch or trial; predictions always. So a wrong
+value fails the trial in the name of the component and hook that left it, not in that of the next one that stumbles
+over it, and a batch costs nothing.
+
+Before the first update nothing can have diverged, so there everything has to be finite. Later outputs and losses may
+overflow as training diverges; what does not come from the network still must not, while they are finite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from harness.errors import ComponentError
+from harness.running import NOBODY, At, Marker, Place
+
+if TYPE_CHECKING:
+    from harness.training.run import Run, Step
+
+_OF_THE_HARNESS = ("epochs", "batch_size", "num_samples", "num_classes", "num_outputs", "task", "seed", "device")
+_FROM_NETWORK = ("outputs", "losses", "penalty")
+_FIELDS = ("index", "inputs", "targets", *_FROM_NETWORK, "weights")
+Seen = tuple[Any, int]
+"""A value as it was seen last: itself, and how often it had been written into."""
+
+
+class Watch:
+    """Looks at what a trial's hooks leave.
+
+    Attributes:
+        marker: the trial's, which names the places.
+        on: whether the hooks of a batch are looked at.
+        looks: whether it is also asked what they change around them.
+        first: whether that batch is the first of all, before which nothing can have diverged.
+    """
+
+    def __init__(self, marker: Marker) -> None:
+        self.marker = marker
+        self.on = False
+        self.first = self.looks = False
+        self._facts: dict[str, Any] = {}
+        self._prelude_by = NOBODY
+        self._looked = NOBODY, 0
+        self._step: Step | None = None
+        self._seen: dict[str, Seen] = {}
+        self._finite: dict[str, bool] = {}
+        self._by: dict[str, int] = {}
+        self._targets: Seen = (None, 0)
+        self._detached_by = 0
+
+    def know(self, run: Run) -> None:
+        """Take in what no hook may change."""
+        self._facts = _facts(run)
+
+    def begin(self, *, epoch: int, first: bool) -> None:
+        """Look at the hooks of the next batch."""
+        self.on, self.first = True, first
+        self.looks = self.marker.watching = epoch <= 1
+
+    # --- after a hook --------------------------------------------------------------------------------------------------
+
+    def left(self, hook: str, number: int, run: Run, entry: Any, step: Step | None = None) -> None:
+        """Look at what a hook has left in the run, in its step, and around: ``entry`` is the moment it was called.
+
+        Raises:
+            ComponentError: naming the component, the hook and what is wrong.
+        """
+        if run is None:
+            return
+        if not self._facts:
+            self.know(run)
+        self._look_at_run(hook, number, run)
+        if run.prelude is not None and not self._prelude_by:
+            self._prelude_by = number
+        if step is not None:
+            self._look_at_step(hook, number, run, step)
+        self._look_around(number, entry)
+
+    def _look_around(self, number: int, entry: Any) -> None:
+        """What has a place changed that is not the trial's?"""
+        place = self.marker.places[number]
+        if place is not None and entry is not None:
+            self.marker.look(place, entry)
+
+    def moment(self) -> Any:
+        """The moment at which a hook of a batch is called, in the first batch of all: a look takes as long as a small
+        batch."""
+        return self.marker.moment() if self.looks else None
+
+    def moment_of(self, number: int, run: Run) -> Any:
+        """The same for what predicts, once in an epoch."""
+        if self._looked == (number, run.epoch):
+            return None
+        self._looked = number, run.epoch
+        return self.marker.moment()
+
+    def refuse(self, number: int, hook: str, what: str, remedy: str) -> ComponentError:
+        place = self.marker.places[number]
+        return ComponentError(f"{hook} {what}", place.source.component if place is not None else "", remedy)
+
+    def refused(self, number: int, hook: str, what: str, remedy: str) -> ComponentError:
+        """The same for what is found later than the hook: its place is noted."""
+        error = self.refuse(number, hook, what, remedy)
+        self.marker.note(error, number)
+        return error
+
+    def _look_at_run(self, hook: str, number: int, run: Run) -> None:
+        facts = _facts(run)
+        for name, value in facts.items():
+            known = self._facts[name]
+            if value is not known and (type(value) is not type(known) or value != known):
+                raise self.refuse(
+                    number, hook, f"changed run.{name} from {known!r} to {_type(value)}", "leave it as it is"
+                )
+        if type(run.epoch) is not int or run.epoch < 0:
+            raise self.refuse(number, hook, f"set run.epoch to {_type(run.epoch)}", "leave it as it is")
+        self._look_at_scores(hook, number, run)
+        targets = run.targets
+        seen, self._targets = self._targets, (targets, _version(targets))
+        if targets is seen[0] and self._targets[1] == seen[1]:
+            return
+        if not isinstance(targets, Tensor) or len(targets.shape) < 1 or targets.shape[0] != run.num_samples:
+            raise self.refuse(
+                number, hook, f"left run.targets as {_type(targets)}", f"set ({run.num_samples}, ...) targets"
+            )
+        wrong = _wrong_targets(targets, run.num_samples, run)
+        if wrong:
+            raise self.refuse(number, hook, f"left run.targets {wrong}", "set classes, probabilities or values")
+
+    def _look_at_scores(self, hook: str, number: int, run: Run) -> None:
+        for name, entry in run.sample_scores.items():
+            if not (isinstance(entry, tuple) and len(entry) == 2 and exact(entry[0]) is not None):
+                raise self.refuse(number, hook, f"left the scores {name!r} as {_type(entry)}", "use run.score_samples")
+            if entry[0].shape != (run.num_samples,) or entry[0].dtype.is_complex:
+                raise self.refuse(
+                    number, hook, f"gave scores {name!r} of {_type(entry[0])}", f"give ({run.num_samples},) numbers"
+                )
+
+    def _look_at_step(self, hook: str, number: int, run: Run, step: Step) -> None:
+        changed = self._changed(number, step)
+        if hook in ("compute_losses", "after_losses") and step.losses is not None:
+            run._check(step, hook, number)
+        if not changed:
+            return
+        what, wrong = "index", _wrong_index(step.index, run) if "index" in changed else ""
+        if not wrong:
+            size = len(step.index)
+            looks = {name: _LOOKS[name](step, size, run) for name in changed if name != "index"}
+            what, wrong = next(((name, words) for name, words in looks.items() if words), ("", ""))
+        if not wrong:
+            what, wrong = self._not_finite(changed, step)
+        if wrong:
+            raise self.refuse(number, hook, f"left step.{what} {wrong}", "see harness.Step for what it holds")
+
+    def _changed(self, number: int, step: Step) -> list[str]:
+        """The values of a step that are new or written into since the last hook; noted as this one's."""
+        if self._step is not step:
+            self.rest(keep_on=True)
+            self._step = step
+        changed = []
+        for name in _FIELDS:
+            value = _value(step, name)
+            now = value, _version(value)
+            before = self._seen.get(name, (None, 0))
+            if now[0] is before[0] and now[1] == before[1]:
+                continue
+            self._seen[name], self._by[name] = now, number
+            changed.append(name)
+            if name in ("outputs", "losses") and isinstance(value, Tensor):
+                if value.requires_grad:
+                    self._detached_by = NOBODY
+                elif not self._detached_by:
+                    self._detached_by = number
+        return changed
+
+    def rest(self, *, keep_on: bool = False) -> None:
+        """Look no more at the hooks of batches, and hold nothing of the last one."""
+        self.on = keep_on
+        if not keep_on:
+            self.first = self.looks = self.marker.watching = False
+        self._step, self._seen, self._finite, self._by, self._detached_by = None, {}, {}, {}, NOBODY
+
+    def _not_finite(self, changed: list[str], step: Step) -> tuple[str, str]:
+        """The value that is not finite through this hook, if any."""
+        before = dict(self._finite)
+        self._finite.update({name: _finite(_value(step, name)) for name in changed})
+        sound = all(before.get(name, True) and self._finite.get(name, True) for name in _FROM_NETWORK)
+        for name in changed:
+            fault = (self.first and all(before.values())) or (name not in _FROM_NETWORK and sound)
+            if fault and before.get(name, True) and not self._finite[name]:
+                return name, "not finite"
+        return "", ""
+
+    def prelude(self) -> At:
+        """A context for what the author of the run's prelude has left to be called."""
+        place = self.marker.places[self._prelude_by]
+        return At(self.marker, NOBODY if place is None else self.marker.number(place.source, "prelude"))
+
+    def author(self, names: tuple[str, ...]) -> Place | None:
+        """Who last set one of a step's values, where that is known."""
+        found = [self._by[name] for name in names if self._by.get(name)]
+        return self.marker.places[found[-1]] if found else None
+
+    # --- the harness's own calls ---------------------------------------------------------------------------------------
+
+    def forward(self, number: int, run: Run, inputs: Tensor, outputs: Any, entry: Any) -> None:
+        """What a model has made of a batch."""
+        self._look_around(number, entry)
+        wrong = _wrong_outputs(outputs, inputs.shape[0], run, any_float=True)
+        if wrong:
+            raise self.refuse(number, "forward", f"gave outputs {wrong}", f"give (B, {run.num_outputs}) numbers")
+        untrained = self.first and run.stack.train_step is None  # a step of a method's own may update before it passes
+        if untrained and _finite(inputs) and not _finite(outputs):
+            raise self.refuse(number, "forward", "gave outputs that are not finite", "mend its initialisation")
+
+    def losses(self, number: int, run: Run, step: Step, hook: str, entry: Any) -> None:
+        """What a loss has made of a batch."""
+        self._look_around(number, entry)
+        self._look_at_step(hook, number, run, step)
+
+    def differentiable(self, loss: Tensor) -> None:
+        """The number that a batch is differentiated by has a gradient."""
+        place = self.marker.places[self._detached_by]
+        if loss.requires_grad or place is None or not torch.is_grad_enabled():
+            return
+        raise self.refused(
+            self._detached_by,
+            place.hook,
+            "left outputs or losses without a gradient, so that nothing is learnt",
+            "let torch compute them",
+        )
+
+    def stumbled(self, error: BaseException, number: int, caller: int, fits: bool, given: tuple[str, ...]) -> None:
+        """Note whose an exception is: of the one that raised it, unless it was given what it cannot take; then of the
+        hook that called it, or of the one that left these values of the step."""
+        if fits:
+            self.marker.note(error, number)
+        elif caller:
+            self.marker.note(error, caller)
+        elif (place := self.author(given)) is not None:
+            self.marker.note(error, self.marker.number(place.source, place.hook))
+
+    def given(self, number: int, run: Run, inputs: Tensor, outputs: Any, entry: Any) -> Tensor:
+        """The outputs of a model that are its prediction, as an exact tensor."""
+        self._look_around(number, entry)
+        plain = exact(outputs)
+        wrong = f"as {_type(outputs)}" if plain is None else _wrong_outputs(plain, inputs.shape[0], run, any_float=True)
+        if plain is None or wrong:
+            raise self.refused(number, "forward", f"gave outputs {wrong}", f"give (B, {run.num_outputs}) numbers")
+        return plain
+
+    def predicted(self, number: int, run: Run, inputs: Tensor, predicted: Any, entry: Any) -> Tensor:
+        """A prediction as an exact tensor: what else it may be is handed the labels that it is compared with.
+
+        Raises:
+            ComponentError: when it is none, or of another shape, type or device.
+        """
+        self._look_around(number, entry)
+        plain = exact(predicted)
+        if plain is None:
+            raise self.refuse(number, "predict", f"returned {_type(predicted)}", "return a plain torch.Tensor")
+        wrong = _wrong_outputs(plain, inputs.shape[0], run, any_float=True)
+        if wrong:
+            raise self.refuse(
+                number, "predict", f"returned predictions {wrong}", f"return (B, {run.num_outputs}) log-probabilities"
+            )
+        return plain
+
+    def diagnosed(self, number: int, found: Any) -> Mapping[str, Any] | None:
+        """The numbers that ``diagnostics`` has given, by name."""
+        if found is None:
+            return None
+        if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+            raise self.refuse(number, "diagnostics", f"returned {_type(found)}", "return numbers by name, or None")
+        for name, value in found.items():
+            try:
+                float(value)
+            except (TypeError, ValueError, RuntimeError, OverflowError):
+                raise self.refuse(
+                    number, "diagnostics", f"gave {name!r} as {_type(value)}", "give one number for each name"
+                ) from None
+        return found
+
+
+def exact(value: Any) -> Tensor | None:
+    """A value as a ``torch.Tensor`` of no other class, sharing its numbers and gradient; ``None`` when it cannot be.
+
+    A subclass sees every function that it is an argument of, with the other arguments: clean labels among them.
+    """
+    if not issubclass(type(value), Tensor):  # isinstance asks the value's own __class__
+        return None
+    with torch._C.DisableTorchFunctionSubclass():
+        plain = Tensor.as_subclass(value, Tensor)
+    if type(plain) is not Tensor or torch._C._dispatch_keys(plain).has(torch._C.DispatchKey.Python):
+        return None
+    return plain
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    return {name: getattr(run, name) for name in _OF_THE_HARNESS}
+
+
+def _version(value: Any) -> int:
+    """How often a tensor was written into."""
+    return value._version if isinstance(value, Tensor) and not value.is_inference() else 0
+
+
+# --- what is wrong with a value, in words; an empty string for nothing ---------------------------------------------------
+
+
+def _type(value: Any) -> str:
+    if issubclass(type(value), Tensor):
+        kind = "" if type(value) in (Tensor, torch.nn.Parameter) else f"{type(value).__name__}, "
+        return f"{kind}{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
+    return f"a value of type {type(value).__name__}"
+
+
+def _value(step: Step, name: str) -> Any:
+    if name == "weights":
+        return step.weights if step.weighted else None
+    return getattr(step, name)
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return not value.is_floating_point() or bool(value.detach().isfinite().all())
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _carries(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _numbers(value: Any, run: Run, shapes: tuple[tuple[int, ...], ...], dtypes: tuple[torch.dtype, ...] = ()) -> str:
+    """Floating-point numbers of one of some shapes (none: of any) on the run's device."""
+    if not isinstance(value, Tensor):
+        return f"as {_type(value)}"
+    if value.layout is not torch.strided or value.is_quantized:
+        return f"as a {value.layout} tensor"
+    if shapes and tuple(value.shape) not in shapes:
+        return f"of shape {tuple(value.shape)} instead of {' or '.join(map(str, shapes))}"
+    if not value.is_floating_point() or (dtypes and value.dtype not in dtypes):
+        return f"of type {str(value.dtype).removeprefix('torch.')}"
+    if value.device.type != run.device.type:
+        return f"on {value.device} instead of {run.device}"
+    return ""
+
+
+def _wrong_index(index: Any, run: Run) -> str:
+    if not isinstance(index, Tensor) or index.ndim != 1 or index.dtype != torch.int64:
+        return f"as {_type(index)}"
+    if index.device.type != run.device.type:
+        return f"on {index.device} instead of {run.device}"
+    if len(index) and not (int(index.min()) >= 0 and int(index.max()) < run.num_samples):
+        return f"outside [0, {run.num_samples})"
+    return ""
+
+
+def _wrong_inputs(step: Step, size: int, run: Run) -> str:
+    inputs = step.inputs
+    if not isinstance(inputs, Tensor):
+        return f"as {_type(inputs)}"
+    if inputs.ndim < 1 or not inputs.shape[0] or inputs.shape[0] % size:  # several views may be stacked
+        return f"of shape {tuple(inputs.shape)} for a batch of {size}"
+    if run.input_shape is not None and inputs.ndim != 1 + len(run.input_shape):
+        return f"of shape {tuple(inputs.shape)} instead of {(size, *run.input_shape)}"
+    if inputs.dtype not in (torch.float32, run.dtype, torch.int64):
+        return f"of type {str(inputs.dtype).removeprefix('torch.')}"
+    if inputs.device.type != run.device.type:
+        return f"on {inputs.device} instead of {run.device}"
+    return ""
+
+
+def _wrong_targets(targets: Any, size: int, run: Run) -> str:
+    if not isinstance(targets, Tensor):
+        return f"as {_type(targets)}"
+    if targets.device.type != run.device.type:
+        return f"on {targets.device} instead of {run.device}"
+    if run.num_classes is None:
+        return _numbers(targets, run, ((size,), (size, run.num_outputs)), (run.dtype,))
+    if targets.ndim == 2:
+        return _numbers(targets, run, ((size, run.num_classes),), (run.dtype,))
+    if targets.shape != (size,) or targets.dtype != torch.int64:
+        return f"as {_type(targets)} instead of ({size},) int64"
+    if size and not (int(targets.min()) >= 0 and int(targets.max()) < run.num_classes):
+        return f"outside [0, {run.num_classes})"
+    return ""
+
+
+def _wrong_outputs(outputs: Any, size: int, run: Run, *, any_float: bool = False) -> str:
+    dtypes = () if any_float else (run.dtype,)
+    shapes: tuple[tuple[int, ...], ...] = ((size, run.num_outputs),)
+    return _numbers(outputs, run, shapes, dtypes)
+
+
+def _wrong_step_outputs(step: Step, size: int, run: Run) -> str:
+    stacked = len(step.outputs) if isinstance(step.outputs, Tensor) and step.outputs.ndim else size
+    return _wrong_outputs(step.outputs, stacked if stacked and stacked == len(step.inputs) else size, run)
+
+
+def _wrong_losses(losses: Any, size: int, run: Run) -> str:
+    return _numbers(losses, run, ((),) if run.stack.per_batch else ((size,),))
+
+
+def _wrong_penalty(penalty: Any, run: Run) -> str:
+    if isinstance(penalty, Tensor):
+        return _numbers(penalty, run, ((), (1,)))
+    return "" if isinstance(penalty, (int, float)) else f"as {_type(penalty)}"
+
+
+_LOOKS: dict[str, Any] = {
+    "inputs": _wrong_inputs,
+    "targets": lambda step, size, run: _wrong_targets(step.targets, size, run),
+    "outputs": lambda step, size, run: "" if step.outputs is None else _wrong_step_outputs(step, size, run),
+    "losses": lambda step, size, run: "" if step.losses is None else _wrong_losses(step.losses, size, run),
+    "weights": lambda step, size, run: _numbers(step.weights, run, ((size,),)) if step.weighted else "",
+    "penalty": lambda step, size, run: "" if step.penalty is None else _wrong_penalty(step.penalty, run),
+}
