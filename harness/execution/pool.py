@@ -2,6 +2,10 @@
 
 A dead worker costs one trial, which is retried once. A trial that runs past its time limit is failed and its worker
 killed. Interrupting stops every trial at its next batch boundary, with a checkpoint.
+
+A worker's end is seen by asking for its exit status, not by the end of its pipe: a process that a plugin has left behind
+may hold that for as long as it likes. Events count only with the key of the trial that the worker was given, and a
+trial is done only when its record is on disk.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ import dataclasses
 import json
 import os
 import queue
+import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,8 +28,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from harness import faults
-from harness.errors import ClaimLost
+from harness import faults, running
+from harness.errors import ClaimLost, HarnessError, escaped
 from harness.results.records import ENDED, Attempt, attempts, cancelled_since, is_alive, read_json, trial_folder
 
 Event = dict[str, Any]
@@ -31,16 +37,43 @@ OnEvent = Callable[[Event], None]
 STOP_GRACE_S = 120.0
 POLL_BUSY_S = 1.0
 STACK_WAIT_S = 3.0
+LAST_WORDS_S = 1.0
+"""How long what a dead worker had written is waited for while another process holds its pipe."""
+START_S = 600.0
+"""Seconds from an order to the trial's start, on a machine that is busy importing torch."""
+LEAVING_S = 20.0
+LONGEST_EVENT = 1 << 16
+_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "ready": {},
+    "start": {"attempt": str, "epochs": int},
+    "epoch": {"epoch": int, "epochs": int},
+    **{status: {"error": (str, type(None))} for status in ENDED},
+    "interrupted": {},
+    "busy": {},
+    "error": {"message": str},
+}
 
 
 @dataclasses.dataclass
 class _Process:
     number: int
-    popen: subprocess.Popen[str]
+    popen: subprocess.Popen[bytes]
     stderr: IO[bytes]
     current: str | None = None
+    key: str = ""
     since: float = 0.0
     attempt: str | None = None
+    leaving: bool = False
+    listener: threading.Thread | None = None
+    dead_since: float | None = None
+
+    @property
+    def told_all(self) -> bool:
+        """Whether nothing more is to be heard of a dead worker."""
+        if self.dead_since is None:
+            self.dead_since = time.monotonic()
+        late = time.monotonic() - self.dead_since > LAST_WORDS_S
+        return late or self.listener is None or not self.listener.is_alive()
 
 
 class Pool:
@@ -121,12 +154,9 @@ class Pool:
                     break
                 if not self._processes and pending:
                     self._start(0)
-                try:
-                    process, event = self._events.get(timeout=0.2)
-                except queue.Empty:
-                    self._enforce(limits)
-                    continue
-                self._handle(process, event, pending, later, unfinished)
+                event = self._next_event(0.2)
+                if event is not None:
+                    self._handle(*event, pending, later, unfinished)
                 self._enforce(limits)
             if self._stopping.is_set():
                 unfinished |= self._drain(pending, later)
@@ -143,26 +173,46 @@ class Pool:
         environment = {**os.environ, **self._environments[number % len(self._environments)]}
         environment.setdefault("OMP_NUM_THREADS", "1")
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 -- lives as long as the worker
-        popen = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, bufsize=1, env=environment
-        )
+        told, said = os.pipe()
+        try:
+            popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=stderr, env=environment)
+        except BaseException:
+            os.close(told)
+            stderr.close()
+            raise
+        finally:
+            os.close(said)
         process = _Process(number, popen, stderr)
         self._processes[number] = process
+        process.listener = threading.Thread(
+            target=self._listen, args=(process, told), name=f"worker {number}", daemon=True
+        )
+        process.listener.start()
 
-        def listen() -> None:
-            assert popen.stdout is not None
-            for line in popen.stdout:
-                with contextlib.suppress(ValueError):
-                    self._events.put((process, json.loads(line)))
-            popen.wait()
-            popen.stdout.close()
-            self._events.put((process, {"event": "exit", "code": popen.returncode}))
+    def _listen(self, process: _Process, pipe: int) -> None:
+        """Put a worker's events into the queue until nobody holds its pipe."""
+        rest = b""
+        while chunk := os.read(pipe, LONGEST_EVENT):
+            *lines, rest = (rest + chunk).split(b"\n")
+            rest = rest[-LONGEST_EVENT:]
+            for line in lines:
+                event = read_event(line)
+                if event is not None and (event["event"] == "ready" or event.pop("key", "") == process.key):
+                    self._events.put((process, event))
+        os.close(pipe)
 
-        threading.Thread(target=listen, name=f"worker {number}", daemon=True).start()
+    def _next_event(self, timeout_s: float) -> tuple[_Process, Event] | None:
+        """What a worker says next, or that one has ended, once all that it had said is heard."""
+        with contextlib.suppress(queue.Empty):
+            return self._events.get(timeout=timeout_s)
+        for process in self._processes.values():
+            if process.popen.poll() is not None and process.told_all and self._events.empty():
+                return process, {"event": "exit", "code": process.popen.returncode}
+        return None
 
     def _hand_out(self, pending: collections.deque[str], reruns: set[str], unfinished: set[str]) -> None:
         for process in list(self._processes.values()):
-            if process.current is not None or process.popen.poll() is not None:
+            if process.current is not None or process.leaving or process.popen.poll() is not None:
                 continue
             while pending and self._is_cancelled(pending[0]):
                 unfinished.add(pending.popleft())
@@ -170,10 +220,11 @@ class Pool:
                 return
             trial_id = pending.popleft()
             process.current, process.since, process.attempt = trial_id, time.monotonic(), None
+            process.key = secrets.token_hex(8)
             order = {"run": trial_id, "rerun": trial_id in reruns, "facts": {**self._facts, "worker": process.number}}
-            with contextlib.suppress(OSError):  # a worker that has just died says so by its exit event
+            with contextlib.suppress(OSError):  # a worker that has just died is seen to have ended
                 assert process.popen.stdin is not None
-                process.popen.stdin.write(json.dumps(order) + "\n")
+                process.popen.stdin.write(json.dumps({**order, "key": process.key}).encode() + b"\n")
                 process.popen.stdin.flush()
 
     def _is_cancelled(self, trial_id: str) -> bool:
@@ -188,6 +239,13 @@ class Pool:
         unfinished: set[str],
     ) -> None:
         kind = event["event"]
+        if kind == "exit":
+            self._bury(process, event, pending)
+            return
+        if not self._counts(process, event):
+            return
+        if event.pop("leaving", None) is True:
+            process.leaving, process.since = True, time.monotonic()
         if kind == "start":
             process.since, process.attempt = time.monotonic(), event["attempt"]
             self._barren = 0
@@ -199,62 +257,120 @@ class Pool:
             process.current = None
             if _still_running(self.results, event["id"]):
                 later.append((time.monotonic() + POLL_BUSY_S, event["id"]))
-        elif kind == "exit":
-            self._bury(process, event, pending)
-            return
         self._on_event(event)
 
+    def _counts(self, process: _Process, event: Event) -> bool:
+        """Whether an event is of the trial that the worker was given; a result has to be on disk."""
+        if event["event"] == "ready":
+            return True
+        if event.get("id") != process.current:
+            return False
+        if event["event"] in ENDED:
+            return (record := self._record(process)) is not None and record.get("status") == event["event"]
+        return True
+
+    def _record(self, process: _Process) -> Mapping[str, Any] | None:
+        """What the attempt under way has left as its result."""
+        if process.current is None or process.attempt is None:
+            return None
+        found = read_json(trial_folder(self.results, process.current) / process.attempt / "result.json")
+        return found if isinstance(found, Mapping) else None
+
+    def _settle(self, process: _Process) -> bool:
+        """Whether a worker that is gone had written its trial's result before, which then counts."""
+        record, trial_id = self._record(process), process.current
+        if record is None:
+            return False
+        process.current = None
+        error = record.get("error")
+        words = error.get("message") if isinstance(error, Mapping) else None
+        self._on_event({"event": str(record.get("status")), "id": trial_id, "error": words})
+        return True
+
     def _bury(self, process: _Process, event: Event, pending: collections.deque[str]) -> None:
-        """A worker has died: put its trial back once, then fail it; start another worker if there is work."""
+        """A worker has ended: put its trial back once, then fail it; start another worker if there is work."""
         self._processes.pop(process.number, None)
-        trial_id, code = process.current, int(event["code"] or 0)
         words = _tail(process.stderr)
         _close(process)
-        if trial_id is None:
-            if pending and not self._stopping.is_set():
-                self._barren += 1
-                if self._barren > 2 + self.workers:
-                    raise RuntimeError(f"workers die at their start: {words or describe_exit(code)}")
-                self._start(process.number)
+        ending = describe_exit(int(event["code"] or 0))
+        if process.current is not None and not self._settle(process):
+            if process.attempt is None:  # it had not come to the trial
+                pending.appendleft(process.current)
+            else:
+                self._mourn(process, f"the worker died ({ending})", words, pending)
+        if not pending or self._stopping.is_set():
             return
+        if process.attempt is None:
+            self._barren += 1
+            if self._barren > 2 + self.workers:
+                raise HarnessError(
+                    f"workers die at their start: {words or ending}",
+                    "harness.execution.worker",
+                    "mend what that line names, then run again",
+                )
+        self._start(process.number)
+
+    def _mourn(self, process: _Process, message: str, words: str, pending: collections.deque[str]) -> None:
+        """A worker has died in a trial, which is tried once more."""
+        trial_id = process.current
+        assert trial_id is not None and process.attempt is not None
         self._deaths[trial_id] += 1
-        message = f"the worker died ({describe_exit(code)})" + (f": {words}" if words else "")
+        place = self._place(trial_id, process.attempt)
+        message += (f" in {place.words()}" if place is not None else "") + (f": {words}" if words else "")
         if self._deaths[trial_id] > 1:
-            self._fail(trial_id, process.attempt, "WorkerDied", f"{message}, twice")
+            self._fail(trial_id, process.attempt, "WorkerDied", f"{message}, twice", place)
             self._on_event({"event": "failed", "id": trial_id, "error": message})
         else:
             pending.appendleft(trial_id)
             self._on_event({"event": "died", "id": trial_id, "error": message})
-        if pending and not self._stopping.is_set():
-            self._start(process.number)
+
+    def _place(self, trial_id: str, attempt: str) -> running.Place | None:
+        """Where a worker was when it ended; its note goes."""
+        path = trial_folder(self.results, trial_id) / attempt / running.FILE
+        place = running.last_place(path)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        return place
 
     def _enforce(self, limits: Mapping[str, float]) -> None:
-        """Kill workers whose trial runs past its time limit, and fail the trial."""
+        """Kill workers whose trial runs past its time limit, and fail the trial; and such as do not come to theirs."""
         for process in list(self._processes.values()):
-            trial_id = process.current
-            if trial_id is None or process.attempt is None or trial_id not in limits:
+            trial_id, waited = process.current, time.monotonic() - process.since
+            if process.popen.poll() is not None:
                 continue
-            if time.monotonic() - process.since > limits[trial_id]:
-                where = _where_it_hangs(
-                    process.popen, trial_folder(self.results, trial_id) / process.attempt / "log.txt"
-                )
-                process.popen.kill()
-                process.popen.wait()
-                message = f"still running after timeout_s = {limits[trial_id]:g}{where}"
-                self._fail(trial_id, process.attempt, "TrialTimeout", message)
-                process.current = None
-                self._on_event({"event": "failed", "id": trial_id, "error": message})
+            if trial_id is None:
+                if process.leaving and waited > LEAVING_S:
+                    _kill(process.popen)
+            elif process.attempt is None:
+                if waited > START_S:
+                    _kill(process.popen)
+            elif trial_id in limits and waited > limits[trial_id]:
+                self._end_hang(process, trial_id, process.attempt, limits[trial_id])
 
-    def _fail(self, trial_id: str, attempt_name: str | None, kind: str, message: str) -> None:
-        """Write the failed result of a trial whose worker cannot."""
-        past = attempts(trial_folder(self.results, trial_id))
-        if not past:
+    def _end_hang(self, process: _Process, trial_id: str, attempt: str, limit: float) -> None:
+        _ask_for_stack(process.popen, trial_folder(self.results, trial_id) / attempt / "log.txt")
+        place = self._place(trial_id, attempt)
+        _kill(process.popen)
+        if self._settle(process):
             return
-        path = past[-1] if attempt_name is None else past[-1].parent / attempt_name
+        where = ""
+        if place is not None:
+            file = f" ({Path(place.source.file).name})" if place.source.file else ""
+            where = f", in {place.hook}{file}"
+            if place.source.file:
+                faults.note(Path(place.source.file), place.hook, "still running when its trial's timeout_s was over")
+        message = f"still running after timeout_s = {limit:g}{where}"
+        self._fail(trial_id, attempt, "TrialTimeout", message, place)
+        process.current = None
+        self._on_event({"event": "failed", "id": trial_id, "error": message})
+
+    def _fail(self, trial_id: str, attempt_name: str, kind: str, message: str, place: running.Place | None) -> None:
+        """Write the failed result of a trial whose worker cannot."""
+        path = trial_folder(self.results, trial_id) / attempt_name
         if (path / "result.json").exists():
             return
         attempt = Attempt(self.results, trial_id, path, int(path.name.removeprefix("attempt-")))
-        error = {"type": kind, "message": message, "traceback": ""}
+        error = {"type": kind, "message": message, "traceback": "", **(place.record() if place is not None else {})}
         with contextlib.suppress(ClaimLost):
             attempt.finish({"schema": 1, "status": "failed", "metrics": {}, "error": error}, {})
 
@@ -267,17 +383,24 @@ class Pool:
                 process.popen.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + STOP_GRACE_S
         while busy and time.monotonic() < deadline:
-            try:
-                process, event = self._events.get(timeout=0.5)
-            except queue.Empty:
+            found = self._next_event(0.5)
+            if found is None:
                 continue
+            process, event = found
             kind = event["event"]
+            if kind == "exit":
+                self._processes.pop(process.number, None)
+                _close(process)
+                self._settle(process)
+            elif not self._counts(process, event):
+                continue
             if kind in (*ENDED, "interrupted", "exit", "busy", "error"):
                 if process.current is not None and kind not in ENDED:
                     left.add(process.current)
                 process.current = None
                 busy.pop(process.number, None)
             if kind != "exit":
+                event.pop("leaving", None)
                 self._on_event(event)
         left |= {process.current for process in busy.values() if process.current is not None}
         return left
@@ -291,28 +414,57 @@ class Pool:
             try:
                 process.popen.wait(timeout=10)
             except subprocess.TimeoutExpired:
-                process.popen.kill()
-                process.popen.wait()
+                _kill(process.popen)
             _close(process)
         self._processes.clear()
 
 
-def _where_it_hangs(popen: subprocess.Popen[str], log: Path) -> str:
-    """Ask a worker for its stack, which it writes into the trial's log, and name the hook or function it is in."""
+def read_event(line: bytes) -> Event | None:
+    """An event as a worker writes it, also after what something else has left on the line; ``None`` for all else."""
+    start = line.rfind(b'{"event"')
+    if start < 0:
+        return None
+    try:
+        found = json.loads(line[start:])
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("event"), str):
+        return None
+    fields = _FIELDS.get(found["event"])
+    if fields is None or not all(isinstance(found.get(name), kind) for name, kind in fields.items()):
+        return None
+    if found["event"] != "ready" and not isinstance(found.get("id"), str):
+        return None
+    if found["event"] == "start" and not re.fullmatch(r"attempt-\d+", found["attempt"]):
+        return None
+    return found
+
+
+def _ask_for_stack(popen: subprocess.Popen[bytes], log: Path) -> None:
+    """Let a worker that hangs write its stack into the trial's log."""
     if not hasattr(signal, "SIGUSR1"):
-        return ""
+        return
     with contextlib.suppress(OSError):
         before = log.stat().st_size
         popen.send_signal(signal.SIGUSR1)
         deadline = time.monotonic() + STACK_WAIT_S
-        while log.stat().st_size == before and time.monotonic() < deadline:
+        while log.stat().st_size == before and time.monotonic() < deadline and popen.poll() is None:
             time.sleep(0.02)
         time.sleep(0.05)
-        if (found := faults.blame_stack(log.read_bytes()[before:].decode(errors="replace"))) is not None:
-            file, where = found
-            faults.note(file, where, "still running when its trial's timeout_s was over")
-            return f", in {where} ({file.name})"
-    return ""
+
+
+def _kill(popen: subprocess.Popen[bytes]) -> None:
+    """End a worker and the processes that it has started."""
+    import psutil
+
+    started: list[Any] = []
+    with contextlib.suppress(psutil.Error):
+        started = psutil.Process(popen.pid).children(recursive=True)
+    popen.kill()
+    popen.wait()
+    for child in started:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
 
 
 def _close(process: _Process) -> None:
@@ -332,11 +484,11 @@ def describe_exit(code: int) -> str:
 
 def _tail(stderr: IO[bytes]) -> str:
     try:
-        stderr.seek(0)
-        lines = stderr.read()[-2000:].decode(errors="replace").strip().splitlines()
+        stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - 2000))
+        lines = stderr.read().decode(errors="replace").strip().splitlines()
     except (OSError, ValueError):
         return ""
-    return lines[-1] if lines else ""
+    return escaped(lines[-1]) if lines else ""
 
 
 def _still_running(results: Path, trial_id: str) -> bool:

@@ -19,8 +19,18 @@ import pytest
 import harness
 from harness.execution.cancel import cancel_trials
 from harness.execution.orchestrate import Orchestrator
-from harness.results.records import attempts, final_attempt, open_results, read_json, read_lines, trial_folder
+from harness.execution.pool import read_event
+from harness.results.records import (
+    attempts,
+    final_attempt,
+    open_results,
+    read_json,
+    read_lines,
+    submit_trials,
+    trial_folder,
+)
 from harness.suite.load import Suite, load_suite
+from harness.training.log import MOST_BYTES
 
 Write = Callable[..., Path]
 METHODS = """
@@ -281,27 +291,128 @@ def test_killing_the_whole_group_five_times_changes_no_record(write_suite: Write
     assert not half_written() and not list(trials.glob("*/attempt-*/checkpoint.*"))
 
 
-def test_a_worker_speaks_json_lines(write_suite: Write, tmp_path: Path) -> None:
-    from harness.results.records import submit_trials
-
+def test_a_worker_speaks_json_lines_and_names_the_trial_by_its_key(write_suite: Write, tmp_path: Path) -> None:
     (entry,) = load_suite(write_suite(epochs=1)).entries()
     submit_trials(tmp_path / "r", [entry.trial])
-    done = subprocess.run(
-        [sys.executable, "-m", "harness.execution.worker", str(tmp_path / "r")],
-        input=json.dumps({"run": entry.trial.id})
-        + "\n"
-        + json.dumps({"run": entry.trial.id})
-        + "\n"
-        + json.dumps({"run": "nonsense"})
-        + "\n",
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
+    orders = [{"run": entry.trial.id, "key": "a"}, {"run": entry.trial.id}, {"run": "nonsense"}]
+    command = [sys.executable, "-m", "harness.execution.worker", str(tmp_path / "r")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdin is not None and worker.stdout is not None
+        worker.stdin.write("".join(json.dumps(order) + "\n" for order in orders))
+        worker.stdin.flush()  # it stays open: at its end a worker stops
+        events = []
+        for line in worker.stdout:
+            events.append(json.loads(line))
+            if events[-1]["event"] == "error":
+                break
+        worker.stdin.close()
+        assert worker.wait(timeout=60) == 0
+    assert [event["event"] for event in events] == ["ready", "start", "epoch", "done", "busy", "error"]
+    assert [event.get("key") for event in events] == [None, "a", "a", "a", None, None]
+    (attempt,) = attempts(trial_folder(tmp_path / "r", entry.trial.id))
+    assert read_json(attempt / "result.json")["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    "line, event",
+    [
+        (b'{"event": "busy", "id": "x"}', {"event": "busy", "id": "x"}),
+        (b'left by another {"event": "busy", "id": "x"}', {"event": "busy", "id": "x"}),
+        (b"\xff\xfe", None),
+        (b"[" * 100_000, None),
+        (b'{"event": ["busy"]}', None),
+        (b'{"event": "exit", "code": 0}', None),
+        (b'{"event": "busy", "id": 3}', None),
+        (b'{"event": "start", "id": "x", "attempt": "../y", "epochs": 1}', None),
+        (b'{"event": "epoch", "id": "x", "epoch": "1", "epochs": 1}', None),
+    ],
+)
+def test_only_events_of_a_worker_are_read(line: bytes, event: dict[str, Any] | None) -> None:
+    assert read_event(line) == event
+
+
+MEDDLING = """
+import json
+import os
+import time
+from harness import hookimpl
+from harness.parameters import Rate
+
+
+class Meddles:
+    "Misbehaves once."
+    def __init__(self, how: str = ""):
+        self.how = how
+
+    def setup(self, run):
+        if self.how == "orphan":
+            if os.fork() == 0:
+                time.sleep(60)
+                os._exit(0)
+            os._exit(7)
+        if self.how == "forges":
+            events = [{"event": kind, "id": name, "error": None} for kind in ("done", "failed", "interrupted")
+                      for name in (run.name, "0123456789abcdef")]
+            lines = b"\\xff" + "\\n".join(map(json.dumps, events)).encode() + b"\\n" + b'{"event": "done"'
+            for number in range(3, 64):
+                try:
+                    if "pipe" in os.readlink(f"/proc/self/fd/{number}"):
+                        os.set_blocking(number, False)
+                        os.write(number, lines)
+                        os.set_blocking(number, True)
+                except OSError:
+                    continue
+        if self.how == "prints":
+            for _ in range(40):
+                os.write(1, b"x" * 1_000_000)
+                time.sleep(0.01)
+
+@hookimpl
+def harness_register_algorithms(register):
+    register("meddles", Meddles)
+"""
+
+
+def meddling(write_suite: Write, tmp_path: Path, how: str) -> tuple[Suite, Path]:
+    plugin = tmp_path / "meddling.py"
+    plugin.write_text(MEDDLING)
+    methods = (
+        f'[[method]]\nname = "{how}"\nalgorithms = [{{ name = "meddles", how = "{how}" }}]\n[[method]]\nname = "CE"\n'
     )
-    events = [json.loads(line)["event"] for line in done.stdout.splitlines()]
-    assert events in (
-        ["ready", "start", "epoch", "done", "busy", "error"],
-        ["ready"],
-        ["ready", "start", "interrupted"],
-    )
+    return load_suite(write_suite(methods=methods, epochs=1), plugins=[plugin]), tmp_path / "r"
+
+
+def test_a_process_that_a_dead_worker_left_behind_keeps_no_run(write_suite: Write, tmp_path: Path) -> None:
+    suite, results = meddling(write_suite, tmp_path, "orphan")
+    plan = harness.run(suite, results, "local", workers=1)
+    assert plan.counts()["failed"] == 1 and plan.counts()["done"] == 1
+    error = outcomes(results, suite)["orphan", 0][1]["error"]
+    assert (error["type"], error["component"], error["hook"]) == ("WorkerDied", "algorithms.meddles", "setup")
+    assert "exit status 7" in error["message"] and "setup of algorithms.meddles" in error["message"]
+    import psutil
+
+    left = [p for p in psutil.process_iter(["cmdline"]) if str(results) in (p.info["cmdline"] or ())]
+    assert left, "the orphans ended before the run did, so nothing was shown"
+    for process in left:
+        process.kill()
+
+
+def test_events_that_a_component_forges_are_ignored(write_suite: Write, tmp_path: Path) -> None:
+    suite, results = meddling(write_suite, tmp_path, "forges")
+    seen: list[dict[str, Any]] = []
+    plan = Orchestrator(suite, open_results(results), "local", {"workers": 1}, on_event=seen.append).run()
+    assert plan.counts()["done"] == 2
+    told = [event["event"] for event in seen if event.get("id") == plan.trials[0].id]
+    assert told == ["start", "epoch", "done"]
+    assert not [event for event in seen if event.get("id") == "0123456789abcdef"]
+
+
+def test_a_log_has_a_limit_which_it_tells(write_suite: Write, tmp_path: Path) -> None:
+    suite, results = meddling(write_suite, tmp_path, "prints")
+    plan = harness.run(suite, results, "local", workers=1)
+    assert plan.counts()["done"] == 2
+    attempt = final_attempt(trial_folder(results, plan.trials[0].id))
+    assert attempt is not None
+    content = (attempt / "log.txt").read_bytes()
+    assert MOST_BYTES < len(content) < MOST_BYTES + 1000
+    assert b"log.txt has reached its limit of 10,000,000 bytes" in content
