@@ -21,6 +21,7 @@ from typing import Any
 FILE = "running"
 _LINES_AT = mmap.PAGESIZE
 _MOST_BYTES = 1 << 20
+_ORIGIN = "_harness_origin"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +75,9 @@ class Marker:
     Attributes:
         page: its first number is that of the place, 0 for none: ``page[0] = number`` is all that a hook costs.
         places: places by their number; the first is ``None``.
-        watching: whether the hooks of a batch are looked at.
+        watching: whether what a transform's layers give is looked at.
+        gave: what such a layer gave last, and its place.
+        broke: the place of the first that gave numbers which are not finite.
         moment: asked as a place is entered, outside of the hot path, for what others compute under.
         look: told of a place that was just left, and of that: what has it changed?
     """
@@ -90,9 +93,11 @@ class Marker:
             self._open(path)
         self.page = memoryview(self._memory).cast("H")
         self.watching = False
+        self.gave: tuple[Any, int] = (None, NOBODY)
+        self.broke = NOBODY
         self.moment: Callable[[], Any] = nothing
         self.look: Callable[[Place, Any], None] = ignore
-        self._raised: tuple[BaseException, Place] | None = None
+        self._trial = object()
 
     def _open(self, path: Path) -> None:
         """Map the file; where that cannot be, the places are known in this process only."""
@@ -124,14 +129,21 @@ class Marker:
         return self.places[self.page[0]]
 
     def note(self, error: BaseException, number: int) -> None:
-        """Remember where an exception came from: the innermost place says so first."""
+        """Remember where an exception came from: the innermost place says so first.
+
+        The exception carries it. Were it kept here, a run would lead through its frames to the clean labels.
+        """
         place = self.places[number]
-        if place is not None and (self._raised is None or self._raised[0] is not error):
-            self._raised = (error, place)
+        if place is not None and self.origin(error) is None:
+            object.__setattr__(error, _ORIGIN, (self._trial, place))  # past methods of the plugin's own
 
     def origin(self, error: BaseException) -> Place | None:
         """The place that an exception came from."""
-        return self._raised[1] if self._raised is not None and self._raised[0] is error else None
+        try:
+            trial, place = object.__getattribute__(error, _ORIGIN)
+        except AttributeError:
+            return None
+        return place if trial is self._trial else None
 
     def at(self, source: Source, hook: str) -> At:
         """A context in which the process is in a place."""
@@ -139,7 +151,6 @@ class Marker:
 
     def close(self) -> None:
         """The trial is over: nobody runs, and the file goes."""
-        self._raised = None
         self.page[0] = NOBODY  # the page stays mapped as long as a hook holds it
         if self._file is not None:
             with contextlib.suppress(OSError):

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from harness.parameters import NOISE_MATRIX
 from harness.plugins import Host
 from harness.registry import Component
 from harness.running import Part as TrialPart
-from harness.running import Place, Source
+from harness.running import Source
 from harness.suite.trial import Trial, canonical
 from harness.training import seeds
 from harness.training.augment import Augmentation
@@ -40,6 +40,7 @@ from harness.training.optim import make_optimizer, make_schedule
 from harness.training.replay import Replay
 from harness.training.run import Network, Run
 from harness.training.stack import Stack, call_name
+from harness.training.watch import mark_layers
 
 WALKED = 100_000
 """Objects of a streaming data set among which its labels are looked for."""
@@ -316,26 +317,6 @@ def _module(made: Any, source: Source, verb: str) -> nn.Module:
         if parameter.is_floating_point() and not parameter.detach().isfinite().all():
             raise ComponentError(f"{verb} a model whose {name!r} is not finite", source.component, "mend it")
     return made
-
-
-def mark_layers(marker: running.Marker, source: Source, layers: Iterable[nn.Module]) -> None:
-    """Note when a layer runs that a transform has put into the model; torch's own layers are nobody's."""
-    page, number = marker.page, marker.number(source, "forward")
-    before: list[tuple[int, Any]] = []
-
-    def enter(*_: Any) -> None:
-        before.append((page[0], marker.moment() if marker.watching else None))
-        page[0] = number
-
-    def leave(*_: Any) -> None:
-        page[0], entry = before.pop()
-        if entry is not None:
-            marker.look(Place(source, "forward"), entry)
-
-    for layer in layers:
-        if not type(layer).__module__.startswith("torch."):
-            layer.register_forward_pre_hook(enter)
-            layer.register_forward_hook(leave, always_call=True)
 
 
 def build_model(

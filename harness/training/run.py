@@ -223,8 +223,8 @@ class Run:
         self._initial_states = dict(initial_states or {})
         self._autocast = autocast
         self._generators: dict[str, torch.Generator] = {}
-        self._forward = NOBODY if model_source is None else stack.watch.marker.number(model_source, "forward")
-        self._outputs_by = NOBODY if transformed else self._forward  # a transform's layers may have made them
+        self._model_number = NOBODY if model_source is None else stack.watch.marker.number(model_source, "forward")
+        self._transformed = transformed
         stack.watch.know(self)
 
     @property
@@ -337,7 +337,7 @@ class Run:
         network = self.network.model if model is None else model
         watch = self.stack.watch
         page = watch.marker.page
-        before, page[0] = page[0], self._forward
+        before, page[0] = page[0], self._model_number
         try:
             entry = watch.moment()
             if self._autocast is None:
@@ -346,11 +346,10 @@ class Run:
                 with torch.autocast(self.device.type, dtype=self._autocast):
                     outputs = network(inputs)
             if watch.on:
-                watch.forward(self._outputs_by, self, inputs, outputs, entry)
+                watch.forward(self, inputs, outputs, entry)
             return outputs.to(self.dtype)
         except BaseException as error:
-            by = self._outputs_by if isinstance(error, HarnessError) else self._forward
-            watch.stumbled(error, by, before, self._fits(inputs), ("inputs",))
+            watch.stumbled(error, self._model_number, before, self._fits(inputs), ("inputs",))
             raise
         finally:
             page[0] = before
@@ -478,8 +477,8 @@ class Run:
             predicted: Tensor | None = self.stack.predict(run=self, inputs=inputs)
             if predicted is not None:
                 return predicted
-        entry = self.stack.watch.moment_of(self._outputs_by, self)
-        outputs = self.stack.watch.given(self._outputs_by, self, inputs, self.forward(inputs), entry)
+        entry = self.stack.watch.moment_of(self._model_number, self)
+        outputs = self.stack.watch.given(self, inputs, self.forward(inputs), entry)
         return outputs.log_softmax(1) if self.num_classes is not None else outputs
 
     @contextlib.contextmanager
@@ -520,8 +519,8 @@ class Run:
             if (reason := checkpoint.unreadable(own)) is not None:
                 number = self.stack.number(name, "state_dict")
                 raise self.stack.watch.refused(number, "state_dict", f"cannot be read back: {reason}", remedy)
-        if checkpoint.unreadable([state["network"], state["networks"]]) is not None and self._outputs_by:
-            raise self.stack.watch.refused(self._outputs_by, "state_dict", f"cannot be read back: {why}", remedy)
+        if checkpoint.unreadable([state["network"], state["networks"]]) is not None and not self._transformed:
+            raise self.stack.watch.refused(self._model_number, "state_dict", f"cannot be read back: {why}", remedy)
         raise ComponentError(f"the state cannot be read back: {why}", self.name, remedy)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -11,14 +11,14 @@ overflow as training diverges; what does not come from the network still must no
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from harness.errors import ComponentError
-from harness.running import NOBODY, At, Marker, Place
+from harness.running import NOBODY, At, Marker, Place, Source
 
 if TYPE_CHECKING:
     from harness.training.run import Run, Step
@@ -184,6 +184,7 @@ class Watch:
         self.on = keep_on
         if not keep_on:
             self.first = self.looks = self.marker.watching = False
+            self.marker.gave, self.marker.broke = (None, NOBODY), NOBODY
         self._step, self._seen, self._finite, self._by, self._detached_by = None, {}, {}, {}, NOBODY
 
     def _not_finite(self, changed: list[str], step: Step) -> tuple[str, str]:
@@ -209,15 +210,25 @@ class Watch:
 
     # --- the harness's own calls ---------------------------------------------------------------------------------------
 
-    def forward(self, number: int, run: Run, inputs: Tensor, outputs: Any, entry: Any) -> None:
+    def forward(self, run: Run, inputs: Tensor, outputs: Any, entry: Any) -> None:
         """What a model has made of a batch."""
-        self._look_around(number, entry)
+        self._look_around(run._model_number, entry)
         wrong = _wrong_outputs(outputs, inputs.shape[0], run, any_float=True)
         if wrong:
-            raise self.refuse(number, "forward", f"gave outputs {wrong}", f"give (B, {run.num_outputs}) numbers")
+            remedy = f"give (B, {run.num_outputs}) numbers"
+            raise self.refused(self._maker(run, outputs), "forward", f"gave outputs {wrong}", remedy)
         untrained = self.first and run.stack.train_step is None  # a step of a method's own may update before it passes
         if untrained and _finite(inputs) and not _finite(outputs):
-            raise self.refuse(number, "forward", "gave outputs that are not finite", "mend its initialisation")
+            number = self.marker.broke or run._model_number
+            raise self.refused(number, "forward", "gave outputs that are not finite", "mend its initialisation")
+
+    def _maker(self, run: Run, outputs: Any) -> int:
+        """Whose wrong outputs are: a transform's where its layer gave them, else the model's; of a transformed model they
+        are nobody's when its layers are not looked at."""
+        gave, number = self.marker.gave
+        if number and gave is outputs:
+            return number
+        return run._model_number if self.marker.watching or not run._transformed else NOBODY
 
     def losses(self, number: int, run: Run, step: Step, hook: str, entry: Any) -> None:
         """What a loss has made of a batch."""
@@ -246,13 +257,14 @@ class Watch:
         elif (place := self.author(given)) is not None:
             self.marker.note(error, self.marker.number(place.source, place.hook))
 
-    def given(self, number: int, run: Run, inputs: Tensor, outputs: Any, entry: Any) -> Tensor:
+    def given(self, run: Run, inputs: Tensor, outputs: Any, entry: Any) -> Tensor:
         """The outputs of a model that are its prediction, as an exact tensor."""
-        self._look_around(number, entry)
+        self._look_around(run._model_number, entry)
         plain = exact(outputs)
         wrong = f"as {_type(outputs)}" if plain is None else _wrong_outputs(plain, inputs.shape[0], run, any_float=True)
         if plain is None or wrong:
-            raise self.refused(number, "forward", f"gave outputs {wrong}", f"give (B, {run.num_outputs}) numbers")
+            remedy = f"give (B, {run.num_outputs}) numbers"
+            raise self.refused(self._maker(run, outputs), "forward", f"gave outputs {wrong}", remedy)
         return plain
 
     def predicted(self, number: int, run: Run, inputs: Tensor, predicted: Any, entry: Any) -> Tensor:
@@ -286,6 +298,32 @@ class Watch:
                     number, "diagnostics", f"gave {name!r} as {_type(value)}", "give one number for each name"
                 ) from None
         return found
+
+
+def mark_layers(marker: Marker, source: Source, layers: Iterable[torch.nn.Module]) -> None:
+    """Note when a layer runs that a transform has put into the model, and what it gives while that is looked at; torch's
+    own layers are nobody's."""
+    page, number = marker.page, marker.number(source, "forward")
+    before: list[tuple[int, Any]] = []
+
+    def enter(*_: Any) -> None:
+        before.append((page[0], marker.moment() if marker.watching else None))
+        page[0] = number
+
+    def leave(layer: torch.nn.Module, inputs: Any, output: Any) -> None:
+        page[0], entry = before.pop()
+        if not marker.watching:
+            return
+        marker.gave = output, number
+        if not marker.broke and not _finite(output) and all(map(_finite, inputs)):
+            marker.broke = number
+        if entry is not None:
+            marker.look(Place(source, "forward"), entry)
+
+    for layer in layers:
+        if not type(layer).__module__.startswith("torch."):
+            layer.register_forward_pre_hook(enter)
+            layer.register_forward_hook(leave, always_call=True)
 
 
 def exact(value: Any) -> Tensor | None:

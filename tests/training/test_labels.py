@@ -172,6 +172,8 @@ def test_a_run_reaches_neither_trial_nor_host(write_suite: Write) -> None:
     methods = '[[method]]\nname = "m"\nalgorithms = ["co_teaching"]\ntransforms = ["kpd"]\n'
     (entry,) = load_suite(write_suite(methods=methods, setting="subset = 64")).entries()
     prepared = prepare(entry.trial, load_host(), torch.device("cpu"))
+    with pytest.raises(AttributeError):  # the frames of an exception lead to all that there is
+        prepared.run.forward("no tensor")  # type: ignore[arg-type]
     found = [path for part, path in reachable(prepared.run) if isinstance(part, (Trial, Host))]
     assert found == []
 
