@@ -1,4 +1,4 @@
-"""Charts as SVG text, the same on the page and in the static site: no library, no request, themed by CSS variables.
+"""Charts as SVG text, on the pages and in the tables and cost charts of the static site: no library, no request, themed by CSS.
 
 Series differ by dash and marker as well as colour, every mark has a ``<title>``, every chart an accessible name.
 """
@@ -9,6 +9,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from html import escape
+
+from markupsafe import Markup
 
 WIDTH, HEIGHT = 400, 236
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 38
@@ -89,6 +91,10 @@ def scale(values: Sequence[float], start: float, end: float, *, log: bool = Fals
         return Scale(low / 1.4, high * 1.4, start, end, True)
     room = (high - low) * pad or abs(high) * 0.05 or 0.5
     return Scale(low - room, high + room, start, end)
+
+
+def _nothing(name: str) -> Markup:
+    return Markup('<p class="note">{}: nothing recorded</p>').format(name)
 
 
 def _number(value: float) -> str:
@@ -176,12 +182,12 @@ def _path(points: Sequence[tuple[float, float] | None]) -> str:
 
 def lines(
     series: Sequence[Series], name: str, x_title: str, y_title: str, *, x_range: tuple[float, float] | None = None
-) -> str:
+) -> Markup:
     """Curves over a common x, with their bands; a note where there is nothing to draw."""
     xs = [x for s in series for x, y in zip(s.x, s.y, strict=True) if y is not None]
     ys = [y for s in series for part in (s.y, s.low, s.high) for y in part if y is not None]
     if not ys:
-        return f'<p class="note">{escape(name)}: nothing recorded</p>'
+        return _nothing(name)
     x, y = scale([*xs, *(x_range or ())], LEFT, WIDTH - RIGHT, pad=0.02), scale(ys, HEIGHT - BOTTOM, TOP)
     body = [_frame(x, y, x_title, y_title, HEIGHT)]
     marked = []
@@ -203,14 +209,14 @@ def lines(
             f'<g><path class="line l{i % 8}" d="{_path(points)}" stroke-dasharray="{DASHES[i % len(DASHES)]}"/>{marks}'
             f"<title>{escape(hint)}</title></g>"
         )
-    return f"<figure>{_svg(''.join(body), name)}{legend([s.name for s in series], marked=marked)}</figure>"
+    return Markup(f"<figure>{_svg(''.join(body), name)}{legend([s.name for s in series], marked=marked)}</figure>")
 
 
-def scatter(points: Sequence[Point], name: str, x_title: str, y_title: str, *, log_x: bool = False) -> str:
+def scatter(points: Sequence[Point], name: str, x_title: str, y_title: str, *, log_x: bool = False) -> Markup:
     """Marks with labels and their intervals as whiskers; those on the front are joined by a staircase."""
     points = [p for p in points if math.isfinite(p.x) and math.isfinite(p.y) and (p.x > 0 or not log_x)]
     if not points:
-        return f'<p class="note">{escape(name)}: nothing recorded</p>'
+        return _nothing(name)
     height = 320
     x = scale([p.x for p in points], LEFT, WIDTH - RIGHT - 30, log=log_x)
     low, high = _body([p.y for p in points])
@@ -258,7 +264,7 @@ def scatter(points: Sequence[Point], name: str, x_title: str, y_title: str, *, l
                 taken.append((start, ly - 4, wide))
                 body.append(f'<text class="label" x="{start:.1f}" y="{ly:.1f}">{escape(label)}</text>')
                 break
-    return f"<figure>{_svg(''.join(body), name, height)}</figure>"
+    return Markup(f"<figure>{_svg(''.join(body), name, height)}</figure>")
 
 
 def _body(values: Sequence[float]) -> tuple[float, float]:
@@ -277,10 +283,10 @@ def _linked(body: str, href: str) -> str:
 
 def dots(
     points: Sequence[Point], name: str, x_title: str, interval: tuple[float, float] | None, mean: float | None
-) -> str:
+) -> Markup:
     """Values on one axis with their mean and interval; ``y`` of a point is not used, ``front`` marks the one shown."""
     if not points:
-        return f'<p class="note">{escape(name)}: nothing recorded</p>'
+        return _nothing(name)
     x = scale([p.x for p in points] + list(interval or ()), LEFT, WIDTH - RIGHT - 20)
     placed: list[tuple[float, int, Point]] = []
     for p in sorted(points, key=lambda p: p.x):
@@ -305,10 +311,10 @@ def dots(
         label = f'<text class="tick" x="{at + 9:.1f}" y="{y + 4:.1f}">{escape(p.label)}</text>'
         shape = marker(0 if p.front else 5, at, y, 5.5)
         body.append(_linked(f"<g>{shape}{label}<title>{escape(p.text)}</title></g>", p.href))
-    return f"<figure>{_svg(''.join(body), name, height)}</figure>"
+    return Markup(f"<figure>{_svg(''.join(body), name, height)}</figure>")
 
 
-def heatmap(matrix: Sequence[Sequence[float]], name: str, row_title: str, column_title: str) -> str:
+def heatmap(matrix: Sequence[Sequence[float]], name: str, row_title: str, column_title: str) -> Markup:
     """A square matrix of shares; numbers are written where there is room."""
     count = len(matrix)
     cell = min(36.0, 380.0 / max(1, count))
@@ -331,7 +337,7 @@ def heatmap(matrix: Sequence[Sequence[float]], name: str, row_title: str, column
             px, py = left + j * cell, top + i * cell
             body.append(
                 f'<rect class="heat" x="{px:.1f}" y="{py:.1f}" width="{cell - 1:.1f}" height="{cell - 1:.1f}" '
-                f'fill-opacity="{share:.3f}"><title>{row_title} {i}, {column_title} {j}: {100 * share:.1f} %</title></rect>'
+                f'fill-opacity="{share:.3f}"><title>{escape(row_title)} {i}, {escape(column_title)} {j}: {100 * share:.1f} %</title></rect>'
             )
             if cell >= 26 and share >= 0.005:
                 tone = " strong" if share > 0.55 else ""
@@ -339,13 +345,13 @@ def heatmap(matrix: Sequence[Sequence[float]], name: str, row_title: str, column
                     f'<text class="number{tone}" x="{px + cell / 2:.1f}" y="{py + cell / 2 + 4:.1f}" text-anchor="middle">'
                     f"{100 * share:.0f}</text>"
                 )
-    return f"<figure>{_svg(''.join(body), name, height, width)}</figure>"
+    return Markup(f"<figure>{_svg(''.join(body), name, height, width)}</figure>")
 
 
-def interval_mark(low: float | None, middle: float | None, high: float | None, span: float, text: str) -> str:
+def interval_mark(low: float | None, middle: float | None, high: float | None, span: float, text: str) -> Markup:
     """A small interval around zero for a table cell; ``span`` is the largest absolute value of the whole column."""
     if middle is None or not span:
-        return ""
+        return Markup()
     x = Scale(-span, span, 6, MARK - 6)
 
     def clip(value: float) -> float:
@@ -359,7 +365,7 @@ def interval_mark(low: float | None, middle: float | None, high: float | None, s
     else:
         arrow = "M2 10l7 -5v10z" if middle < 0 else f"M{MARK - 2} 10l-7 -5v10z"
         body += f'<path class="s0" d="{arrow}"/>'
-    return (
+    return Markup(
         f'<svg class="mark" viewBox="0 0 {MARK} 20" width="{MARK}" height="20" role="img" '
         f'aria-label="{escape(text, quote=True)}">{body}</svg>'
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from markupsafe import Markup
 
 from harness.errors import HarnessError
 from harness.results.board import Board, main_metric, read_board
@@ -24,6 +25,7 @@ from harness.results.records.archive import reference_files, reference_results
 from harness.results.store import current_snapshot
 from harness_leaderboard import queries, tables
 from harness_leaderboard.progress import suites_on_disk
+from harness_leaderboard.render import part
 from harness_leaderboard.shell_variables import RESULTS_VARIABLE
 from harness_leaderboard.views import Filters, Leaderboard, filtered, rank_methods
 
@@ -158,12 +160,8 @@ def choose_source() -> None:
             problem(error)
             st.stop()
     if chosen == REFERENCE and nothing:
-        own = tables.text(own_folder())
-        show(
-            f'<p class="note">There are no results in {own} yet; these are the reference results that come with the '
-            f"harness. Yours: {tables.code('harness run benchmarks.toml --results ' + str(own_folder()))}</p>",
-            "source",
-        )
+        command = f"harness run benchmarks.toml --results {own_folder()}"
+        show(part("shell.html", "standing_in", folder=own_folder(), command=command), "source")
 
 
 def sidebar(snapshot: str) -> View:
@@ -254,10 +252,12 @@ def register() -> Any:
     return st.components.v2.component("harness", html='<div class="nh"></div>', css=style, js=script)
 
 
-def show(html: str, key: str) -> None:
-    """Show HTML made by :mod:`tables` and :mod:`charts`; a click on one of its links opens the page it names."""
+def show(html: Markup, key: str) -> None:
+    """Show HTML made by templates and charts; a click on one of its links opens the page it names."""
     mark = hashlib.md5(html.encode(), usedforsecurity=False).hexdigest()
-    result = st.session_state["_component"](data={"html": html, "mark": mark}, key=f"html-{key}", on_go_change=_nothing)
+    result = st.session_state["_component"](
+        data={"html": str(html), "mark": mark}, key=f"html-{key}", on_go_change=_nothing
+    )
     if result.go:
         follow(result.go)
 
@@ -276,26 +276,14 @@ def follow(href: str) -> None:
 
 def problem(error: HarnessError) -> None:
     """Bad input as one line."""
-    show(f'<p class="lead"><span class="bad">✕</span> {tables.text(error)}</p>', "problem")
+    show(part("shell.html", "problem", error=error), "problem")
 
 
 def explain_empty() -> None:
     """What to do when there is nothing to show."""
     folder = results_folder()
-    planned = suites_on_disk(folder)
-    if planned:
-        names = ", ".join(tables.text(name) for name in planned)
-        what = f"<p>Planned here: {names}. Nothing has been collected yet; the page <i>Progress</i> shows how far it is.</p>"
-    else:
-        what = ""
-    show(
-        f'<p class="lead">There are no results in {tables.text(folder)} yet.</p>{what}'
-        "<p>Run a suite, and this page fills by itself:</p>"
-        f"{tables.code('harness run benchmarks.toml --results ' + str(folder))}"
-        "<p>Results of another folder are shown by</p>"
-        f"{tables.code('harness leaderboard --results DIR')}",
-        "empty",
-    )
+    command = f"harness run benchmarks.toml --results {folder}"
+    show(part("shell.html", "empty", folder=folder, planned=suites_on_disk(folder), command=command), "empty")
 
 
 @st.fragment(run_every=LOOK_EVERY_S)
@@ -305,9 +293,9 @@ def watch(shown: str | None) -> None:
         st.rerun()
 
 
-def snapshot_note(snapshot: str) -> str:
+def snapshot_note(snapshot: str) -> Markup:
     """Which state of the store is shown."""
-    return f'<p class="note">Snapshot {tables.text(Path(snapshot).stem)}.</p>'
+    return tables.note(f"Snapshot {Path(snapshot).stem}.")
 
 
 def titled(title: str) -> None:

@@ -14,11 +14,13 @@ from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 
+from markupsafe import Markup
+
 from harness.errors import HarnessError, ResultsError, writing
 from harness.foreign import file_name
 from harness.papers.claims import judge_claims
 from harness.papers.printed import load_claims
-from harness.papers.reproduction import ordering_sentence, orderings, reproduce, summary_sentence
+from harness.papers.reproduction import orderings, reproduce, summary_sentence
 from harness.paths import expanded
 from harness.results.board import Board, main_metric, read_board, with_ties
 from harness.results.export import TEXT_FORMATS, write_parquet
@@ -33,9 +35,8 @@ from harness.results.quantities import (
 )
 from harness.results.records import known_trials
 from harness.results.store import current_snapshot
-from harness.words import counted
 from harness_leaderboard import queries, tables
-from harness_leaderboard.tables import text
+from harness_leaderboard.render import joined, part
 from harness_leaderboard.views import method_costs, rank_methods
 
 MARK = '<meta name="generator" content="noisy-label-harness">'
@@ -104,16 +105,11 @@ def _write(results: Path, snapshot: Path, folder: Path) -> Published:
     cards = []
     for facts in known:
         conclusion = _suite(snapshot, facts.name, slugs[facts.name], folder)
-        failed = f', <span class="bad">✕ {facts.failed} failed</span>' if facts.failed else ""
-        cards.append(
-            f'<section class="card"><h2><a href="{slugs[facts.name]}.html">{text(facts.name)}</a></h2>'
-            f'<p>{text(conclusion) or "No result yet"}.</p><p class="note">{counted(facts.methods, "method")}, {counted(facts.settings, "setting")}, '
-            f"{facts.done} of {counted(facts.trials, 'trial')} done{failed}.</p></section>"
-        )
+        cards.append(part("site.html", "card", facts=facts, file=f"{slugs[facts.name]}.html", conclusion=conclusion))
     reproduced = _published(snapshot, folder)
-    body = "".join(cards) if cards else '<p class="lead">The store holds no suite.</p>'
-    _page(folder / "index.html", "Leaderboard", f"{body}{_note(snapshot)}", reproduced)
-    _page(folder / "trial.html", "Trial", '<div id="trial"><p>This page needs JavaScript.</p></div>', reproduced)
+    body = cards or [tables.lead("The store holds no suite.")]
+    _page(folder / "index.html", "Leaderboard", [*body, _note(snapshot)], reproduced)
+    _page(folder / "trial.html", "Trial", [part("site.html", "trial")], reproduced)
     return Published(len(known), _trials(results, snapshot, folder, slugs))
 
 
@@ -126,25 +122,16 @@ def _slugs(names: list[str]) -> dict[str, str]:
     return slugs
 
 
-def _note(snapshot: Path) -> str:
-    return f'<p class="note">Snapshot {text(snapshot.stem)}, written by noisy-label-harness.</p>'
+def _note(snapshot: Path) -> Markup:
+    return tables.note(f"Snapshot {snapshot.stem}, written by noisy-label-harness.")
 
 
-def _page(path: Path, title: str, body: str, reproduced: bool, here: str = "") -> None:
+def _page(path: Path, title: str, parts: Iterable[Markup], reproduced: bool) -> None:
     links = [("index.html", "Suites"), ("trial.html", "Trial")] + (
         [("published.html", "Published")] if reproduced else []
     )
-    menu = "".join(
-        f'<a href="{target}"{" aria-current=page" if target == path.name else ""}>{name}</a>' for target, name in links
-    )
-    path.write_text(
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{MARK}'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{text(title)}</title>'
-        '<link rel="icon" href="assets/icon.svg"><link rel="stylesheet" href="assets/style.css">'
-        '<script src="assets/site.js" defer></script></head>'
-        f'<body class="nh"><nav aria-label="Pages">{menu}</nav><main><h1>{text(title)}</h1>{here}{body}</main></body></html>\n',
-        encoding="utf-8",
-    )
+    made = part("site.html", "file", title=title, body=joined(parts), links=links, here=path.name)
+    path.write_text(made, encoding="utf-8")
 
 
 def trial_link(trial_id: str) -> str:
@@ -172,19 +159,17 @@ def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
             except HarnessError:
                 continue
         view = rank_methods(board, references, costs)
-        choices = "".join(
-            f'<li><a href="{pages[other]}"{" aria-current=page" if other == metric else ""}>{text(_words(other, main, known))}</a></li>'
-            for other in metrics
-        )
-        parts = [f'<ul class="chips" aria-label="Metrics">{choices}</ul>' if len(metrics) > 1 else "", _filter_box()]
-        parts += [tables.leaderboard_head(view), tables.leaderboard_table(view, cells, to=trial_link), tables.LEGEND]
+        choices = [(pages[other], _words(other, main, known)) for other in metrics]
+        parts = [part("site.html", "metrics", pages=choices, here=pages[metric])] if len(metrics) > 1 else []
+        parts += [part("site.html", "filter"), tables.leaderboard_head(view)]
+        parts += [tables.leaderboard_table(view, cells, to=trial_link), tables.leaderboard_legend()]
         parts.append(tables.leaderboard_questions(view))
         if position == 0:
             conclusion = view.board.conclusion
             found = method_costs(board, _times(snapshot, suite), costs)
             if found:
                 parts += [
-                    "<h2>Cost</h2>",
+                    Markup("<h2>Cost</h2>"),
                     tables.cost_head(found),
                     tables.cost_chart(found, board.metric),
                     tables.cost_table(found, board.metric),
@@ -194,7 +179,7 @@ def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
         _page(
             folder / pages[metric],
             suite,
-            "".join(parts),
+            parts,
             bool(queries.rows(snapshot, "SELECT 1 FROM published LIMIT 1")),
         )
     return conclusion
@@ -230,18 +215,12 @@ def _pages(slug: str, metrics: Iterable[str]) -> dict[str, str]:
     return {metric: f"{slug}--{name}.html" if i else f"{slug}.html" for i, (metric, name) in enumerate(names.items())}
 
 
-def _filter_box() -> str:
-    return '<p class="filter"><label>Show methods with <input type="search" data-filter placeholder="part of a name"></label></p>'
-
-
-def _data_files(board: Board, slug: str, folder: Path) -> str:
-    links = []
+def _data_files(board: Board, slug: str, folder: Path) -> Markup:
     for form, suffix in SUFFIXES.items():
         (folder / "data" / f"{slug}.{suffix}").write_text(TEXT_FORMATS[form](board), encoding="utf-8")
-        links.append(f'<a href="data/{slug}.{suffix}">{form}</a>')
     write_parquet(board, folder / "data" / f"{slug}.parquet")
-    links.append(f'<a href="data/{slug}.parquet">parquet</a>')
-    return f"<h2>Data</h2><p>This table as {', '.join(links)}.</p>"
+    written = [(f"data/{slug}.{suffix}", form) for form, suffix in (*SUFFIXES.items(), ("parquet", "parquet"))]
+    return part("site.html", "data", files=written)
 
 
 def _published(snapshot: Path, folder: Path) -> bool:
@@ -254,13 +233,10 @@ def _published(snapshot: Path, folder: Path) -> bool:
     if not every:
         return False
     shown = found or every
-    lead = (
-        summary_sentence(found) if found else "No suite here reproduces a paper's table: these are the printed numbers."
-    )
-    ordered = [f"<dt>{text(label)}</dt><dd>{text(ordering_sentence(a))}</dd>" for label, a in agreements.items()]
-    order = f"<h2>Does the printed order hold?</h2><dl>{''.join(ordered)}</dl>" if ordered else ""
-    body = f'<p class="lead">{text(lead)}</p>{claims}{_filter_box()}{tables.published_table(shown)}{order}{_note(snapshot)}'
-    _page(folder / "published.html", "Published", body, True)
+    nothing = "No suite here reproduces a paper's table: these are the printed numbers."
+    parts = [tables.lead(summary_sentence(found) if found else nothing), claims, part("site.html", "filter")]
+    parts += [tables.published_table(shown), tables.printed_order(agreements), _note(snapshot)]
+    _page(folder / "published.html", "Published", parts, True)
     return True
 
 

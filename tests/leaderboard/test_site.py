@@ -90,7 +90,7 @@ def test_names_of_any_length_and_signs_have_pages_of_their_own(empty, tmp_path):
     links = {link for page in pages for link in re.findall(r'<li><a href="([^"]+)"', (site / page).read_text())}
     assert all((site / link).is_file() for link in links)
     metrics = list(site.glob("unnamed--memorisation*.html"))
-    shown = {re.search(r"aria-current=page>([^<]+)</a></li>", path.read_text())[1] for path in metrics}
+    shown = {re.search(r'aria-current="page">([^<]+)</a></li>', path.read_text())[1] for path in metrics}
     assert {"+1", "-1", "~"} <= {words.split()[-1] for words in shown}
 
 

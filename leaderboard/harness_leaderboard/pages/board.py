@@ -7,26 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from markupsafe import Markup
 
 from harness.errors import HarnessError
 from harness.results.board import narrow, read_board
 from harness_leaderboard import queries, shell, tables
+from harness_leaderboard.render import joined, part
 from harness_leaderboard.shell import View
 from harness_leaderboard.views import Filters, Leaderboard
-
-HOW = """
-<details><summary>How is this computed?</summary>
-<p><b>Cells</b> are the mean over seeds ± sample standard deviation; a Student-t interval stands behind every mean.
-<b>Ties</b> in a setting come from a randomised-block Tukey test with the seeds as blocks (all methods face the same noisy
-labels) and moderated variances (every method its own, drawn towards the common one); simulated with 14 equal methods it
-separates one wrongly in 5 % of tables, in about 11 % where they differ in spread and have three seeds. What is not separable is
-<i>equal</i> where a difference of one point would have been found in 80 %, else <i>too noisy to tell</i>.
-<b>Tiers</b> and the span beside a <b>rank</b> use the same intervals over all shown settings: tier 1 holds the best method and
-those not separable from it. <b>Differences</b> to the reference hold for all methods together (Dunnett). A run that
-<b>diverged</b> counts as chance level; a method with collapsed or diverged runs is ranked by its mean and compared by no
-test. A method that <b>lacks a run</b> which another has, because it failed or was not run, is not ranked. Everything is
-recomputed for what is filtered. The formulas and sources are in docs/statistics.md.</p></details>
-"""
 
 
 def page(view: View) -> None:
@@ -41,41 +29,31 @@ def page(view: View) -> None:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _html(snapshot: str, suite: str, metric: str, filters: Filters) -> str:
+def _html(snapshot: str, suite: str, metric: str, filters: Filters) -> Markup:
     ranked = shell.ranking(snapshot, suite, metric, filters)
     if not ranked.settings:
         return _nothing_done(snapshot, suite, ranked)
-    return "".join(
+    return joined(
         (
             tables.leaderboard_head(ranked),
             tables.leaderboard_table(ranked, shell.cell_trials(snapshot, suite), plugin_columns(snapshot, ranked)),
-            tables.LEGEND,
+            tables.leaderboard_legend(),
             tables.leaderboard_questions(ranked),
-            HOW,
+            part("board.html", "how"),
             shell.snapshot_note(snapshot),
         )
     )
 
 
-def _nothing_done(snapshot: str, suite: str, ranked: Leaderboard) -> str:
+def _nothing_done(snapshot: str, suite: str, ranked: Leaderboard) -> Markup:
     """A board without a single result: failures with their errors, or a hint at the filters."""
     if ranked.board.filters:
-        return '<p class="lead">Nothing passes these filters.</p>'
+        return tables.lead("Nothing passes these filters.")
     failed = queries.failures(Path(snapshot), suite)
     if not failed:
-        return f'<p class="lead">No trial of {tables.text(suite)} is done yet.</p><p>Progress shows how far it is.</p>'
-    heads = [tables.head("Method", first="ascending", left=True, leading=True), tables.head("Setting", left=True)]
-    heads += [tables.head("Seed"), tables.head("Error", left=True)]
-    body = [
-        f'<tr><th scope="row">{tables.link(tables.trial_link(row["trial"]), tables.text(row["method"]))}</th>'
-        f'<td class="text">{tables.text(row["setting"])}</td>{tables.number(row["seed"], str(row["seed"]))}'
-        f'<td class="wrap bad">✕ {tables.text(row["error_type"])}: {tables.text(row["error"])}</td></tr>'
-        for row in failed[: tables.MOST_ROWS]
-    ]
-    return (
-        f'<p class="lead">Every trial of {tables.text(suite)} that ran has failed ({len(failed)}).</p>'
-        + tables.table(heads, body, "Failed trials")
-    )
+        return part("board.html", "nothing_done", suite=suite)
+    rows = [{**row, "href": tables.trial_link(row["trial"])} for row in failed[: tables.MOST_ROWS]]
+    return part("board.html", "failures", suite=suite, rows=rows, count=len(failed))
 
 
 def plugin_columns(snapshot: str, ranked: Leaderboard) -> list[tuple[str, str, Mapping[str, tuple[float, str]]]]:

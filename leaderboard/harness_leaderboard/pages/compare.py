@@ -7,6 +7,7 @@ import streamlit as st
 from harness.errors import HarnessError
 from harness.results.board import shorten
 from harness_leaderboard import shell, tables
+from harness_leaderboard.render import joined, part
 from harness_leaderboard.shell import View
 from harness_leaderboard.views import compare
 
@@ -17,11 +18,11 @@ def page(view: View) -> None:
     """Compare methods."""
     shell.titled("Compare")
     try:
-        part = shell.narrowed(view)
+        board = shell.narrowed(view)
     except HarnessError as error:
         shell.problem(error)
         return
-    names = [row.method for row in part.rows]
+    names = [row.method for row in board.rows]
     plain_ones = [name for name in shell.references(view.snapshot, view.suite) if name in names]
     default = list(dict.fromkeys([*plain_ones[:1], *names]))[:3]
     chosen = st.multiselect(
@@ -29,23 +30,25 @@ def page(view: View) -> None:
         max_selections=MOST,
     )  # fmt: skip
     if len(chosen) < 2:
-        shell.show('<p class="lead">Choose at least two methods.</p>', "compare")
+        shell.show(tables.lead("Choose at least two methods."), "compare")
         return
-    found = compare(part, chosen)
+    found = compare(board, chosen)
     if found is None:
-        shell.show('<p class="lead">These methods share no setting in which none lacks a run.</p>', "compare")
+        shell.show(tables.lead("These methods share no setting in which none lacks a run."), "compare")
         return
-    metric = part.metric
-    direction = "" if part.higher_is_better else " Lower is better, so a negative difference is an improvement."
+    metric = board.metric
     count = len(found.settings)
     where = "the one setting" if count == 1 else f"the {count} settings"
+    title = board.title[:1].upper() + board.title[1:]
+    chart = tables.profile_chart(found, metric)
     shell.show(
-        f'<p class="note">{tables.text(part.title[:1].upper() + part.title[1:])}, on {where} that all '
-        f"of them have; differences are paired by seed.{direction}</p>"
-        + tables.comparison_tables(found, metric, shorten(found.settings))
-        + '<h2>Performance profile</h2><p class="note">Share of runs (every setting counts the same) that are better than '
-        f"a score, with 95 % bands. A curve further {'right' if part.higher_is_better else 'left'} is better.</p>"
-        + tables.profile_chart(found, metric)
-        + shell.snapshot_note(view.snapshot),
+        joined(
+            (
+                part("compare.html", "intro", title=title, where=where, lower_is_better=not board.higher_is_better),
+                tables.comparison_tables(found, metric, shorten(found.settings)),
+                part("compare.html", "profile", chart=chart, higher_is_better=board.higher_is_better),
+                shell.snapshot_note(view.snapshot),
+            )
+        ),
         "compare",
     )

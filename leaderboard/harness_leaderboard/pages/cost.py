@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from markupsafe import Markup
+
 from harness.errors import HarnessError
 from harness.results.board import Board
 from harness_leaderboard import shell, tables
+from harness_leaderboard.render import joined
 from harness_leaderboard.shell import View
 from harness_leaderboard.views import method_costs
 
@@ -22,7 +25,7 @@ def page(view: View) -> None:
     every = shell.costs(view.snapshot, view.suite)
     found = method_costs(part, _times(view), every)
     if not found:
-        shell.show('<p class="lead">No method has a result in every setting, so none can be placed.</p>', "cost")
+        shell.show(tables.lead("No method has a result in every setting, so none can be placed."), "cost")
         return
     devices = sorted({cost.device for cost in every if cost.device})
     mixed = (
@@ -30,12 +33,16 @@ def page(view: View) -> None:
     )
     where = f"Measured on {devices[0]}." if len(devices) == 1 else ""
     shell.show(
-        tables.cost_head(found)
-        + f'<p class="note">{tables.text(where or mixed)}</p>'
-        + tables.cost_chart(found, part.metric)
-        + "<h2>Time, memory, parameters</h2>"
-        + tables.cost_table(found, part.metric)
-        + shell.snapshot_note(view.snapshot),
+        joined(
+            (
+                tables.cost_head(found),
+                tables.note(where or mixed),
+                tables.cost_chart(found, part.metric),
+                Markup("<h2>Time, memory, parameters</h2>"),
+                tables.cost_table(found, part.metric),
+                shell.snapshot_note(view.snapshot),
+            )
+        ),
         "cost",
     )
 

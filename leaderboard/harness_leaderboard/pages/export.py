@@ -9,7 +9,7 @@ import streamlit as st
 from harness.errors import HarnessError
 from harness.results.board import with_ties
 from harness.results.export import TEXT_FORMATS, rows
-from harness_leaderboard import shell
+from harness_leaderboard import shell, tables
 from harness_leaderboard.shell import View
 
 FORMATS = {
@@ -44,13 +44,12 @@ def page(view: View) -> None:
     if isinstance(content, str):
         if len(content) > PREVIEW:
             shell.show(
-                f'<p class="note">The first {PREVIEW:,} of {len(content):,} characters; the download has all.</p>',
-                "cut",
+                tables.note(f"The first {PREVIEW:,} of {len(content):,} characters; the download has all."), "cut"
             )
         st.code(content[:PREVIEW], language=None, wrap_lines=form != "csv")
     else:
         shell.show(
-            '<p class="note">One row per method and setting, with mean, standard deviation, n, seeds and values.</p>',
+            tables.note("One row per method and setting, with mean, standard deviation, n, seeds and values."),
             "parquet",
         )
 

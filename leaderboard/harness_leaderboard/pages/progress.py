@@ -6,8 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from harness.words import counted
 from harness_leaderboard import progress, queries, shell, tables
+from harness_leaderboard.render import part
 
 EVERY_S = 2.0
 
@@ -34,7 +34,7 @@ def page(suite: str | None) -> None:
         if suite is None:
             shell.explain_empty()
         else:
-            shell.show('<p class="lead">The suite\'s plan is not in this results folder.</p>', "progress")
+            shell.show(tables.lead("The suite's plan is not in this results folder."), "progress")
         return
     _live(chosen)
 
@@ -47,10 +47,5 @@ def _live(suite: str) -> None:
     snapshot = shell.newest_snapshot()
     known = _known(snapshot, suite) if snapshot is not None else {}
     found = progress.read_progress(shell.results_folder(), manifest, known)
-    unread = (
-        f'<p class="note">{counted(found.unread, "unfinished trial was", "unfinished trials were")} not looked at.</p>'
-        if found.unread
-        else ""
-    )
-    html = f"<h2>{tables.text(suite)}</h2>{tables.progress_bar(found)}{unread}{tables.progress_tables(found)}"
-    shell.show(html, "progress")
+    bar, shown = tables.progress_bar(found), tables.progress_tables(found)
+    shell.show(part("progress.html", "page", suite=suite, bar=bar, unread=found.unread, tables=shown), "progress")

@@ -8,9 +8,10 @@ import streamlit as st
 
 from harness.papers.claims import JudgedClaim, judge_claims
 from harness.papers.printed import load_claims
-from harness.papers.reproduction import EPOCHS, Reproduced, ordering_sentence, orderings, reproduce, summary_sentence
+from harness.papers.reproduction import EPOCHS, Reproduced, orderings, reproduce, summary_sentence
 from harness.papers.verdict import OrderingAgreement
 from harness_leaderboard import queries, shell, tables
+from harness_leaderboard.render import joined, part
 from harness_leaderboard.shell import View
 
 REPRODUCED, ALL = "reproduced", "all printed"
@@ -53,22 +54,8 @@ def page(view: View) -> None:
         for item in (reproduced if which == REPRODUCED else found)
         if (not verdicts or item.check.verdict in verdicts) and (not chosen or item.suite in chosen)
     ]
-    if not reproduced:
-        lead = "No suite here reproduces a paper's table yet: these are the printed numbers."
-        how = tables.code("harness suites\nharness run suite:kpd/table2")
-        html = f'<p class="lead">{lead}</p><p class="note">The packaged suites run them:</p>{how}'
-    else:
-        html = f'<p class="lead">{tables.text(summary_sentence(shown))}</p>'
-    html += (
-        '<p class="note">A verdict asks whether the printed mean lies in the 95 % prediction interval of our seeds; what a paper '
-        "does not print (n, standard deviation, the epoch) is assumed and said. ✓ consistent, ? inconclusive (a gap that matters "
-        "would not have been seen), ▼ below, ▲ above, ∅ not comparable.</p>"
-    )
-    html += tables.claims_list([one for one in claims if not chosen or one.claim.suite in chosen])
-    html += tables.published_table(shown)
-    ordered = [
-        f"<dt>{tables.text(label)}</dt><dd>{tables.text(ordering_sentence(a))}</dd>" for label, a in agreements.items()
-    ]
-    if ordered:
-        html += f"<h2>Does the printed order hold?</h2><dl>{''.join(ordered)}</dl>"
-    shell.show(html + shell.snapshot_note(view.snapshot), "published")
+    parts = [tables.lead(summary_sentence(shown)) if reproduced else part("published.html", "nothing")]
+    parts.append(part("published.html", "legend"))
+    parts.append(tables.claims_list([one for one in claims if not chosen or one.claim.suite in chosen]))
+    parts += [tables.published_table(shown), tables.printed_order(agreements), shell.snapshot_note(view.snapshot)]
+    shell.show(joined(parts), "published")

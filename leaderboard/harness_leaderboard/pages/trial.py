@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from markupsafe import Markup
 
 from harness.papers import departure
 from harness.results.board import BoardCell, cell_text
 from harness.results.quantities import find_quantity
 from harness.results.statistics import cell
 from harness_leaderboard import progress, queries, shell, tables
+from harness_leaderboard.render import joined, part
 from harness_leaderboard.shell import View
 
 
@@ -24,7 +26,7 @@ def page(view: View) -> None:
         wanted = next(iter(shell.cell_trials(view.snapshot, view.suite).values()), "")
     found = queries.trial(Path(view.snapshot), wanted)
     if found is None:
-        shell.show(f'<p class="lead">There is no trial {tables.text(wanted[:80])} in this snapshot.</p>', "trial")
+        shell.show(tables.lead(f"There is no trial {wanted[:80]} in this snapshot."), "trial")
         return
     shell.show(_top(view, found), "trial")
     with st.expander("Configuration"):
@@ -33,50 +35,41 @@ def page(view: View) -> None:
         shell.show(_paper(found), "paper")
     with st.expander("Log"):
         text = queries.log(view.results, wanted, str(found.trial["attempt"] or ""))
-        shell.show(tables.code(text) if text else '<p class="note">The log is empty or no longer there.</p>', "log")
+        shell.show(tables.code(text) if text else tables.note("The log is empty or no longer there."), "log")
 
 
-def _top(view: View, found: queries.TrialFacts) -> str:
+def _top(view: View, found: queries.TrialFacts) -> Markup:
     row, known = found.trial, shell.quantities(view.snapshot)
     place = next((p for p in found.places if p["suite"] == view.suite), found.places[0] if found.places else None)
-    parts = []
-    if place is not None:
-        parts.append(
-            f'<p class="lead"><b>{tables.text(place["method"])}</b> on {tables.text(place["setting"])}, seed {place["seed"]}</p>'
-        )
-        parts.append(_seeds(view, place, str(row["trial"])))
-    if row["status"] == "failed":
-        parts.append(
-            f'<h2><span class="bad">✕ Failed</span></h2><p>{tables.text(row["error_type"])}: {tables.text(row["error"])}</p>'
-        )
-        parts.append(tables.code(row["traceback"] or ""))
-    parts.append("<h2>Training</h2>" + tables.curves(found.epochs, found.diagnostics, known))
-    parts.append(
-        '<h2>Labels</h2><div class="charts"><div>' + tables.transition_chart(row["transitions"]) + "</div></div>"
+    return part(
+        "trial.html",
+        "page",
+        place=place,
+        seeds=_seeds(view, place, str(row["trial"])) if place is not None else "",
+        row=row,
+        curves=tables.curves(found.epochs, found.diagnostics, known),
+        transitions=tables.transition_chart(row["transitions"]),
+        diagnostics=tables.diagnostics(found.diagnostics, known, row["histograms"]),
+        metrics=tables.metric_rows(found, known),
+        facts=tables.trial_facts(found),
+        command=command(view, place, str(row["trial"])),
     )
-    histograms = tables.histogram_charts(row["histograms"])
-    if found.diagnostics or histograms:
-        parts.append("<h2>Diagnostics</h2>" + tables.diagnostics(found.diagnostics, known) + histograms)
-    parts.append("<h2>Metrics</h2>" + tables.metric_rows(found, known))
-    parts.append("<h2>Where it comes from</h2>" + tables.facts_list(tables.trial_facts(found)))
-    parts.append("<h2>Run it again</h2>" + tables.code(command(view, place, str(row["trial"]))))
-    return "".join(parts)
 
 
-def _seeds(view: View, place: dict[str, Any], trial_id: str) -> str:
+def _seeds(view: View, place: dict[str, Any], trial_id: str) -> Markup:
     name, at = shell.parse(view.metric, view.snapshot, place["suite"])
     rows = queries.siblings(Path(view.snapshot), place["suite"], place["method"], place["setting"], name, at)
     values = {int(r["seed"]): float(r["value"]) for r in rows if r["value"] is not None}
     summary = cell(list(values.values()))
     interval = summary.interval if summary is not None else None
     metric = find_quantity(name, shell.quantities(view.snapshot))
-    chart = tables.seeds_chart(rows, trial_id, metric, at, interval, tables.trial_link) if values else ""
-    words = ""
+    parts = [tables.seed_chips(rows, trial_id, tables.trial_link)]
     if summary is not None:
         span = f", 95 % interval {tables.interval_text(metric, interval)}" if interval is not None else ""
         said = cell_text(BoardCell(values, len(rows), mean=summary.mean, std=summary.std), metric)
-        words = f'<p class="note">{tables.text(metric.words(at))}: {tables.text(said)}{span}</p>'
-    return tables.seed_chips(rows, trial_id, tables.trial_link) + chart + words
+        parts.append(tables.seeds_chart(rows, trial_id, metric, at, interval, tables.trial_link))
+        parts.append(tables.note(f"{metric.words(at)}: {said}{span}"))
+    return joined(parts)
 
 
 def command(view: View, place: dict[str, Any] | None, trial_id: str) -> str:
@@ -87,16 +80,11 @@ def command(view: View, place: dict[str, Any] | None, trial_id: str) -> str:
     return shlex.join(["harness", "run", *map(str, words or ["SUITE.toml"]), *again])
 
 
-def _paper(found: queries.TrialFacts) -> str:
+def _paper(found: queries.TrialFacts) -> Markup:
+    identity = found.trial["identity"]
     methods = tuple(dict.fromkeys(place["method"] for place in found.places))
-    theirs = departure.configurations(found.trial["identity"], methods)
-    if not theirs:
-        return (
-            '<p class="note">No packaged suite of a paper has this method on this data set, noise and rate '
-            "(<code>harness suites</code> lists them).</p>"
-        )
-    return "".join(
-        f"<h2>{tables.text(name)}</h2>"
-        + tables.difference_list(departure.differences(found.trial["identity"], identity), "paper")
-        for name, identity in theirs.items()
-    )
+    theirs = [
+        (name, tables.difference_list(departure.differences(identity, other)))
+        for name, other in departure.configurations(identity, methods).items()
+    ]
+    return part("trial.html", "papers", theirs=theirs)
