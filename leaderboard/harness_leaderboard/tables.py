@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -176,29 +177,47 @@ def _span(reach: Sequence[float]) -> float:
 MARK_SIGNS: Mapping[Mark, str] = {"best": "★", "equal": "=", "undecided": "?"}
 
 
-def _score(standing: Standing, view: Leaderboard, setting: str, trial: str | None, to: Link) -> dict[str, Any]:
-    """What stands in the cell of a method and a setting."""
+@dataclasses.dataclass(slots=True)
+class Score:
+    """What stands in the cell of a method and a setting: its ``value`` (empty where there is none), what it leads to, how it is
+    marked and sorted, and what is said under it."""
+
+    value: str
+    href: str
+    failed: bool = False
+    kind: str = "cell"
+    seen: str = ""
+    sort: str = ""
+    heat: str = ""
+    tied: bool = False
+    small: str = ""
+    sign: str | None = None
+    word: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def _score(standing: Standing, view: Leaderboard, setting: str, trial: str | None, to: Link) -> Score:
     metric, cell = view.board.metric, standing.row.cells.get(setting)
     href = to(trial) if trial else ""
     if cell is None or cell.mean is None:
-        return {"value": "", "href": href, "failed": cell is not None and cell.failed}
+        return Score("", href, failed=cell is not None and bool(cell.failed))
     mark = mark_of(view.board, standing.method, setting)
     gap = view.board.gaps.get(setting, {}).get(standing.method) if mark == "undecided" else None
     spread = f" ± {metric.show(cell.std)}" if cell.std is not None else ""
     count = "" if cell.n == cell.expected else f" ({cell.n}/{cell.expected})"
-    return {
-        "value": metric.show(cell.mean),
-        "href": href,
-        "kind": "cell best" if mark == "best" else "cell",
-        "seen": _seen(metric, gap) if gap is not None else "",
-        "sort": f"{cell.mean:.6g}",
-        "heat": f"{view.heat.get((standing.method, setting)) or 0:.2f}",
-        "tied": mark in TIES,
-        "small": spread + count,
-        "sign": MARK_SIGNS.get(mark) if mark is not None else None,
-        "word": WORDS[mark] if mark is not None else "",
-        "notes": cell.notes,
-    }
+    return Score(
+        metric.show(cell.mean),
+        href,
+        kind="cell best" if mark == "best" else "cell",
+        seen=_seen(metric, gap) if gap is not None else "",
+        sort=f"{cell.mean:.6g}",
+        heat=f"{view.heat.get((standing.method, setting)) or 0:.2f}",
+        tied=mark in TIES,
+        small=spread + count,
+        sign=MARK_SIGNS.get(mark) if mark is not None else None,
+        word=WORDS[mark] if mark is not None else "",
+        notes=cell.notes,
+    )
 
 
 def _seen(metric: Quantity, gap: float) -> str:
