@@ -58,17 +58,18 @@ def print_power(board: Board, rows: list[PowerRow], out: Console) -> None:
     for head in ("behind the best", "found from", "more seeds", "behind the one above", "found from", "more seeds"):
         table.add_column(head, justify="right")
     show = board.metric.show
+    labels = {row.method: row.label for row in board.rows}
     for row in rows:
         cells = [
             text
             for found in (row.best, row.above)
             for text in (show(abs(found.difference)), show(found.detectable), _more(found))
         ]
-        table.add_row(escape(row.method), *cells)
+        table.add_row(escape(labels[row.method]), *cells)
     out.print(table)
     best, now = rows[0].best.first, rows[0].best.now
     out.print(
-        f"Best: {best}; {counted(now, 'seed')} in each setting now. `found from`: the least true difference that these find"
+        f"Best: {labels[best]}; {counted(now, 'seed')} in each setting now. `found from`: the least true difference that these find"
         " with a chance of 80 %, all pairs compared at once. `more seeds`: with which the difference, if it is what it"
         " looks like, is found with that chance; `separable`: it is already.",
         markup=False,

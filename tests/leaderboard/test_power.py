@@ -33,7 +33,9 @@ def test_every_method_is_set_against_the_best_and_the_one_above(filled):
     out = Console(file=io.StringIO(), width=200)
     print_power(board, rows, out)
     said = out.file.getvalue()
-    assert "more seeds" in said and f"Best: {order[0]}; 3 seeds in each setting now." in said
+    best = next(row for row in board.rows if row.method == order[0])
+    assert best.oracle and best.label == f"{order[0]} °"
+    assert "more seeds" in said and f"Best: {best.label}; 3 seeds in each setting now." in said
 
 
 def test_one_method_alone_is_an_error_in_one_line(filled):
