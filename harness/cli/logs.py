@@ -52,7 +52,8 @@ def logs(
         lines = read_lines(current / "epochs.jsonl")
         for line in lines[epochs:]:
             value = next((line[column] for column in headlines if column in line), None)
-            typer.echo(f"epoch {line['epoch']}: train loss {line['train_loss']}, test {value}")
+            trained = f"train loss {line['train_loss']}, " if line["train_loss"] is not None else ""
+            typer.echo(f"epoch {line['epoch']}: {trained}test {value}")
         epochs = max(epochs, len(lines))
 
 

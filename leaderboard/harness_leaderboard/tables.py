@@ -247,15 +247,17 @@ def leaderboard_legend() -> Markup:
 # --- compare ----------------------------------------------------------------------------------------------------------
 
 
-def comparison_tables(found: Comparison, metric: Quantity, names: Mapping[str, str]) -> Markup:
-    """Summary per method, then every setting."""
+def comparison_tables(
+    found: Comparison, metric: Quantity, names: Mapping[str, str], labels: Mapping[str, str]
+) -> Markup:
+    """Summary per method, then every setting; ``names`` are those of settings, ``labels`` those of methods."""
     summaries = []
     for method in found.methods:
         summary, chance = found.summaries[method], found.improvements[method]
         known = chance.interval if chance is not None else None
         summaries.append(
             {
-                "method": method,
+                "method": labels[method],
                 "difference": summary.difference,
                 "shown": difference_text(metric, summary.difference),
                 "interval": _interval(metric, summary.difference_interval),
@@ -281,7 +283,7 @@ def comparison_tables(found: Comparison, metric: Quantity, names: Mapping[str, s
         pairs.append(
             {
                 "setting": names.get(pair.setting, pair.setting),
-                "method": pair.method,
+                "method": labels[pair.method],
                 "difference": made.difference,
                 "shown": shown,
                 "interval": _interval(metric, made.interval),
@@ -292,7 +294,7 @@ def comparison_tables(found: Comparison, metric: Quantity, names: Mapping[str, s
                 "paired": made.paired,
             }
         )
-    return part("compare.html", "tables", reference=found.reference, summaries=summaries, pairs=pairs)
+    return part("compare.html", "tables", reference=labels[found.reference], summaries=summaries, pairs=pairs)
 
 
 def _interval(metric: Quantity, interval: Interval | None) -> str:

@@ -243,7 +243,7 @@ def test_every_format_is_offered(app, filled, form):
 def test_compare_takes_its_methods_from_the_url(app, filled):
     shown = app(filled.path, page="compare", **{"with": ["ELR", "CE"]})
     assert not shown.exception
-    assert "against ELR" in html_of(shown)
+    assert "against ELR °" in html_of(shown)
 
 
 def test_columns_that_a_plugin_adds_are_shown(app, filled, monkeypatch):

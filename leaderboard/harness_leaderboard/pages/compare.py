@@ -37,6 +37,7 @@ def page(view: View) -> None:
         shell.show(tables.lead("These methods share no setting in which none lacks a run."), "compare")
         return
     metric = board.metric
+    labels = {row.method: row.label for row in board.rows}
     count = len(found.settings)
     where = "the one setting" if count == 1 else f"the {count} settings"
     title = board.title[:1].upper() + board.title[1:]
@@ -45,7 +46,7 @@ def page(view: View) -> None:
         joined(
             (
                 part("compare.html", "intro", title=title, where=where, lower_is_better=not board.higher_is_better),
-                tables.comparison_tables(found, metric, shorten(found.settings)),
+                tables.comparison_tables(found, metric, shorten(found.settings), labels),
                 part("compare.html", "profile", chart=chart, higher_is_better=board.higher_is_better),
                 shell.snapshot_note(view.snapshot),
             )
