@@ -76,7 +76,7 @@ class Marker:
         page: its first number is that of the place, 0 for none: ``page[0] = number`` is all that a hook costs.
         places: places by their number; the first is ``None``.
         watching: whether what a transform's layers give is looked at.
-        gave: what such a layer gave last, and its place.
+        gave: what such layers gave in a forward pass, and their places.
         broke: the place of the first that gave numbers which are not finite.
         moment: asked as a place is entered, outside of the hot path, for what others compute under.
         look: told of a place that was just left, and of that: what has it changed?
@@ -93,7 +93,7 @@ class Marker:
             self._open(path)
         self.page = memoryview(self._memory).cast("H")
         self.watching = False
-        self.gave: tuple[Any, int] = (None, NOBODY)
+        self.gave: list[tuple[Any, int]] = []
         self.broke = NOBODY
         self.moment: Callable[[], Any] = nothing
         self.look: Callable[[Place, Any], None] = ignore

@@ -297,6 +297,8 @@ class ModelMaker:
             torch.manual_seed(seeds.derive(self.seed, "init", *keys))
             with marker.at(self.source, self.hook):
                 model = _module(self.model(), self.source, "made")
+            if self.transforms and self.mark_layers:
+                mark_layers(marker, self.source, [model])
             for make_transform, source, hook in self.transforms:
                 with marker.at(source, hook):
                     transform = make_transform()
@@ -304,7 +306,8 @@ class ModelMaker:
                 with marker.at(source, call_name(transform)):
                     model = _module(transform(model), source, "returned")
                 if self.mark_layers:
-                    mark_layers(marker, source, (m for m in model.modules() if id(m) not in known))
+                    added = [module for module in model.modules() if id(module) not in known]
+                    mark_layers(marker, source, [m for m in added if not type(m).__module__.startswith("torch.")])
         return model
 
 

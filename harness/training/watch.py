@@ -184,7 +184,8 @@ class Watch:
         self.on = keep_on
         if not keep_on:
             self.first = self.looks = self.marker.watching = False
-            self.marker.gave, self.marker.broke = (None, NOBODY), NOBODY
+            self.marker.gave.clear()
+            self.marker.broke = NOBODY
         self._step, self._seen, self._finite, self._by, self._detached_by = None, {}, {}, {}, NOBODY
 
     def _not_finite(self, changed: list[str], step: Step) -> tuple[str, str]:
@@ -216,18 +217,21 @@ class Watch:
         wrong = _wrong_outputs(outputs, inputs.shape[0], run, any_float=True)
         if wrong:
             remedy = f"give (B, {run.num_outputs}) numbers"
-            raise self.refused(self._maker(run, outputs), "forward", f"gave outputs {wrong}", remedy)
+            raise self.refused(self._maker(run, inputs, outputs), "forward", f"gave outputs {wrong}", remedy)
         untrained = self.first and run.stack.train_step is None  # a step of a method's own may update before it passes
         if untrained and _finite(inputs) and not _finite(outputs):
             number = self.marker.broke or run._model_number
             raise self.refused(number, "forward", "gave outputs that are not finite", "mend its initialisation")
+        self.marker.gave.clear()
 
-    def _maker(self, run: Run, outputs: Any) -> int:
-        """Whose wrong outputs are: a transform's where its layer gave them, else the model's; of a transformed model they
-        are nobody's when its layers are not looked at."""
-        gave, number = self.marker.gave
-        if number and gave is outputs:
-            return number
+    def _maker(self, run: Run, inputs: Tensor, outputs: Any) -> int:
+        """Whose wrong outputs are: a transform's where its layer gave them and the model within had not, else the model's.
+        Of a transformed model they are nobody's when its layers are not looked at."""
+        for gave, number in self.marker.gave:
+            if gave is outputs or (
+                number == run._model_number and _wrong_outputs(gave, inputs.shape[0], run, any_float=True)
+            ):
+                return number
         return run._model_number if self.marker.watching or not run._transformed else NOBODY
 
     def losses(self, number: int, run: Run, step: Step, hook: str, entry: Any) -> None:
@@ -264,7 +268,7 @@ class Watch:
         wrong = f"as {_type(outputs)}" if plain is None else _wrong_outputs(plain, inputs.shape[0], run, any_float=True)
         if plain is None or wrong:
             remedy = f"give (B, {run.num_outputs}) numbers"
-            raise self.refused(self._maker(run, outputs), "forward", f"gave outputs {wrong}", remedy)
+            raise self.refused(self._maker(run, inputs, outputs), "forward", f"gave outputs {wrong}", remedy)
         return plain
 
     def predicted(self, number: int, run: Run, inputs: Tensor, predicted: Any, entry: Any) -> Tensor:
@@ -301,8 +305,7 @@ class Watch:
 
 
 def mark_layers(marker: Marker, source: Source, layers: Iterable[torch.nn.Module]) -> None:
-    """Note when a layer runs that a transform has put into the model, and what it gives while that is looked at; torch's
-    own layers are nobody's."""
+    """Note when layers of a component run, and what they give while that is looked at."""
     page, number = marker.page, marker.number(source, "forward")
     before: list[tuple[int, Any]] = []
 
@@ -314,16 +317,15 @@ def mark_layers(marker: Marker, source: Source, layers: Iterable[torch.nn.Module
         page[0], entry = before.pop()
         if not marker.watching:
             return
-        marker.gave = output, number
+        marker.gave.append((output, number))
         if not marker.broke and not _finite(output) and all(map(_finite, inputs)):
             marker.broke = number
         if entry is not None:
             marker.look(Place(source, "forward"), entry)
 
     for layer in layers:
-        if not type(layer).__module__.startswith("torch."):
-            layer.register_forward_pre_hook(enter)
-            layer.register_forward_hook(leave, always_call=True)
+        layer.register_forward_pre_hook(enter)
+        layer.register_forward_hook(leave, always_call=True)
 
 
 def exact(value: Any) -> Tensor | None:

@@ -1,6 +1,6 @@
 """Careless and hostile components, one combination of kind, hook and misbehaviour after the other.
 
-    python tests/torture/plugin_faults.py FOLDER [--shard 1/4] [--sample N] [--seconds S]
+    python tests/torture/plugin_faults.py FOLDER [--shard 1/4] [--groups raises,dies] [--sample N] [--seconds S]
 
 Every combination is a trial on a worker, followed by a healthy trial, which has to come out bit for bit as ever. What
 came of it is a line in ``FOLDER/outcomes.jsonl``; lines that are there are not made again, so a run may be interrupted.
@@ -152,6 +152,14 @@ def combinations() -> list[Combination]:
     return found
 
 
+def group_of(what: str) -> str:
+    """The kind of a misbehaviour."""
+    from misbehaving import DIES, HANGS, LEAVES, RAISES, SAYS
+
+    groups = {"raises": RAISES, "dies": DIES, "hangs": HANGS, "leaves": LEAVES, "says": SAYS}
+    return next((name for name, deeds in groups.items() if what in deeds), "wrong")
+
+
 def judge(combination: Combination, result: dict[str, Any] | None, environment: dict[str, Any]) -> str:
     """Whom the record names: ``right``, ``component`` (of another hook), ``innocent``, ``nobody``, or ``done`` for a
     trial that neither failed nor left anything."""
@@ -265,12 +273,9 @@ class Torture:
 
 def table(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
     """The outcomes by kind of misbehaviour."""
-    from misbehaving import DIES, HANGS, LEAVES, RAISES, SAYS
-
-    groups = {"raises": RAISES, "dies": DIES, "hangs": HANGS, "leaves": LEAVES, "says": SAYS}
     rows: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
     for line in lines:
-        rows[next((name for name, deeds in groups.items() if line["what"] in deeds), "wrong value")].append(line)
+        rows[group_of(line["what"])].append(line)
     yield f"{'misbehaviour':14}{'trials':>8}{'failed':>8}{'right':>7}{'hook':>6}{'nobody':>8}{'innocent':>10}{'next same':>11}"
     for name, found in [*sorted(rows.items()), ("all", list(lines))]:
         named = collections.Counter(line["named"] for line in found)
@@ -286,12 +291,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--shard", default="1/1", help="which part of how many")
+    parser.add_argument("--groups", default="", help="of these misbehaviours only: raises, wrong, leaves, says, ...")
     parser.add_argument("--sample", type=int, default=None, help="the first so many of the part")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     part, parts = map(int, given.shard.split("/"))
-    chosen = combinations()[part - 1 :: parts][: given.sample]
+    groups = given.groups.split(",") if given.groups else ()
+    chosen = [one for one in combinations() if not groups or group_of(one.what) in groups]
+    chosen = chosen[part - 1 :: parts][: given.sample]
     folder = given.folder or Path(tempfile.mkdtemp(prefix="misbehaving-"))
     lines = Torture(folder, given.workers).run(chosen, given.seconds)
     print(f"{len(combinations())} combinations, {len(lines)} outcomes in {folder}")
