@@ -347,7 +347,7 @@ class Meddles:
     def setup(self, run):
         if self.how == "orphan":
             if os.fork() == 0:
-                time.sleep(60)
+                time.sleep(600)
                 os._exit(0)
             os._exit(7)
         if self.how == "forges":
