@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from history import History
 from loader import loader_epoch, loader_of
 from pairing import HEAD, Ratio, paired
 from torch.nn import functional
@@ -207,12 +208,14 @@ def main() -> None:
     PAIRS = 3 if arguments.quick else 11
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, one thread, {os.cpu_count()} cores\n\n{HEAD}")
+    history = History("engine")
     for rows in (loops(), algorithms()):
         for ratio in rows:
-            print(ratio.line(), flush=True)
-    print(f"\n{'command':44} {'seconds':>8}  bound")
+            history.ratio(ratio)
+    print()
     for what, taken, bound in command_line(1000 if arguments.quick else 10_000):
-        print(f"{what:44} {taken:8.2f}  <= {bound} {'ok' if taken <= bound else 'MISSED'}", flush=True)
+        history.row(what, taken, "s", bound)
+    print(f"\nkept in {history.keep()}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 import torch
+from history import History
 from pairing import HEAD, Work, paired
 from training import harness_epoch, prepared
 
@@ -89,13 +90,14 @@ def main() -> int:
     torch.set_num_threads(1)
     assert all(hasattr(Empty, name) for name in TRAINING_HOOKS)
     print(HEAD)
-    control = paired("control: none / none", epoch(0), epoch(0), pairs)
-    print(control.line(), flush=True)
+    history = History("hooks")
+    history.ratio(paired("control: none / none", epoch(0), epoch(0), pairs))
     ratio = paired(f"{ALGORITHMS} empty algorithms / none, batch {BATCH}", epoch(ALGORITHMS), epoch(0), pairs, 1.02)
-    print(ratio.line())
+    history.ratio(ratio)
     alone = microseconds_a_batch()
     batch = 1e6 * ratio.seconds_b / (SAMPLES // BATCH)
-    print(f"hooks alone: {alone:.1f} us a batch, {100 * alone / batch:.2f} % of {batch:.0f} us")
+    history.row("hooks alone, of a batch", alone, "us")
+    print(f"{100 * alone / batch:.2f} % of the {batch:.0f} us of a batch; kept in {history.keep()}")
     return 0 if ratio.holds else 1
 
 

@@ -26,6 +26,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 from harness_leaderboard.cli import OPTIONS, start, wait
+from history import History
 
 from harness.results.store import STORE_SCHEMA, TABLES, create_tables, insert
 
@@ -335,14 +336,13 @@ def main() -> None:
     if given.only_make:
         return
     first, change = measure_peer(folder, given.chromium)
-    print(f"{'peer: empty Streamlit app, first page':42} {first:8.2f} s")
-    print(f"{'peer: empty Streamlit app, filter change':42} {change:8.2f} s")
+    history = History("leaderboard")
+    history.row("peer: empty Streamlit app, first page", first, "s")
+    history.row("peer: empty Streamlit app, filter change", change, "s")
     for measured in (measure_pages(results, given.chromium), measure_commands(results, folder)):
         for what, value, bound, unit in measured:
-            verdict = (
-                "" if bound == float("inf") else f"  <= {bound:g} {unit}  {'ok' if value <= bound else 'TOO SLOW'}"
-            )
-            print(f"{what:42} {value:8.2f} {unit}{verdict}", flush=True)
+            history.row(what, value, unit, None if bound == float("inf") else bound)
+    print(f"\nkept in {history.keep()}")
     if given.folder is None:
         shutil.rmtree(folder)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from history import History
 from pairing import HEAD, paired
 from training import harness_epoch, prepared
 
@@ -24,6 +25,7 @@ from harness.plugins import load_host
 STILL = 1e-12
 SAMPLES = 3200
 ONLY = "*"
+HISTORY = History("methods")
 ALGORITHMS = {
     "sop": 1.10, "aux": 1.05, "cdr": 1.15, "elr": 1.10, "rdi": None, "forward": None, "backward": None, "mixup": None,
     "cores2": None, "co_teaching": None, "co_teaching_plus": None, "sop_plus": None,
@@ -31,13 +33,13 @@ ALGORITHMS = {
 
 
 def against(name: str, method: str, pairs: int, bound: float | None, **options: Any) -> None:
-    """Print a row. Both networks stay where they start (a learning rate of next to nothing): what ReLU and pooling cost
+    """Measure a row. Both networks stay where they start (a learning rate of next to nothing): what ReLU and pooling cost
     depends on the weights, and a loss that trains otherwise would be charged for that."""
     if not fnmatch.fnmatchcase(name.partition(" ")[0], ONLY):
         return
     work = harness_epoch(prepared(method, lr=STILL, **options))
     base = harness_epoch(prepared(lr=STILL, **options))
-    print(paired(name, work, base, pairs, bound).line(), flush=True)
+    HISTORY.ratio(paired(name, work, base, pairs, bound))
 
 
 def ratios(pairs: int, device: str) -> None:
@@ -100,10 +102,9 @@ def absolute() -> None:
         data = harness.LabelledData(inputs, torch.from_numpy(rng.integers(0, classes, size)), classes)
         noise = harness.create("noise", "instance", rate=0.4)
         rows.append((f"instance noise at {what} size", lambda n=noise, d=data: n(d, rng=rng), bound))
-    print(f"\n{'what':44} {'ms':>8}  bound")
+    print()
     for name, work, bound in rows:
-        taken = milliseconds(work, 5)
-        print(f"{name:44} {taken:8.1f}  <= {bound} {'ok' if taken <= bound else 'MISSED'}", flush=True)
+        HISTORY.row(name, milliseconds(work, 5), "ms", bound)
 
 
 def main() -> None:
@@ -121,6 +122,7 @@ def main() -> None:
     large(3 if arguments.quick else 9, arguments.device, 256 if arguments.device == "cpu" else 12_800)
     if ONLY == "*":
         absolute()
+    print(f"\nkept in {HISTORY.keep()}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from history import History
+
 SUITE = """
 [suite]
 name = "tiny"
@@ -118,13 +120,16 @@ def main() -> None:
         simulate(arguments.simulate)
         return
     rates = {}
+    history = History("slurm")
     plans = (("one per job", arguments.single, 1), ("packed", arguments.trials, arguments.per_job))
     for name, trials, per_job in plans:
         with tempfile.TemporaryDirectory() as folder:
             seconds, jobs = measure(trials, per_job, Path(folder))
         rates[name] = 60 * trials / seconds
         print(f"{name}: {trials} trials in {jobs} jobs, {seconds:.1f} s, {rates[name]:.0f} trials/min", flush=True)
-    print(f"packed / one per job: {rates['packed'] / rates['one per job']:.1f}x")
+        history.row(f"{name}, in a minute", rates[name], "trials")
+    history.row("packed / one per job", rates["packed"] / rates["one per job"], "ratio")
+    print(f"\nkept in {history.keep()}")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from harness import hookspecs
@@ -20,6 +22,9 @@ from harness.plugins import Host
 from harness.registry import KINDS, PLURALS, Component, Facts
 from harness.results.quantities import Quantity
 from harness.suite.schema import TABLES, AugmentTable, Table, WhenTable
+
+sys.path.insert(0, str(Path(__file__).parent))
+import drawings
 
 GROUPS = {
     "Registering": [name for name in hookspecs.HOST_HOOKS if "_register_" in name],
@@ -45,7 +50,8 @@ BESIDE = {"score_census": ("rrm",)}
 
 def pages() -> dict[str, str]:
     """Every generated page by its path under the documentation's folder."""
-    return {**hook_pages(), **component_pages(), **command_pages(), **suite_pages(), **check_pages()}
+    made = {**hook_pages(), **component_pages(), **command_pages(), **suite_pages(), **check_pages()}
+    return {**made, drawings.PAGE: drawings.benchmark_page(drawings.histories())}
 
 
 # --- docstrings ------------------------------------------------------------------------------------------------------
@@ -432,6 +438,8 @@ def on_config(config: Any) -> Any:
     """Make the pages and put them into the navigation under ``Reference``."""
     _made.clear()
     _made.update(pages())
+    for name, runs in drawings.histories().items():
+        _made[f"reference/benchmarks/{name}.svg"] = drawings.drawing(name, runs)
     hooks = {group: [f"reference/hooks/{name}.md" for name in names] for group, names in GROUPS.items()}
     components = [
         {PLURALS[kind].capitalize(): sorted(p for p in _made if p.startswith(f"reference/components/{PLURALS[kind]}/"))}
@@ -452,6 +460,7 @@ def on_config(config: Any) -> Any:
         {"The suite file": "reference/suite.md"},
         {"Checks": "reference/checks.md"},
         {"Python interface": "api.md"},
+        {"Benchmarks": drawings.PAGE},
     ]
     config.nav = [*config.nav, {"Reference": reference}]
     return config

@@ -18,6 +18,8 @@ from harness.errors import HarnessError, unknown
 from harness.suite.load import load_suite
 from harness.words import counted
 
+pytestmark = pytest.mark.portable
+
 Write = Callable[..., Path]
 ROOT = Path(harness.__file__).parents[1]
 

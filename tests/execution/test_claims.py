@@ -29,6 +29,8 @@ from harness.results.records import (
     write_json,
 )
 
+pytestmark = pytest.mark.portable
+
 DONE = {"schema": 1, "status": "done", "metrics": {}, "error": None}
 FAILED = {"schema": 1, "status": "failed", "metrics": {}, "error": {"type": "E", "message": "m", "traceback": ""}}
 

@@ -12,6 +12,8 @@ from harness_leaderboard import tables, views
 from harness_leaderboard.main import PAGES
 from made_results import HOSTILE, SETTINGS
 
+pytestmark = pytest.mark.portable
+
 
 def html_of(app) -> str:
     """All HTML that the page shows."""

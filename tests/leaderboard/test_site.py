@@ -15,6 +15,8 @@ from made_results import HOSTILE, SETTINGS
 
 from harness.errors import HarnessError, ResultsError
 
+pytestmark = pytest.mark.portable
+
 
 def test_the_site_has_a_page_per_suite_and_metric_and_the_data(filled, tmp_path):
     written = publish(filled.path, tmp_path / "site")

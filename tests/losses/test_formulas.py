@@ -18,6 +18,8 @@ from torch import Tensor
 
 import harness
 
+pytestmark = pytest.mark.portable
+
 mp.dps = 50
 STEP = mpf("1e-20")
 Logits = Sequence[Any]

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 import harness
 from harness import HarnessError, LabelledData
 
+pytestmark = pytest.mark.portable
+
 DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

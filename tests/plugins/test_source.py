@@ -12,6 +12,8 @@ import pytest
 
 from harness import source
 
+pytestmark = pytest.mark.portable
+
 CODE = """
 '''A module.'''
 import os

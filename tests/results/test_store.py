@@ -21,6 +21,8 @@ from harness.suite.load import load_suite
 from harness.training.reevaluate import evaluate_trial
 from harness.training.trial import run_trial
 
+pytestmark = pytest.mark.portable
+
 Write = Callable[..., Path]
 TWO = '[[method]]\nname = "CE"\n[[method]]\nname = "CDR <b>|"\nalgorithms = ["cdr"]\n'
 

@@ -8,6 +8,8 @@ from harness.declarations import Declares
 from harness.errors import StackError
 from harness.suite.compose import Part, check_stack
 
+pytestmark = pytest.mark.portable
+
 CE = Part("ce", (), Declares(soft_targets=True))
 GCE = Part("gce", (), Declares())
 DMI = Part("dmi", (), Declares(per_batch=True))

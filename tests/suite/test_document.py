@@ -10,6 +10,8 @@ import pytest
 from harness import load_suite
 from harness.errors import HarnessError
 
+pytestmark = pytest.mark.portable
+
 Write = Callable[..., Path]
 BODY = """
 [training]

@@ -16,6 +16,8 @@ from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
 from harness.suite.trial import Trial
 
+pytestmark = pytest.mark.portable
+
 Write = Callable[..., Path]
 
 

@@ -15,6 +15,8 @@ from harness.plugins import load_host
 from harness.registry import FactsCache
 from harness.suite.trial import canonical
 
+pytestmark = pytest.mark.portable
+
 
 def factory(
     rate: Rate,

@@ -7,6 +7,8 @@ import pytest
 from harness.errors import SuiteError
 from harness.suite.select import assign, flatten, matches, parse_assignment, parse_selection
 
+pytestmark = pytest.mark.portable
+
 VIEW = {
     "method": "CDR+AUX",
     "noise": "symmetric",

@@ -19,6 +19,8 @@ from harness.suite.load import load_suite
 from harness.training.evaluation import auroc, histogram
 from harness.training.prepare import corrupt, load_data, prepare
 
+pytestmark = pytest.mark.portable
+
 Write = Callable[..., Path]
 
 

@@ -24,6 +24,8 @@ from harness.training.loop import Loop
 from harness.training.prepare import prepare
 from harness.training.trial import failure, run_trial
 
+pytestmark = pytest.mark.portable
+
 Write = Callable[..., Path]
 
 
