@@ -395,7 +395,7 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 def _optim_lines() -> list[str]:
     from harness import parameters
-    from harness.training.optim import OPTIMIZERS, SCHEDULES
+    from harness.suite.optim import OPTIMIZERS, SCHEDULES
 
     lines = []
     for title, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from harness.hookspecs import hookimpl
     from harness.suite.load import Suite, load_suite
     from harness.suite.plan import Plan
-    from harness.suite.trial import Trial
     from harness.training.data import DataSplits, LabelledData
     from harness.training.drive import drive
     from harness.training.run import Run, Step
+    from harness.trial import Trial
 
 __all__ = [
     "DataSplits",
@@ -49,7 +49,7 @@ _HOMES = {
     "Run": "harness.training.run",
     "Step": "harness.training.run",
     "Suite": "harness.suite.load",
-    "Trial": "harness.suite.trial",
+    "Trial": "harness.trial",
     "create": "harness.api",
     "drive": "harness.training.drive",
     "hookimpl": "harness.hookspecs",

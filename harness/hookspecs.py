@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from harness.registry import Register, RegisterMetric
     from harness.suite.plan import Plan
-    from harness.suite.trial import Trial
     from harness.training.run import Run, Step
+    from harness.trial import Trial
 
 hostspec = pluggy.HookspecMarker("harness")
 hookspec = pluggy.HookspecMarker("harness_training")

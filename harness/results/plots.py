@@ -30,8 +30,8 @@ from harness.results.figure import (
     spelled,
 )
 from harness.results.quantities import Quantity, by_curve, find_quantity, parse_metric, quantities_in
-from harness.suite.select import flatten
 from harness.tasks import TASKS
+from harness.trial import flatten
 
 if TYPE_CHECKING:
     import duckdb

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import ResultsError, writing
 from harness.results.quantities import epoch_columns, find_quantity
 from harness.results.records import FINISHED, attempts, done_marker, is_alive, read_evaluations, read_json, read_lines
-from harness.suite.trial import canonical
+from harness.trial import canonical
 
 if TYPE_CHECKING:
     import duckdb

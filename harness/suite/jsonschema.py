@@ -7,8 +7,8 @@ from typing import Any
 from harness import parameters as params
 from harness.parameters import NOISE_RATE, list_depth
 from harness.registry import KINDS, Component, Registry
+from harness.suite.optim import OPTIMIZERS, SCHEDULES
 from harness.suite.schema import TABLES, WhenTable
-from harness.training.optim import OPTIMIZERS, SCHEDULES
 
 
 def suite_json_schema(registry: Registry) -> dict[str, Any]:

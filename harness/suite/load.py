@@ -19,6 +19,8 @@ from harness.registry import as_component
 from harness.suite.compose import Part, check_stack
 from harness.suite.document import FORCED, apply, assignments, check_shape, read_document, tables_in
 from harness.suite.grid import Choice, component_axis, product
+from harness.suite.optim import OPTIMIZERS, SCHEDULES
+from harness.suite.optim import validate as validate_optim
 from harness.suite.replay import ReplayFiles, replay_files
 from harness.suite.schema import (
     TABLES,
@@ -33,10 +35,8 @@ from harness.suite.schema import (
     WhenTable,
     parse,
 )
-from harness.suite.select import Clause, flatten, matches, parse_selection
-from harness.suite.trial import SCHEMA, Trial, digest, seeded
-from harness.training.optim import OPTIMIZERS, SCHEDULES
-from harness.training.optim import validate as validate_optim
+from harness.suite.select import Clause, matches, parse_selection
+from harness.trial import SCHEMA, Trial, digest, flatten, seeded
 
 OVERRIDES = ("optimizer", "schedule", "epochs", "batch_size", "clip")
 

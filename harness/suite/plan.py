@@ -25,7 +25,7 @@ from harness.results.records import (
 from harness.suite.load import Entry, Suite, Template
 from harness.suite.search import Search, searches
 from harness.suite.select import matches, parse_selection
-from harness.suite.trial import Trial, digest
+from harness.trial import Trial, digest
 
 
 @dataclasses.dataclass

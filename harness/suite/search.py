@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.results.records import final_attempt, read_json, status_of, trial_folder
 from harness.suite.load import Method, Setting, Suite
-from harness.suite.trial import Trial
+from harness.trial import Trial
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,28 +89,6 @@ def matches(clauses: Iterable[Clause], view: Mapping[str, Any], known: Iterable[
     return True
 
 
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted keys; a component table also answers under its own key with its name."""
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            if "name" in item:
-                flat[f"{prefix}{key}"] = item["name"]
-                flat[f"{prefix}{key}.name"] = item["name"]
-                flat.update(flatten(item.get("params", {}), f"{prefix}{key}."))
-                rest = {k: v for k, v in item.items() if k not in ("name", "params")}
-                flat.update(flatten(rest, f"{prefix}{key}."))
-            else:
-                flat.update(flatten(item, f"{prefix}{key}."))
-        elif isinstance(item, list) and item and all(isinstance(part, Mapping) and "name" in part for part in item):
-            flat[f"{prefix}{key}"] = [part["name"] for part in item]
-            for part in item:
-                flat.update(flatten(part.get("params", {}), f"{prefix}{key}.{part['name']}."))
-        else:
-            flat[f"{prefix}{key}"] = item
-    return flat
-
-
 def parse_assignment(text: str, where: str = "--set") -> tuple[list[str], Any]:
     """``training.epochs=1`` as (path, value); the value is read as TOML, else as a string."""
     key, equals, value = text.partition("=")

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from harness.errors import HarnessError, TrialInterrupted
 from harness.suite.load import Suite, load_suite
-from harness.suite.trial import Trial
 from harness.testing.catalogue import Fault
 from harness.testing.subject import TESTING, Subject
 from harness.training.evaluation import Evaluator
 from harness.training.loop import Loop
 from harness.training.prepare import DataCache, prepare
 from harness.training.run import Run
+from harness.trial import Trial
 
 CPU = torch.device("cpu")
 

@@ -17,6 +17,7 @@ from harness.parameters import NOISE_MATRIX
 from harness.plugins import load_host
 from harness.registry import Registry, as_component
 from harness.suite.compose import Part, check_stack
+from harness.suite.optim import OPTIMIZERS, SCHEDULES, validate
 from harness.suite.schema import TrainingTable
 from harness.training import optim, seeds
 from harness.training.augment import Augmentation
@@ -89,8 +90,8 @@ def drive(
             model,
             inputs.to(device, dtype) if inputs.is_floating_point() else inputs.to(device),
             targets.to(device, dtype) if targets.is_floating_point() else targets.to(device),
-            optim.validate(optim.OPTIMIZERS, optimizer or table.get("optimizer") or DEFAULT_OPTIMIZER, "optimizer"),
-            optim.validate(optim.SCHEDULES, schedule or table.get("schedule") or "constant", "schedule"),
+            validate(OPTIMIZERS, optimizer or table.get("optimizer") or DEFAULT_OPTIMIZER, "optimizer"),
+            validate(SCHEDULES, schedule or table.get("schedule") or "constant", "schedule"),
             epochs=len(epochs),
             batch_size=max(len(batch) for epoch in epochs for batch in epoch),
             seed=seed,

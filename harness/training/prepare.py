@@ -21,7 +21,6 @@ from harness.plugins import Host
 from harness.registry import Component
 from harness.running import Part as TrialPart
 from harness.running import Source
-from harness.suite.trial import Trial, canonical
 from harness.training import seeds
 from harness.training.augment import Augmentation
 from harness.training.data import (
@@ -41,6 +40,7 @@ from harness.training.replay import Replay
 from harness.training.run import Network, Run
 from harness.training.stack import Stack, call_name
 from harness.training.watch import mark_layers
+from harness.trial import Trial, canonical
 
 WALKED = 100_000
 """Objects of a streaming data set among which its labels are looked for."""
@@ -157,7 +157,7 @@ def refuse_labels(inputs: Tensor | Dataset[Any], targets: Tensor, where: str) ->
     """
     if isinstance(inputs, Tensor):
         return
-    from harness.testing.reach import holds, reachable  # only streaming trials need it
+    from harness.training.reach import holds, reachable  # only streaming trials need it
 
     index: Any = None
     while isinstance(inputs, (Part, Subset)):

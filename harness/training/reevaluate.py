@@ -9,9 +9,9 @@ from harness import running
 from harness.errors import ResultsError
 from harness.plugins import Host
 from harness.results.records import final_attempt, read_evaluations, trial_folder, write_evaluations
-from harness.suite.trial import Trial
 from harness.training import checkpoint
 from harness.training.prepare import choose_device, prepare
+from harness.trial import Trial
 
 
 def has_kept_state(results: Path, trial_id: str) -> bool:

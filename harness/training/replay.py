@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from harness.errors import DataError
 from harness.suite.replay import sha256_of
-from harness.suite.trial import Trial
+from harness.trial import Trial
 
 SAMPLES = "samples/"
 REMEDY = "see the page of the training loop for what a replayed file holds"

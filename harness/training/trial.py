@@ -28,13 +28,13 @@ from harness.results.records import (
     read_lines,
     write_json,
 )
-from harness.suite.trial import Trial
 from harness.training import checkpoint
 from harness.training.evaluation import summarise
 from harness.training.guard import Guard
 from harness.training.log import logging_to
 from harness.training.loop import Loop
 from harness.training.prepare import DataCache, Prepared, choose_device, parts_of, prepare
+from harness.trial import Trial
 
 RESULT_SCHEMA = 1
 OWN_FACTS = frozenset(

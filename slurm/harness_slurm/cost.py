@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.plugins import Host
 from harness.suite.plan import PlannedTrial
-from harness.suite.trial import Trial, canonical
+from harness.trial import Trial, canonical
 
 
 def costs(planned: Sequence[PlannedTrial], host: Host) -> dict[str, float]:

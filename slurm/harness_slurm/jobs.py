@@ -12,7 +12,7 @@ from harness.plugins import load_host
 from harness.results.records import read_trial
 from harness.suite.load import Method, Setting, Suite
 from harness.suite.plan import Plan, PlannedTrial
-from harness.suite.trial import Trial
+from harness.trial import Trial
 from harness_slurm import cost
 from harness_slurm.packing import Item, pack
 from harness_slurm.resources import Resources

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.results.records import read_json, submit_trials, write_json
-from harness.suite.trial import Trial
+from harness.trial import Trial
 
 NAME = "trials.json"
 

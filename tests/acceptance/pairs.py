@@ -13,9 +13,9 @@ import torch
 from harness.plugins import DISTRIBUTION, load_host
 from harness.suite.acceptance import Acceptance, acceptance
 from harness.suite.load import load_suite
-from harness.suite.trial import Trial
 from harness.training.loop import Loop
 from harness.training.prepare import DataCache, prepare
+from harness.trial import Trial
 
 EPOCHS = 3
 SETTINGS = {

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.testing.reach import find_labels, holds, reachable
+from harness.training.reach import find_labels, holds, reachable
 
 LABELS = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6])
 

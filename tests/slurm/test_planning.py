@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from harness.errors import HarnessError
 from harness.results.records import claim, read_trial
-from harness.suite.trial import Trial, canonical, digest, seeded
+from harness.trial import Trial, canonical, digest, seeded
 
 items_strategy = st.lists(st.floats(0.1, 1000), min_size=1, max_size=300).map(
     lambda costs: [Item(str(n), cost, str(n % 3)) for n, cost in enumerate(costs)]

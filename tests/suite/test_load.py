@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.results.records import forgive
 from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
-from harness.suite.trial import Trial
+from harness.trial import Trial
 
 pytestmark = pytest.mark.portable
 
@@ -181,7 +181,7 @@ def test_seeds_are_outermost_so_that_a_partial_board_is_useful(write_suite: Writ
 
 
 def test_a_trial_survives_json(write_suite: Write) -> None:
-    from harness.suite.trial import Trial
+    from harness.trial import Trial
 
     for entry in load_suite(write_suite()).entries():
         assert Trial.from_json(json.loads(json.dumps(entry.trial.to_json()))).id == entry.trial.id

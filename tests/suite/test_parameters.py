@@ -13,7 +13,7 @@ from harness.errors import ComponentError
 from harness.parameters import Count, NoiseRate, Positive, Rate, describe, from_tree, spell, to_tree, validate
 from harness.plugins import load_host
 from harness.registry import FactsCache
-from harness.suite.trial import canonical
+from harness.trial import canonical
 
 pytestmark = pytest.mark.portable
 

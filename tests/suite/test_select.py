@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import SuiteError
-from harness.suite.select import assign, flatten, matches, parse_assignment, parse_selection
+from harness.suite.select import assign, matches, parse_assignment, parse_selection
+from harness.trial import flatten
 
 pytestmark = pytest.mark.portable
 

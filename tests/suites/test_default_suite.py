@@ -13,7 +13,7 @@ from harness.results.archive import unpack
 from harness.results.records import open_results
 from harness.suite.load import Suite, load_suite
 from harness.suite.plan import Plan, make_plan
-from harness.suite.trial import canonical
+from harness.trial import canonical
 
 ROOT = Path(harness.__file__).parents[1]
 TRIES = 8

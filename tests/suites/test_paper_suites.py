@@ -12,7 +12,7 @@ import pytest
 from harness import load_suite
 from harness.papers.printed import PublishedCell, load_published
 from harness.suite.load import Suite, find_suite, packaged_suites
-from harness.suite.trial import digest
+from harness.trial import digest
 
 TRIALS = {
     "cdr-aux/figure1": 6,

@@ -16,11 +16,11 @@ from harness.errors import HarnessError
 from harness.plugins import Host, load_host
 from harness.results.records import final_attempt, read_json, trial_folder
 from harness.suite.load import load_suite
-from harness.suite.trial import Trial
-from harness.testing.reach import reachable
 from harness.training.evaluation import labels_at_hand
 from harness.training.prepare import prepare
+from harness.training.reach import reachable
 from harness.training.watch import exact
+from harness.trial import Trial
 
 Write = Callable[..., Path]
 

@@ -17,12 +17,12 @@ from harness.errors import HarnessError
 from harness.plugins import load_host
 from harness.results.records import claim, read_json, read_lines, submit_trials, trial_folder
 from harness.suite.load import load_suite
-from harness.suite.trial import Trial
 from harness.training import seeds
 from harness.training.evaluation import summarise
 from harness.training.loop import Loop
 from harness.training.prepare import prepare
 from harness.training.trial import failure, run_trial
+from harness.trial import Trial
 
 pytestmark = pytest.mark.portable
 

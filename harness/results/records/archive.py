@@ -24,7 +24,7 @@ from harness.paths import cache_folder
 from harness.results.records import attempts, done_marker, open_results, read_evaluations, write_bytes
 from harness.results.records.merge import merge_results
 from harness.results.store import collect, read_manifests
-from harness.suite.trial import Trial, digest
+from harness.trial import Trial, digest
 
 _RECORD = re.compile(
     r"trials/(?P<trial>[0-9a-f]{16})/((trial|done|evaluations)\.json"

@@ -25,7 +25,7 @@ from typing import Any
 from harness.errors import ResultsError
 from harness.files import read_json, write_json
 from harness.paths import expanded
-from harness.suite.trial import Trial
+from harness.trial import Trial
 
 RESULTS_SCHEMA = 1
 FINISHED = ("done", "diverged")

@@ -9,10 +9,10 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.registry import KINDS
-from harness.suite.trial import Trial
 from harness.testing.bench import Bench
 from harness.testing.catalogue import Fault, Finding, check
 from harness.testing.subject import Checked, Subject
+from harness.trial import Trial
 
 STACKED = ("loss", "transform", "algorithm")
 

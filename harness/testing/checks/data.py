@@ -8,13 +8,13 @@ from torch import Tensor
 
 from harness import DataSplits, LabelledData
 from harness.paths import data_folder
-from harness.suite.trial import canonical
 from harness.testing.bench import CPU, Bench
 from harness.testing.catalogue import Fault, Skip, check
-from harness.testing.reach import find_labels
 from harness.testing.subject import Subject
 from harness.training.data import Standardiser
 from harness.training.prepare import prepare
+from harness.training.reach import find_labels
+from harness.trial import canonical
 
 DRAWN = 20_000
 LEAST_P = 1e-6

@@ -15,16 +15,16 @@ from harness.errors import HarnessError
 from harness.registry import Component
 from harness.results.records import final_attempt, read_json, read_lines, trial_folder
 from harness.suite.plan import Plan
-from harness.suite.trial import Trial
 from harness.testing.bench import CPU, Bench, Outcome, Silent, difference, finite, refused
 from harness.testing.catalogue import TRAINED, Fault, Skip, check
 from harness.testing.checks.models import example_shape
-from harness.testing.reach import find_labels
 from harness.testing.subject import Subject
 from harness.training import seeds
 from harness.training.loop import Loop
 from harness.training.prepare import prepare
+from harness.training.reach import find_labels
 from harness.training.run import Step
+from harness.trial import Trial
 from harness.words import counted
 
 FEW = 24
