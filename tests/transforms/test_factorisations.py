@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import reduce
 from typing import Any
 
@@ -38,6 +39,7 @@ def kron_sum(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
 
 def resnet_layers() -> list[tuple[int, ...]]:
     shapes: dict[tuple[int, ...], None] = {}
+    importlib.import_module("torchvision")  # torch 2.8 cannot import a part of itself while meta is the device
     with torch.device("meta"):
         for name, classes in (("cifar_resnet18", 10), ("cifar_resnet50", 100)):
             model = harness.create("model", name, input_shape=(3, 32, 32), num_outputs=classes)
