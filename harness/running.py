@@ -78,6 +78,7 @@ class Marker:
         watching: whether what a transform's layers give is looked at.
         gave: what such layers gave in a forward pass, and their places.
         broke: the place of the first that gave numbers which are not finite.
+        layers: the places of such layers, by their ``id``.
         moment: asked as a place is entered, outside of the hot path, for what others compute under.
         look: told of a place that was just left, and of that: what has it changed?
     """
@@ -95,6 +96,7 @@ class Marker:
         self.watching = False
         self.gave: list[tuple[Any, int]] = []
         self.broke = NOBODY
+        self.layers: dict[int, int] = {}
         self.moment: Callable[[], Any] = nothing
         self.look: Callable[[Place, Any], None] = ignore
         self._trial = object()

@@ -85,7 +85,8 @@ class Guard:
         self._normal: list[Any] = []
         self._places: dict[str, Place | None] = {}
         self._threads: set[threading.Thread] = set()
-        self._children: set[int] = set()
+        self._mine: frozenset[int] = frozenset()
+        self._children: dict[int, Place | None] = {}
 
     def enter(self, marker: Marker) -> None:
         """Save everything; from now on the marker's places are looked at as they are left."""
@@ -94,7 +95,8 @@ class Guard:
         self._saved = [setting.read() for setting in self._settings]
         self._known, self._normal = list(self._saved), list(self._saved)
         self._threads = set(threading.enumerate())
-        self._children = _children()
+        self._children = dict.fromkeys(_children())
+        self._mine = frozenset(self._children)
         if self._streams is not None:
             self._streams.save()
         marker.look, marker.moment = self.look, self.moment
@@ -126,6 +128,8 @@ class Guard:
                 self._places.setdefault(setting.name, place)
         for name in self._new_threads():
             self._places.setdefault(name, place)
+        for child in _children():
+            self._children.setdefault(child, place)
         if self._streams is not None:
             for name in self._streams.changed():
                 self._places.setdefault(name, place)
@@ -159,7 +163,7 @@ class Guard:
         broken += [_thread_name(t) for t in self._started() if self._worker or not t.daemon]
         for name in broken:
             self._places.setdefault(name, None)
-        for child in sorted(_children() - self._children):
+        for child in sorted(_children() - self._mine):
             self._end_child(child)
         for name, place in self._places.items():
             self._tell(name, place, beyond=name in broken)
@@ -199,7 +203,7 @@ class Guard:
                     one.kill()
         except psutil.Error:
             return
-        self._places.setdefault("a process that goes on", None)
+        self._places.setdefault("a process that goes on", self._children.get(pid))
 
     def _tell(self, name: str, place: Place | None, *, beyond: bool) -> None:
         who = place.words() if place is not None else "a component of the trial"
@@ -412,7 +416,7 @@ def _process() -> list[Setting]:
     timer = _Timer()
     return [
         Setting("the working directory", os.getcwd, os.chdir),
-        Setting("the environment", lambda: dict(os.environ), _restore_environment),
+        Setting("the environment", _environment, _restore_environment),
         Setting("the mask of new files", _umask, os.umask),
         Setting("sys.stdin, sys.stdout or sys.stderr", _stream_objects, _restore_stream_objects),
         Setting("signal handlers", _handlers, _restore_handlers),
@@ -431,8 +435,13 @@ def _process() -> list[Setting]:
     ]
 
 
+def _environment() -> dict[str, str]:
+    """All but what libraries set for OpenMP when they are imported, which it reads once."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("KMP_")}
+
+
 def _restore_environment(saved: dict[str, str]) -> None:
-    for name in set(os.environ) - set(saved):
+    for name in set(_environment()) - set(saved):
         del os.environ[name]
     for name, value in saved.items():
         if os.environ.get(name) != value:

@@ -137,7 +137,8 @@ class Watch:
         for name, entry in run.sample_scores.items():
             if not (isinstance(entry, tuple) and len(entry) == 2 and exact(entry[0]) is not None):
                 raise self.refuse(number, hook, f"left the scores {name!r} as {_type(entry)}", "use run.score_samples")
-            if entry[0].shape != (run.num_samples,) or entry[0].dtype.is_complex:
+            odd = entry[0].dtype.is_complex or entry[0].device.type != run.device.type
+            if odd or entry[0].shape != (run.num_samples,):
                 raise self.refuse(
                     number, hook, f"gave scores {name!r} of {_type(entry[0])}", f"give ({run.num_samples},) numbers"
                 )
@@ -255,11 +256,20 @@ class Watch:
         """Note whose an exception is: of the one that raised it, unless it was given what it cannot take; then of the
         hook that called it, or of the one that left these values of the step."""
         if fits:
-            self.marker.note(error, number)
+            self.marker.note(error, self._layer(error) or number)
         elif caller:
             self.marker.note(error, caller)
         elif (place := self.author(given)) is not None:
             self.marker.note(error, self.marker.number(place.source, place.hook))
+
+    def _layer(self, error: BaseException) -> int:
+        """The place of the innermost marked layer that an exception went through."""
+        found, trace = NOBODY, error.__traceback__
+        while trace is not None and self.marker.layers:
+            names, frame = trace.tb_frame.f_code.co_varnames, trace.tb_frame
+            found = self.marker.layers.get(id(frame.f_locals.get(names[0])) if names else 0, found)
+            trace = trace.tb_next
+        return found
 
     def given(self, run: Run, inputs: Tensor, outputs: Any, entry: Any) -> Tensor:
         """The outputs of a model that are its prediction, as an exact tensor."""
@@ -324,6 +334,7 @@ def mark_layers(marker: Marker, source: Source, layers: Iterable[torch.nn.Module
             marker.look(Place(source, "forward"), entry)
 
     for layer in layers:
+        marker.layers[id(layer)] = number
         layer.register_forward_pre_hook(enter)
         layer.register_forward_hook(leave, always_call=True)
 
@@ -369,7 +380,7 @@ def _value(step: Step, name: str) -> Any:
 
 def _finite(value: Any) -> bool:
     if isinstance(value, Tensor):
-        return not value.is_floating_point() or bool(value.detach().isfinite().all())
+        return not value.is_floating_point() or value.is_meta or bool(value.detach().isfinite().all())
     return not isinstance(value, float) or math.isfinite(value)
 
 

@@ -19,7 +19,7 @@ import pytest
 import harness
 from harness.execution.cancel import cancel_trials
 from harness.execution.orchestrate import Orchestrator
-from harness.execution.pool import read_event
+from harness.execution.pool import Pool, read_event
 from harness.results.records import (
     attempts,
     final_attempt,
@@ -334,9 +334,12 @@ def test_only_events_of_a_worker_are_read(line: bytes, event: dict[str, Any] | N
 MEDDLING = """
 import json
 import os
+import threading
 import time
 from harness import hookimpl
-from harness.parameters import Rate
+
+if os.environ.get("SLOW_IMPORT"):
+    time.sleep(float(os.environ["SLOW_IMPORT"]))
 
 
 class Meddles:
@@ -362,6 +365,8 @@ class Meddles:
                         os.set_blocking(number, True)
                 except OSError:
                     continue
+        if self.how == "thread":
+            threading.Thread(target=time.sleep, args=(600,), name="mine", daemon=True).start()
         if self.how == "prints":
             for _ in range(40):
                 os.write(1, b"x" * 1_000_000)
@@ -405,6 +410,41 @@ def test_events_that_a_component_forges_are_ignored(write_suite: Write, tmp_path
     told = [event["event"] for event in seen if event.get("id") == plan.trials[0].id]
     assert told == ["start", "epoch", "done"]
     assert not [event for event in seen if event.get("id") == "0123456789abcdef"]
+
+
+def test_a_worker_in_which_something_goes_on_is_replaced_by_a_fresh_one(write_suite: Write, tmp_path: Path) -> None:
+    suite, results = meddling(write_suite, tmp_path, "thread")
+    plan = harness.run(suite, results, "local", workers=1)
+    assert plan.counts()["done"] == 2
+    claims, left = [], []
+    for planned in plan.trials:
+        attempt = final_attempt(trial_folder(results, planned.id))
+        assert attempt is not None
+        claims.append(read_json(attempt / "claim.json")["pid"])
+        left.append(read_json(attempt / "environment.json").get("left", []))
+    assert claims[0] != claims[1]
+    assert [(one["what"], one["component"], one["hook"]) for one in left[0]] == [
+        ("thread 'mine'", "algorithms.meddles", "setup")
+    ]
+    assert left[1] == []
+
+
+def test_a_time_limit_starts_with_the_trial_and_not_with_its_worker(
+    write_suite: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, results = meddling(write_suite, tmp_path, "none")
+    trials = [entry.trial for entry in suite.entries()]
+    submit_trials(open_results(results), trials)
+    monkeypatch.setenv("SLOW_IMPORT", "40")
+    pool = Pool(results, 1, plugins=[str(tmp_path / "meddling.py")])
+    assert pool.run([trials[0].id], timeouts={trials[0].id: 30.0}) == set()
+    assert outcomes_of(results, trials[0].id)["status"] == "done"
+
+
+def outcomes_of(results: Path, trial_id: str) -> Any:
+    attempt = final_attempt(trial_folder(results, trial_id))
+    assert attempt is not None
+    return read_json(attempt / "result.json")
 
 
 def test_a_log_has_a_limit_which_it_tells(write_suite: Write, tmp_path: Path) -> None:

@@ -292,13 +292,14 @@ def main() -> int:
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--shard", default="1/1", help="which part of how many")
     parser.add_argument("--groups", default="", help="of these misbehaviours only: raises, wrong, leaves, says, ...")
+    parser.add_argument("--only", default="", help="those in whose names this stands: 'transform forward'")
     parser.add_argument("--sample", type=int, default=None, help="the first so many of the part")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     part, parts = map(int, given.shard.split("/"))
     groups = given.groups.split(",") if given.groups else ()
-    chosen = [one for one in combinations() if not groups or group_of(one.what) in groups]
+    chosen = [one for one in combinations() if given.only in one.name and (not groups or group_of(one.what) in groups)]
     chosen = chosen[part - 1 :: parts][: given.sample]
     folder = given.folder or Path(tempfile.mkdtemp(prefix="misbehaving-"))
     lines = Torture(folder, given.workers).run(chosen, given.seconds)
