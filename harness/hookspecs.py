@@ -65,7 +65,7 @@ def harness_register_algorithms(register: Register) -> None:
 
 @hostspec
 def harness_register_executors(register: Register) -> None:
-    """Register executors: a factory makes an object with ``submit``, ``states``, ``cancel`` and ``capabilities``."""
+    """Register executors: a factory makes a :class:`harness.execution.executor.Executor`."""
 
 
 @hostspec

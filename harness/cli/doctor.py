@@ -15,6 +15,7 @@ from harness.words import counted
 
 def doctor(results: Results = DEFAULT_RESULTS) -> None:
     """What this machine and its cluster offer, and what to put into a suite."""
+    from harness.execution.queues import queueing
     from harness.plugins import load_host
 
     host = load_host()
@@ -23,10 +24,9 @@ def doctor(results: Results = DEFAULT_RESULTS) -> None:
     for plugin in host.plugins:
         if plugin.error:
             typer.echo(f"plugin {plugin.name} is broken: {plugin.error}")
-    for name in host.registry.names("executor"):
-        diagnose = getattr(host.registry.create("executor", name, {}), "diagnose", None)
-        for line in diagnose(expanded(results).absolute()) if diagnose is not None else ():
-            typer.echo(line)
+    executors, wrong = queueing(host, {})
+    for line in (*wrong, *(line for one in executors for line in one.diagnose(expanded(results).absolute()))):
+        typer.echo(line)
 
 
 def machine(results: Path) -> list[str]:

@@ -176,7 +176,7 @@ def _show_preview(orchestrator: Orchestrator, as_json: bool) -> None:
                 if arrays is None
                 else [
                     {
-                        "resources": array.resources.words(),
+                        "resources": array.resources,
                         "minutes": array.minutes,
                         "parallel": array.parallel,
                         "gpu_hours": array.gpu_hours,
@@ -199,9 +199,10 @@ def _show_preview(orchestrator: Orchestrator, as_json: bool) -> None:
     for array in arrays:
         hours = "GPU-hours unknown" if array.gpu_hours is None else f"about {array.gpu_hours:.2g} GPU-hours"
         abreast = f", at most {array.parallel} at once" if array.parallel else ""
-        asked = f"{array.resources.words()}, {array.minutes} min{abreast}"
+        asked = f"{array.resources}, {array.minutes} min{abreast}"
         out.print(
-            f"{counted(len(array.jobs), 'job')}, {counted(array.trials, 'trial')}: {asked}, {hours}", markup=False
+            f"{counted(len(array.jobs), 'job')}, {counted(sum(len(job.trials) for job in array.jobs), 'trial')}: {asked}, {hours}",
+            markup=False,
         )
         for job in array.jobs:
             number += 1

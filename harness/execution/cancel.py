@@ -9,7 +9,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.execution.queues import with_method
+from harness.execution.queues import queueing
 from harness.results.records import attempts, cancel, is_alive, read_json, trial_folder
 from harness.suite.load import Suite
 
@@ -35,6 +35,6 @@ def cancel_trials(suite: Suite, results: Path, ids: Sequence[str]) -> int:
             with contextlib.suppress(OSError):
                 os.kill(int(claim["pid"]), signal.SIGTERM)
                 told += 1
-    for executor in with_method(suite, "cancel_queued"):
-        told += int(executor.cancel_queued(list(ids), results))
+    for executor in queueing(suite.host, suite.executors)[0]:
+        told += executor.cancel_queued(list(ids), results)
     return told

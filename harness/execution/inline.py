@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.execution.pool import OnEvent
+from harness.execution.executor import Executor
 from harness.results.records import cancelled_since, claim, read_trial
 from harness.suite.plan import Plan
 
 
-class Inline:
+class Inline(Executor):
     """Run trials in this process.
 
     It needs no further process and no table in the suite. ``timeout_s`` interrupts Python code, not a hung extension.
@@ -25,10 +25,7 @@ class Inline:
     capabilities = frozenset({"waits"})
 
     def __init__(self) -> None:
-        self._states: dict[str, str] = {}
-        self._cancelled: set[str] = set()
         self._stop = threading.Event()
-        self.on_event: OnEvent = lambda event: None
 
     def submit(
         self, trial_ids: Sequence[str], results: Path, plan: Plan | None = None, rerun: frozenset[str] = frozenset()
@@ -43,7 +40,7 @@ class Inline:
         unfinished: set[str] = set()
         cache: dict[str, Any] = {}
         for trial_id in trial_ids:
-            if self._stop.is_set() or trial_id in self._cancelled or cancelled_since(results, trial_id, began):
+            if self._stop.is_set() or cancelled_since(results, trial_id, began):
                 unfinished.add(trial_id)
                 continue
             trial = read_trial(results, trial_id)
@@ -53,7 +50,6 @@ class Inline:
                 unfinished.add(trial_id)
                 continue
             epochs = int(trial.identity["training"]["epochs"])
-            self._states[trial_id] = "running"
             self.on_event({"event": "start", "id": trial_id, "epochs": epochs, "attempt": attempt.path.name})
 
             def told(record: Any, trial_id: str = trial_id, epochs: int = epochs) -> None:
@@ -71,7 +67,6 @@ class Inline:
                     facts={"executor": "inline"},
                     guard=guard,
                 )
-            self._states[trial_id] = "interrupted" if result is None else result["status"]
             if result is None:
                 unfinished.add(trial_id)
                 self.on_event({"event": "interrupted", "id": trial_id})
@@ -89,14 +84,6 @@ class Inline:
     def interrupt(self) -> None:
         """Stop at the next batch boundary, with a checkpoint."""
         self._stop.set()
-
-    def states(self) -> dict[str, str]:
-        """What this process knows of the trials it was given."""
-        return dict(self._states)
-
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Leave out trials that have not started."""
-        self._cancelled |= set(ids)
 
 
 @contextlib.contextmanager

@@ -6,13 +6,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.execution.pool import OnEvent, Pool
+from harness.execution.executor import Executor
+from harness.execution.pool import Pool
 from harness.parameters import Count
 from harness.results.records import read_trial
 from harness.suite.plan import Plan
 
 
-class Local:
+class Local(Executor):
     """Run trials on worker processes of this machine.
 
     Args:
@@ -20,14 +21,12 @@ class Local:
         trials_per_gpu: how many trials share one GPU.
     """
 
-    capabilities = frozenset({"waits", "interrupts"})
+    capabilities = frozenset({"waits"})
 
     def __init__(self, workers: Count | None = None, trials_per_gpu: Count = 1) -> None:
         self.workers = workers
         self.trials_per_gpu = trials_per_gpu
-        self.on_event: OnEvent = lambda event: None
         self._pool: Pool | None = None
-        self._states: dict[str, str] = {}
         self._interrupted = False
 
     def submit(
@@ -52,31 +51,18 @@ class Local:
             workers,
             plugins=list(dict.fromkeys(p for trial in trials for p in trial.options.get("plugins", ()))),
             environments=environments,
-            on_event=self._heard,
+            on_event=self.on_event,
             facts={"executor": "local"},
         )
         if self._interrupted:
             return set(trial_ids)
         return self._pool.run(trial_ids, timeouts=limits, rerun=set(rerun))
 
-    def _heard(self, event: dict[str, object]) -> None:
-        self._states[str(event.get("id"))] = str(event["event"])
-        self.on_event(event)
-
     def interrupt(self) -> None:
         """Stop at the next batch boundary, with checkpoints."""
         self._interrupted = True
         if self._pool is not None:
             self._pool.interrupt()
-
-    def states(self) -> dict[str, str]:
-        """The last event of every trial."""
-        return dict(self._states)
-
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Leave out trials that have not started."""
-        if self._pool is not None:
-            self._pool.cancel(set(ids))
 
 
 def available_cores() -> int:

@@ -8,45 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from harness.errors import CtrlC, HarnessError, said
+from harness.execution.executor import Event, Executor, PlannedArray, Queueing
 from harness.paths import data_folder
 from harness.results.records import ENDED, submit_trials
 from harness.suite.load import Suite
 from harness.suite.plan import Plan, PlannedTrial, make_plan, write_manifest
 
 COLLECT_EVERY_S = 20.0
-Event = dict[str, Any]
-
-
-class Executor(Protocol):
-    """Where trials run. ``capabilities`` says what an executor can do: ``waits`` when ``submit`` returns only after
-    the trials ended, ``remote`` when they run on other machines and go on when this process ends, ``carries`` when it
-    brings what ``trial.json`` says to where a trial runs, so that no folder is made before.
-
-    An executor with a queue of its own may have more: ``preview(ids, results, plan)``, the jobs that it would submit;
-    ``queue(results)``, what it has in hand by trial; ``notes(results)``, what a reader of a status should know;
-    ``ended(job_ids)``, how jobs that are gone ended; ``cancel_queued(ids, results)``; ``diagnose(results)``.
-    """
-
-    capabilities: frozenset[str]
-    on_event: Callable[[Event], None]
-    table: Mapping[str, Any]
-    """The suite's table of the executor's name, over the defaults."""
-    options: Mapping[str, Any]
-    """What the command line gave: it holds against the tables of settings and methods too."""
-
-    def submit(
-        self, trial_ids: Sequence[str], results: Path, plan: Plan | None = None, rerun: frozenset[str] = frozenset()
-    ) -> set[str]:
-        """Run or queue submitted trials; returns the ids that have no result when it returns."""
-
-    def states(self) -> dict[str, str]:
-        """What the executor knows of trials it was given, by id."""
-
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Stop trials that are queued or running."""
 
 
 class Orchestrator:
@@ -79,7 +50,12 @@ class Orchestrator:
         self.results = results
         self.executor_name = executor
         table = {**(defaults or {}), **suite.executors.get(executor, {})}
-        self.executor: Executor = suite.host.registry.create("executor", executor, {**table, **(options or {})})
+        made = suite.host.registry.create("executor", executor, {**table, **(options or {})})
+        if not isinstance(made, Executor):
+            raise HarnessError(
+                "is no executor", f"executors.{executor}", "derive it from harness.execution.executor.Executor"
+            )
+        self.executor = made
         self.executor.table, self.executor.options = table, dict(options or {})
         self.executor.on_event = self._heard
         self.selections = selections
@@ -122,12 +98,13 @@ class Orchestrator:
         self.collect()
         return plan
 
-    def preview(self) -> tuple[Plan, list[PlannedTrial], list[Any] | None]:
+    def preview(self) -> tuple[Plan, list[PlannedTrial], list[PlannedArray] | None]:
         """The plan, the trials that would run, and the jobs that they would run as (``None``: no jobs); runs nothing."""
         plan = make_plan(self.suite, self.results, self.selections)
         todo, _ = self._todo(plan, set())
-        preview = getattr(self.executor, "preview", None)
-        return plan, todo, preview([p.id for p in todo], self.results, plan) if preview is not None else None
+        if not isinstance(self.executor, Queueing):
+            return plan, todo, None
+        return plan, todo, self.executor.preview([p.id for p in todo], self.results, plan)
 
     def _todo(self, plan: Plan, tried: set[str]) -> tuple[list[PlannedTrial], set[str]]:
         """What is to run, and which of it although it is done."""
@@ -146,9 +123,7 @@ class Orchestrator:
     def interrupt(self) -> None:
         """Stop every trial at its next batch boundary, with a checkpoint."""
         self.interrupted = True
-        stop = getattr(self.executor, "interrupt", None)
-        if stop is not None:
-            stop()
+        self.executor.interrupt()
 
     def _heard(self, event: Event) -> None:
         self._on_event(event)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.execution.executor import Queueing
+from harness.plugins import Host
 from harness.results.records import attempts, read_json, trial_folder
 from harness.suite.load import Suite
 from harness.suite.plan import Plan, PlannedTrial
@@ -24,37 +26,43 @@ class Queues:
 
     trials: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
-    _executors: list[Any] = dataclasses.field(default_factory=list)
+    _executors: list[Queueing] = dataclasses.field(default_factory=list)
 
     def ended(self, job_ids: Iterable[str]) -> dict[str, str]:
         """How jobs that are gone ended, where their executor can tell."""
         wanted = list(dict.fromkeys(job_ids))
         known: dict[str, str] = {}
         for executor in self._executors if wanted else ():
-            if (tell := getattr(executor, "ended", None)) is not None:
-                known.update(tell(wanted))
+            known.update(executor.ended(wanted))
         return known
 
 
 def read_queues(suite: Suite, results: Path) -> Queues:
     """Ask every executor that has a queue; one that gives no answer is a note, and the records still tell."""
-    found = Queues()
-    for executor in with_method(suite, "queue"):
+    executors, notes = queueing(suite.host, suite.executors)
+    found = Queues(notes=notes)
+    for executor in executors:
         try:
             found.trials.update(executor.queue(results))
-            found.notes += executor.notes(results) if hasattr(executor, "notes") else []
+            found.notes += executor.notes(results)
             found._executors.append(executor)
         except HarnessError as error:
             found.notes.append(f"the queue is unknown: {error}")
     return found
 
 
-def with_method(suite: Suite, method: str) -> Iterator[Any]:
-    """Executors that have a method beyond the contract, with the suite's table."""
-    for name in suite.host.registry.names("executor"):
-        executor = suite.host.registry.create("executor", name, suite.executors.get(name, {}))
-        if hasattr(executor, method):
-            yield executor
+def queueing(host: Host, tables: Mapping[str, Mapping[str, Any]]) -> tuple[list[Queueing], list[str]]:
+    """Executors with a queue of their own, made with a suite's tables, and what is wrong with those that cannot be made."""
+    found, wrong = [], []
+    for name in host.registry.names("executor"):
+        try:
+            executor = host.registry.create("executor", name, tables.get(name, {}))
+        except HarnessError as error:
+            wrong.append(f"an executor is broken: {error}")
+            continue
+        if isinstance(executor, Queueing):
+            found.append(executor)
+    return found, wrong
 
 
 def standing(planned: PlannedTrial, plan: Plan, queues: Queues) -> str:

@@ -7,13 +7,14 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge
 
 from harness.errors import HarnessError
+from harness.execution.executor import PlannedArray, PlannedJob, Queueing
 from harness.parameters import Count, Positive
 from harness.results.records import (
     ENDED,
@@ -30,12 +31,11 @@ from harness_slurm import batches, scheduler
 from harness_slurm.jobs import Array, make_arrays, tables
 from harness_slurm.resources import Resources
 
-Event = dict[str, Any]
 LOCAL_FOLDERS = ("/dev/shm", "/run", "/var/tmp")
 LOCAL_ADDRESSES = ("localhost", "127.0.0.1", "::1")
 
 
-class Slurm:
+class Slurm(Queueing):
     """Run trials as array jobs of a SLURM cluster.
 
     Every key may stand in ``[slurm]``, in a table ``slurm`` of a setting or method, in the file that
@@ -107,11 +107,7 @@ class Slurm:
         self.resubmit = resubmit
         self.poll_s = poll_s
         self.capabilities = frozenset({"remote", "carries", *(["waits"] if wait else [])})
-        self.options: Mapping[str, Any] = {}
-        self.table: Mapping[str, Any] = {}
-        self.on_event: Callable[[Event], None] = lambda event: None
         self._left = threading.Event()
-        self._states: dict[str, str] = {}
         self._pending: set[Path] = set()
 
     # --- the executor's contract --------------------------------------------------------------------------------------
@@ -137,13 +133,6 @@ class Slurm:
         """Stop waiting. The jobs go on."""
         self._left.set()
 
-    def states(self) -> dict[str, str]:
-        """``queued`` for every trial that this object has queued."""
-        return dict(self._states)
-
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Nothing is held back here: what was submitted is with SLURM, see :meth:`cancel_queued`."""
-
     # --- submitting ---------------------------------------------------------------------------------------------------
 
     def queue_missing(
@@ -158,7 +147,7 @@ class Slurm:
             free = self._free(ids, results, rerun)
             if not free:
                 return []
-            arrays = self.preview(free, results, plan)
+            arrays = self.arrays(free, results, plan)
             if plan is not None:
                 chosen = set(free)
                 parcel.write(batch, (p.trial for p in plan.trials if p.id in chosen))
@@ -167,12 +156,11 @@ class Slurm:
             jobs = submission.submit(
                 arrays, results, batch, suite=slug, plugins=plugins, rerun=rerun & set(free), snapshot=self.snapshot
             )
-        self._states.update(dict.fromkeys(free, "queued"))
         self.on_event({"event": "queued", "ids": free, "jobs": len(jobs), "arrays": len(arrays)})
         return free
 
-    def preview(self, ids: Sequence[str], results: Path, plan: Plan | None) -> list[Array]:
-        """The arrays that these trials would be submitted as."""
+    def arrays(self, ids: Sequence[str], results: Path, plan: Plan | None) -> list[Array]:
+        """The arrays that these trials are submitted as."""
         size = scheduler.max_array_size() if scheduler.is_here() else 1001
         known: dict[tuple[str, str], Resources] = {}
 
@@ -226,6 +214,19 @@ class Slurm:
         return free
 
     # --- what others ask ----------------------------------------------------------------------------------------------
+
+    def preview(self, ids: Sequence[str], results: Path, plan: Plan | None) -> list[PlannedArray]:
+        """The arrays that these trials would be submitted as."""
+        return [
+            PlannedArray(
+                array.resources.words(),
+                array.minutes,
+                array.parallel,
+                array.gpu_hours,
+                tuple(PlannedJob(tuple(job.trials), job.seconds) for job in array.jobs),
+            )
+            for array in self.arrays(ids, results, plan)
+        ]
 
     def queue(self, results: Path) -> dict[str, dict[str, Any]]:
         """What SLURM has in hand, by trial: ``{"state": "queued" | "running" | "gone", "job", "node", "detail"}``.

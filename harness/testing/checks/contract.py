@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.execution.executor import Executor
 from harness.registry import KINDS
 from harness.testing.bench import Bench
 from harness.testing.catalogue import Fault, Finding, check
@@ -112,16 +113,20 @@ def identity(subject: Subject, bench: Bench) -> str | None:
     return trial.id
 
 
-@check("executor", reason="the orchestrator calls these", remedy="see harness.execution.orchestrate.Executor")
+@check("executor", reason="the orchestrator calls these", remedy="see harness.execution.executor")
 def executor(subject: Subject, bench: Bench) -> str | None:
-    """It can submit, tell states and cancel, and says what it is capable of."""
+    """It is an ``Executor`` that says what it is capable of; all that it must have, it has."""
     try:
         made: Any = subject.make()
     except HarnessError as error:
         raise Fault(str(error)) from None
-    missing = [name for name in ("submit", "states", "cancel", "capabilities", "on_event") if not hasattr(made, name)]
-    if missing:
-        raise Fault(f"it has no {missing[0]!r}")
+    if not isinstance(made, Executor):
+        raise Fault(
+            f"it is a {type(made).__name__} and no Executor", "derive it from harness.execution.executor.Executor"
+        )
+    unknown = sorted(set(made.capabilities) - {"waits", "remote", "carries"})
+    if unknown:
+        raise Fault(f"nobody knows the capability {unknown[0]!r}", "choose among waits, remote and carries")
     return ", ".join(sorted(made.capabilities))
 
 
@@ -147,6 +152,10 @@ print(json.dumps([heavy, found]))
 """
 
 
+LISTING_S = 120.0
+"""Seconds after which a process that only names components is given up."""
+
+
 def listing(checked: Checked) -> Finding:
     """Whether naming the plugin's components is cheap, and says the same in another process.
 
@@ -160,13 +169,12 @@ def listing(checked: Checked) -> Finding:
     ]
     module = checked.module.partition(":")[0]
     order = json.dumps([module, str(checked.file) if checked.file else "", kinds])
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _LISTING, order],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    command = [sys.executable, "-W", "ignore", "-c", _LISTING, order]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LISTING_S, check=False)
+    except subprocess.TimeoutExpired:
+        words = f"naming its components takes more than {LISTING_S:g} s"
+        return Finding(checked.plugin.name, "listing", "fault", words, reason, "let its import wait for nothing")
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         return Finding(checked.plugin.name, "listing", "fault", last, reason, "mend what its import does")
