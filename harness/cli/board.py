@@ -305,5 +305,4 @@ def print_published(
         if line:
             out.print(line, markup=False)
     for label, agreement in agreements.items():
-        if agreement.methods:
-            out.print(f"{label}: {ordering_sentence(agreement)}", markup=False)
+        out.print(f"{label}: {ordering_sentence(agreement)}", markup=False)

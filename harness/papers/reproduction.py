@@ -357,5 +357,7 @@ def orderings(connection: duckdb.DuckDBPyConnection, found: Iterable[Reproduced]
         scores = Scores.from_rows(
             ((*key, value) for key, value in rows.items()), higher_is_better=find_quantity(metric).higher_is_better
         )
-        agreements[label] = ordering_agreement(printed, compare_in_setting(scores, "here"))
+        agreement = ordering_agreement(printed, compare_in_setting(scores, "here"))
+        if len(agreement.methods) > 1:
+            agreements[label] = agreement
     return agreements
