@@ -41,6 +41,13 @@ class TaskFacts:
 
 TASKS: dict[str, TaskFacts] = {
     "classification": TaskFacts(("accuracy",), "validation_accuracy", True, ("test_accuracy",), "%"),
+    "multilabel": TaskFacts(
+        ("mean_average_precision", "subset_accuracy"),
+        "validation_average_precision",
+        True,
+        ("test_average_precision",),
+        "%",
+    ),
     "regression": TaskFacts(("mae", "rmse"), "validation_loss", False, ("train_mae", "mae"), ""),
 }
 HEADLINES: tuple[str, ...] = tuple(facts.headline for facts in TASKS.values())

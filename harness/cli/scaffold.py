@@ -30,6 +30,10 @@ class _Kind:
     noise: str = '{ name = "symmetric", rate = 0.4 }'
     own_name: bool = True
     """Whether the factory is a class, named like one."""
+    facts: str = ""
+    """What registering it says besides name, target and version."""
+    tables: str = ""
+    """Further tables of the suite."""
 
 
 KINDS: dict[str, _Kind] = {
@@ -84,6 +88,22 @@ def test_a_sure_prediction_has_no_entropy():
     assert splits.train.targets.bincount().tolist() == [100, 100, 100]
     assert len(splits.test) == 100""",
     ),
+    "metric": _Kind(
+        tested="$factory",
+        imports="import torch",
+        own_name=False,
+        facts=', title="$words", percent=True',
+        tables='\n[evaluation]\nmetrics = ["$component"]\n',
+        test="""def test_predictions_that_are_all_right_give_one():
+    outputs, targets = torch.eye(3).log(), torch.arange(3)
+    assert $factory(outputs, targets).item() == pytest.approx(1.0)
+
+
+def test_a_class_that_is_never_found_gives_nought_and_one_without_samples_is_left_out():
+    outputs = torch.tensor([[0.9, 0.1, 0.0], [0.9, 0.1, 0.0]]).log()
+    assert $factory(outputs, torch.tensor([0, 1])).item() == 0.0
+    assert $factory(outputs, torch.tensor([0, 0])).item() == 1.0""",
+    ),
     "model": _Kind(
         tested="$factory",
         imports="import torch",
@@ -137,6 +157,7 @@ def words(name: str, kind: str) -> dict[str, str]:
         "plural": PLURALS[kind],
         "file": kind,
         "title": title,
+        "words": title.lower(),
         "factory": "".join(part.capitalize() for part in module.split("_")) if own else function,
         "function": function if kind != "noise" else f"{module}_matrix",
         "version": harness_version(),
@@ -154,7 +175,7 @@ def write_package(name: str, kind: str, into: Path) -> list[Path]:
     if root.exists():
         raise HarnessError("is there already", str(root), "choose another name, or remove it")
     one = KINDS[kind]
-    for key in ("tested", "test", "dataset", "model", "noise"):
+    for key in ("tested", "test", "dataset", "model", "noise", "facts", "tables"):
         known[key] = Template(getattr(one, key)).substitute(known)
     known["imports"] = f"{one.imports}\n" if one.imports else ""
     known["methods"] = METHODS + (
@@ -192,12 +213,15 @@ def write_file(path: Path, kind: str) -> list[Path]:
     source = _render(f"{kind}.py.tmpl", known)
     docstring, rest = source.split("\n\n", 1)
     imports = "from harness import hookimpl\n"
+    facts = Template(KINDS[kind].facts).substitute(known)
     hook = (
         f"\n\n@hookimpl\ndef harness_register_{known['plural']}(register):\n"
         f'    """Registers `{known["component"]}`."""\n'
-        f'    register("{known["component"]}", {known["factory"]}, version="1")\n'
+        f'    register("{known["component"]}", {known["factory"]}, version="1"{facts})\n'
     )
     head, separator, tail = rest.partition("from harness")
+    if not separator:
+        head, tail = "", f"\n{rest}"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{docstring}\n\n{head}{imports}{separator}{tail}{hook}")

@@ -313,8 +313,11 @@ def _no_such_metric(connection: duckdb.DuckDBPyConnection, suite: str, metric: s
     known = quantities_in(connection).get(name.partition("@")[0])
     if known is None or at not in known.moments:
         return ResultsError(unknown("metric", metric, available), "--metric")
+    members = [word for word in available if word.startswith(f"{name}@")]
     return ResultsError(
-        f"no trial of {suite!r} has {metric!r} ({known.title})", "--metric", f"its trials have {', '.join(available)}"
+        f"no trial of {suite!r} has {metric!r} ({known.title})",
+        "--metric",
+        f"its trials have {', '.join(members or available)}",
     )
 
 

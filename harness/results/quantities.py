@@ -118,7 +118,7 @@ def _error(name: str, title: str, **facts: Any) -> Quantity:
 
 
 ACCURACY, LEARNT, LOSS = "Accuracy", "What is learnt of corrupted samples", "Loss"
-ERROR = "Mean absolute error"
+ERROR, PRECISION = "Mean absolute error", "Mean average precision"
 UNITS: Mapping[str, str] = {LOSS: "loss", ERROR: "error"}
 """The vertical axis of groups whose quantities have no unit."""
 VALIDATED = ("last", "selected")
@@ -128,6 +128,8 @@ QUANTITIES: Mapping[str, Quantity] = {
     for quantity in (
         # The order is that in which metrics are offered.
         _share("accuracy", "test accuracy", column="test_accuracy", group=ACCURACY, label="clean test", moments=CURVE, paged=True),
+        _share("mean_average_precision", "mean average precision of labels on test", column="test_average_precision", group=PRECISION, label="clean test", moments=CURVE, paged=True),
+        _share("subset_accuracy", "test samples with all labels right", column="subset_accuracy", moments=CURVE, paged=True),
         _error("mae", "test mean absolute error", column="mae", group=ERROR, label="clean test", moments=CURVE, paged=True),
         _error("rmse", "test root mean squared error", column="rmse", moments=CURVE),
         _share("memorisation", "corrupted samples predicted as their wrong label", column="memorisation", group=LEARNT, label="memorised", higher_is_better=False, paged=True),
@@ -140,6 +142,8 @@ QUANTITIES: Mapping[str, Quantity] = {
         _share("train_accuracy", "training accuracy on given labels", column="train_accuracy", group=ACCURACY, label="noisy train"),
         _share("clean_accuracy", "training accuracy on clean samples", column="clean_accuracy"),
         _share("predicted_share", "largest share of the test predictions in one class", column="predicted_share", higher_is_better=False, moments=("last", "selected", "best")),
+        _share("validation_average_precision", "noisy validation mean average precision", column="validation_average_precision", group=PRECISION, label="noisy validation", moments=VALIDATED),
+        _share("train_average_precision", "training mean average precision on given labels", column="train_average_precision", group=PRECISION, label="noisy train"),
         Quantity("train_loss", "training loss", "train_loss", LOSS, "training", higher_is_better=False, moments=()),
         _error("test_loss", "test loss", column="test_loss", group=LOSS, label="test"),
         _error("validation_loss", "noisy validation loss", column="validation_loss", group=LOSS, label="noisy validation", moments=VALIDATED),
@@ -150,6 +154,9 @@ QUANTITIES: Mapping[str, Quantity] = {
         Quantity("evaluation_seconds", "seconds of evaluation", "evaluation_seconds", unit="s", higher_is_better=False, moments=()),
     )
 }  # fmt: skip
+
+
+_COLUMNS = {quantity.column: quantity for quantity in QUANTITIES.values() if quantity.column}
 
 
 def moment(at: str) -> str:
@@ -184,6 +191,11 @@ def quantities_in(connection: duckdb.DuckDBPyConnection) -> dict[str, Quantity]:
         if name not in QUANTITIES:
             found[name] = Quantity.from_json({"title": name, **json.loads(facts), "name": name})
     return found
+
+
+def by_column(column: str) -> Quantity | None:
+    """The quantity of a column of the table ``epochs``."""
+    return _COLUMNS.get(column)
 
 
 def by_curve(word: str, known: Mapping[str, Quantity] = QUANTITIES) -> Quantity | None:

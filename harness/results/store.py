@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, writing
 from harness.results.quantities import epoch_columns, find_quantity
-from harness.results.records import FINISHED, attempts, done_marker, is_alive, read_evaluations, read_json, read_lines
+from harness.results.records import (
+    FINISHED,
+    attempts,
+    done_marker,
+    evaluated_quantities,
+    is_alive,
+    read_evaluations,
+    read_json,
+    read_lines,
+)
 from harness.trial import canonical
 
 if TYPE_CHECKING:
@@ -350,35 +359,48 @@ def read_record(folder: Path, rows: Rows) -> None:
     )
     if final is None:
         return
+    added = _added_quantities(folder, final, result)
+    rows["quantities"] += [{"trial": trial, "name": name, "facts": json.dumps(added[name])} for name in sorted(added)]
     timings = {line["epoch"]: line for line in read_lines(f"{final}/timing.jsonl")}
     for line in read_lines(f"{final}/epochs.jsonl"):
         epoch = line["epoch"]
         for name, value in line.get("diagnostics", {}).items():
             rows["diagnostics"].append({"trial": trial, "epoch": epoch, "name": name, "value": value})
-        for name in [name for name in line if name.startswith("detection_auroc@")]:
+        for name in [name for name in line if name.partition("@")[0] in added or name.startswith("detection_auroc@")]:
             rows["diagnostics"].append({"trial": trial, "epoch": epoch, "name": name, "value": line[name]})
         line["trial"] = trial
         line.update(timings.get(epoch, ()))
         rows["epochs"].append(line)  # keys without a column are left out on insertion
     measured = {(m, at): value for m, values in result.get("metrics", {}).items() for at, value in values.items()}
     if status == "diverged":
-        measured.update(_at_chance(result))
+        measured.update(_at_chance(result, added))
     if timings and result.get("status") in FINISHED:
         measured["seconds_per_epoch", "last"] = math.fsum(float(t["train_seconds"]) for t in timings.values()) / len(
             timings
         )
         measured["peak_memory", "last"] = max(float(t["peak_memory"]) for t in timings.values())
-    added = read_evaluations(folder, final)
-    measured.update({(m, at): value for m, values in added.items() for at, value in values.items()})
+    later = read_evaluations(folder, final)
+    measured.update({(m, at): value for m, values in later.items() for at, value in values.items()})
     for (metric, at), value in measured.items():
         rows["metrics"].append({"trial": trial, "metric": metric, "at": at, "value": _number(value)})
 
 
-def _at_chance(result: Mapping[str, Any]) -> dict[tuple[str, str], float | None]:
-    """What a run that diverged counts as, whoever reads its metrics: chance level, whatever its earlier epochs reached."""
+def _added_quantities(folder: Path, attempt: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What plugins have said of the quantities that they added to a trial, by name."""
+    later = evaluated_quantities(folder, attempt)
+    return {**result.get("quantities", {}), **later}
+
+
+def _at_chance(result: Mapping[str, Any], added: Mapping[str, Any]) -> dict[tuple[str, str], float | None]:
+    """What a run that diverged counts as, whoever reads its metrics: chance level, whatever its earlier epochs reached;
+    no number for what a plugin's metric is by chance where it does not say."""
     at_chance: dict[tuple[str, str], float | None] = {}
+    for base, facts in added.items():
+        for metric in (m for m in result.get("metrics", {}) if m.partition("@")[0] == base):
+            at_chance |= {(metric, at): None for at in facts.get("moments", ("last",))}
     for metric, level in result.get("chance", {}).items():
-        at_chance |= {(metric, at): level for at in find_quantity(metric).moments}
+        moments = added[metric].get("moments", ("last",)) if metric in added else find_quantity(metric).moments
+        at_chance |= {(metric, at): level for at in moments}
         at_chance[metric, "best_minus_last"] = None
     return at_chance
 

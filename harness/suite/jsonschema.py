@@ -6,7 +6,7 @@ from typing import Any
 
 from harness import parameters as params
 from harness.parameters import NOISE_RATE, list_depth
-from harness.registry import KINDS, Component, Registry
+from harness.registry import CALLED, KINDS, Component, Registry
 from harness.suite.optim import OPTIMIZERS, SCHEDULES
 from harness.suite.schema import TABLES, WhenTable
 
@@ -14,7 +14,7 @@ from harness.suite.schema import TABLES, WhenTable
 def suite_json_schema(registry: Registry) -> dict[str, Any]:
     """A JSON schema (2020-12) that editors can check and complete suite files with."""
     definitions: dict[str, Any] = {}
-    for kind in KINDS:
+    for kind in (kind for kind in KINDS if kind not in CALLED):
         options = [_component(registry, component) for component in registry.components(kind)]
         definitions[kind] = {"anyOf": [{"type": "string", "examples": registry.names(kind)}, *options]}
         definitions[f"{kind}_axis"] = {
@@ -30,6 +30,8 @@ def suite_json_schema(registry: Registry) -> dict[str, Any]:
         definitions.update(body.pop("$defs", {}))
         _refer(name, body)
         properties[name] = {"type": "array", "items": body, "minItems": 1} if name in ("setting", "method") else body
+    named = {"type": "string", "examples": registry.names("metric")}
+    properties["evaluation"]["properties"]["metrics"]["items"] = named
     when = WhenTable.model_json_schema()
     _refer("method", when)
     properties["method"]["items"]["properties"]["when"] = {"type": "array", "items": when}

@@ -15,7 +15,8 @@ from harness.errors import HarnessError, StackError, SuiteError, unknown
 from harness.parameters import NOISE_MATRIX, NOISE_RATE, check_json
 from harness.paths import expanded
 from harness.plugins import DISTRIBUTION, Host, load_host
-from harness.registry import as_component
+from harness.registry import Registry, as_component
+from harness.results.quantities import QUANTITIES
 from harness.suite.compose import Part, check_stack
 from harness.suite.document import FORCED, apply, assignments, check_shape, read_document, tables_in
 from harness.suite.grid import Choice, component_axis, product
@@ -36,6 +37,7 @@ from harness.suite.schema import (
     parse,
 )
 from harness.suite.select import Clause, matches, parse_selection
+from harness.tasks import TASKS
 from harness.trial import SCHEMA, Trial, digest, flatten, seeded
 
 OVERRIDES = ("optimizer", "schedule", "epochs", "batch_size", "clip")
@@ -308,8 +310,9 @@ def _check_common_scale(suite: Suite) -> None:
     for method in (method for method in suite.methods if method.table.search):
         faced = [setting.dataset for one, setting in suite.pairs() if one is method]
         names = list(dict.fromkeys(dataset.label for dataset in faced))
-        tasks = {task for dataset in faced for task in _tasks(suite, dataset)}
-        if len(names) > 1 and "regression" in tasks:
+        tasks = [TASKS[task] for dataset in faced for task in _tasks(suite, dataset)]
+        shared = len({task.headline for task in tasks}) == 1 and all(task.unit for task in tasks)
+        if len(names) > 1 and not shared:
             raise SuiteError(
                 f"the mean over {' and '.join(names)} has no unit: regression losses of several data sets, or losses and "
                 "accuracies",
@@ -319,7 +322,10 @@ def _check_common_scale(suite: Suite) -> None:
 
 
 def _tasks(suite: Suite, dataset: Choice) -> tuple[str, ...]:
-    registry = suite.host.registry
+    return _tasks_of(suite.host.registry, dataset)
+
+
+def _tasks_of(registry: Registry, dataset: Choice) -> tuple[str, ...]:
     return registry.facts(registry.find("dataset", dataset.name)[0]).declares.tasks
 
 
@@ -444,6 +450,10 @@ def _settings(
                 {**evaluation.model_dump(), **table.evaluation, **forced.get("evaluation", {})},
                 f"{where}.evaluation",
             )
+            _check_metrics(registry, checked.metrics, dataset, f"{where}.evaluation.metrics")
+            if checked.fgsm and "classification" not in (tasks := _tasks_of(registry, dataset)):
+                what = f"FGSM is measured in classification, data set {dataset.name!r} is for {' and '.join(tasks)}"
+                raise SuiteError(what, f"{where}.evaluation.fgsm", "leave it out")
             parts = [dataset.label, model.label, noise.label]
             varying = [f"{k}={v}" for k, v in own_training.items() if isinstance(table.training.get(k), list)]
             varying += [
@@ -542,6 +552,39 @@ def _check_point(
                 f"{noise.name} {key}={value!r} is for {needed} classes, data set {dataset.name!r} has {data.classes}",
                 f"{where}.noise",
                 "choose another map or data set",
+            )
+
+
+def _check_metrics(registry: Registry, names: Sequence[str], dataset: Choice, where: str) -> None:
+    """The further metrics that a suite asks for are functions for the task of its data."""
+    tasks = _tasks_of(registry, dataset)
+    for name in names:
+        try:
+            component, _ = registry.find("metric", name)
+            problems = registry.facts(component).problems
+        except HarnessError as error:
+            raise SuiteError(error.what, where, "`harness components metric` lists them") from None
+        measured = component.measured
+        assert measured is not None
+        if names.count(name) > 1:
+            raise SuiteError(f"{name!r} is listed twice", where, "name it once")
+        if name in QUANTITIES:
+            raise SuiteError(
+                f"{name!r} is a name of the harness's own, which {component.owner} registers",
+                where,
+                "rename the metric",
+            )
+        if problems:
+            raise SuiteError(f"metrics.{name}: {problems[0]}", where, f"mend its plugin ({component.owner})")
+        if measured.diagnostic:
+            raise SuiteError(
+                f"{name!r} is what an algorithm records, with every trial that has it", where, "leave it out"
+            )
+        if not set(measured.tasks) & set(tasks):
+            raise SuiteError(
+                f"{name!r} is for {' and '.join(measured.tasks)}, data set {dataset.name!r} is for {' and '.join(tasks)}",
+                where,
+                "leave it out, or name it in the [[setting]] that it is for",
             )
 
 
@@ -691,6 +734,7 @@ def _template(
     }
     options = {
         "fgsm": evaluation["fgsm"],
+        **({"metrics": list(evaluation["metrics"])} if evaluation["metrics"] else {}),
         "execution": suite.execution.model_dump(),
         "plugins": list(suite.plugin_files),
         **({"replay": dict(suite.replay.paths)} if suite.replay.paths else {}),

@@ -78,11 +78,15 @@ class EvaluationTable(Table):
     fgsm: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
         default=[], description="FGSM epsilons in standardised units, for the last and the selected state"
     )
+    metrics: list[str] = Field(
+        default=[],
+        description="further metrics of the test data at every epoch; `harness components metric` lists them",
+    )
     initial: bool = Field(default=False, description="measure the untrained network, as epoch 0")
 
     def identity(self) -> dict[str, Any]:
-        """What enters a trial's id; epsilons may be added to a finished trial."""
-        return _without_defaults(self, "initial", exclude={"fgsm"})
+        """What enters a trial's id; epsilons and metrics may be added to a finished trial."""
+        return _without_defaults(self, "initial", exclude={"fgsm", "metrics"})
 
 
 class ReplayTable(Table):

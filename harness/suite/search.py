@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.results.records import final_attempt, read_json, status_of, trial_folder
 from harness.suite.load import Method, Setting, Suite
+from harness.tasks import TASKS, headline_of
 from harness.trial import Trial
 
 
@@ -120,8 +121,6 @@ def _validation(results: Path, trial: Trial) -> list[float] | None:
     if result.get("status") == "diverged":
         return [-math.inf]
     metrics = result.get("metrics", {})
-    if (value := metrics.get("validation_accuracy", {}).get("last")) is not None:
-        return [float(value)]
-    if (value := metrics.get("validation_loss", {}).get("last")) is not None:
-        return [-float(value)]
-    return []
+    task = next(facts for facts in TASKS.values() if facts.headline == headline_of(metrics))
+    score = task.selected_by({name: values.get("last") for name, values in metrics.items()})
+    return [] if score is None else [float(score)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from harness.errors import DataError
 from harness.training.augment import Augmentation
+from harness.training.tasks import Task, task_of
 
-Task = Literal["classification", "regression"]
 RESIDENT_FLOATS = 2 * 1024**3
 """Bytes up to which images are kept standardised, as floats; above, they stay uint8 and are converted per batch."""
 
@@ -30,8 +30,9 @@ class LabelledData:
     Attributes:
         inputs: (N, C, H, W) uint8 images in [0, 255], (N, D) float features, (N, L) int64 tokens, or a torch
             ``Dataset`` of N single inputs (uint8 images or float features) that streams.
-        targets: (N,) int64 classes in [0, num_classes), or (N,) or (N, outputs) float32 for regression.
-        num_classes: number of classes; ``None`` for regression.
+        targets: (N,) int64 classes in [0, num_classes); (N, num_classes) int64 labels in {0, 1}, any number of which a
+            sample may have; or (N,) or (N, outputs) float32 for regression.
+        num_classes: number of classes or labels; ``None`` for regression.
         class_names: names of the classes, or empty.
         human: further labels by name, (N,) int64 each, in the order of ``targets`` (CIFAR-N).
         superclasses: (num_classes,) int64, the super-class of each class.
@@ -56,6 +57,11 @@ class LabelledData:
             raise DataError(f"{count(self.inputs)} inputs but {len(self.targets)} targets")
         if self.num_classes is not None and len(self.targets):
             low, high = int(self.targets.min()), int(self.targets.max())
+            if self.targets.ndim == 2 and (self.targets.shape[1] != self.num_classes or low < 0 or high > 1):
+                raise DataError(
+                    f"labels of shape {tuple(self.targets.shape)} lie in [{low}, {high}]",
+                    remedy=f"give (N, {self.num_classes}) labels of 0 and 1",
+                )
             if low < 0 or high >= self.num_classes:
                 raise DataError(f"targets lie in [{low}, {high}], outside [0, {self.num_classes})")
 
@@ -64,8 +70,8 @@ class LabelledData:
 
     @property
     def task(self) -> Task:
-        """``classification`` when there are classes, else ``regression``."""
-        return "regression" if self.num_classes is None else "classification"
+        """``regression`` without classes; ``multilabel`` where a sample has a row of labels, else ``classification``."""
+        return task_of(self.targets, self.num_classes)
 
     def subset(self, index: Tensor) -> LabelledData:
         """The samples ``index`` (int64), in that order."""
@@ -114,10 +120,10 @@ def take(inputs: Tensor | Dataset[Any], index: Tensor) -> Tensor | Dataset[Any]:
 
 
 def stratified_subset(targets: Tensor, size: int, rng: np.random.Generator) -> Tensor:
-    """``size`` indices, sorted, with class shares as in ``targets`` (largest remainders); uniform for regression."""
+    """``size`` indices, sorted, with class shares as in ``targets`` (largest remainders); uniform where a sample has no class."""
     if size >= len(targets):
         return torch.arange(len(targets))
-    if targets.dtype.is_floating_point:
+    if targets.dtype.is_floating_point or targets.ndim > 1:
         return torch.from_numpy(np.sort(rng.permutation(len(targets))[:size]))
     labels = targets.numpy()
     order = rng.permutation(len(labels))

@@ -25,6 +25,7 @@ from harness.training.data import ResidentSource
 from harness.training.loop import Loop
 from harness.training.run import Network, Run, Step
 from harness.training.stack import Stack
+from harness.training.tasks import task_of
 
 KEYS = ("loss", "algorithms", "optimizer", "schedule", "clip")
 Batches = Sequence[Sequence[Tensor | Sequence[int]]] | Sequence[Tensor | Sequence[int]]
@@ -70,7 +71,7 @@ def drive(
     """
     registry = load_host().registry
     table = _table(stack, registry)
-    task = "regression" if targets.is_floating_point() else "classification"
+    task = task_of(targets, None if targets.is_floating_point() else 0)
     loss, loss_part, algorithms = _parts(table, registry, task)
     check_stack(loss_part, [part for _, part in algorithms], task)
     epochs = _epochs(batches, len(targets))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from harness.errors import ComponentError
+from harness.results.quantities import QUANTITIES, Quantity, by_column
+from harness.tasks import TASKS
 from harness.training.data import BatchSource
+from harness.training.measures import MEASURES, Seen, auroc, labels_at_hand, predicted
+from harness.training.metrics import Metric
 from harness.training.run import Run
+from harness.training.tasks import Task
 from harness.training.watch import exact
 
 CPU_BATCH = 512
@@ -21,7 +25,9 @@ CPU_BATCH = 512
 GPU_BATCH = 2048
 MOST_TRANSITION_CLASSES = 100
 """Beyond, the counts of class pairs are not recorded: nobody reads a million of them."""
-OUTPUTS: dict[str, tuple[str, ...]] = {"classification": ("test_accuracy",), "regression": ("mae", "rmse")}
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    task: tuple(QUANTITIES[name].column for name in facts.metrics) for task, facts in TASKS.items()
+}
 """What is no number in an epoch's record, by task, when outputs on the test data are not finite."""
 LAST_EPOCHS = 10
 HISTOGRAM_BINS = 20
@@ -36,6 +42,7 @@ class Evaluator:
         validation, validation_targets: held-out inputs with noisy targets; ``None`` without validation.
         train_clean, train_noisy: clean and noisy training targets, (N,) or (N, outputs).
         train_every: epochs between train-set metrics; the last epoch always has them.
+        metrics: that plugins add and the suite asks for.
 
     The noisy training targets are copied: a method may write into its own.
     """
@@ -51,69 +58,67 @@ class Evaluator:
         train_noisy: Tensor,
         train_every: int,
         device: torch.device,
+        metrics: Sequence[Metric] = (),
     ) -> None:
         self.test, self.test_targets = test, test_targets.to(device)
         self.validation = validation
         self.validation_targets = validation_targets.to(device) if validation_targets is not None else None
         self.train_clean, self.train_noisy = train_clean.to(device), train_noisy.to(device, copy=True)
         self.train_every = train_every
+        self.metrics = tuple(metrics)
         different = self.train_clean != self.train_noisy
         self.corrupted = different if different.ndim == 1 else different.any(1)
         self.batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
 
     def epoch(self, run: Run, *, last: bool) -> dict[str, float | None]:
-        """Metrics of the epoch that just ended; accuracies are shares in [0, 1]."""
+        """What is measured of the epoch that just ended, by column; shares lie in [0, 1]. Plugins' metrics come last."""
+        measure, on_train = MEASURES[run.task], last or run.epoch % self.train_every == 0
         with run.evaluating(), torch.inference_mode():
-            if run.task == "classification":
-                return self._classification(run, last)
-            return self._regression(run, last)
-
-    def _classification(self, run: Run, last: bool) -> dict[str, float | None]:
-        test = self._predict(run, self.test, self.test_targets)
-        validation = train = None
-        if self.validation is not None and self.validation_targets is not None:
-            validation = self._predict(run, self.validation, self.validation_targets)
-        if last or run.epoch % self.train_every == 0:
-            train = self._predict(run, run.source, self.train_noisy)
-        measured: dict[str, Tensor] = {}
-        with labels_at_hand():
-            predicted, nll, undefined = test
-            measured["test_accuracy"] = (predicted == self.test_targets).double().mean().where(~undefined, math.nan)
-            measured["test_loss"] = nll
-            measured["predicted_share"] = _largest_share(predicted, run.num_outputs).where(~undefined, math.nan)
+            test = measure.see(run, self.test, self.test_targets, self.batch, self._asked("test"))
+            validation = train = None
+            if self.validation is not None and self.validation_targets is not None:
+                validation = measure.see(run, self.validation, self.validation_targets, self.batch, False)
+            if on_train:
+                train = measure.see(run, run.source, self.train_noisy, self.batch, self._asked("train"))
+            with labels_at_hand():
+                measured = measure.test(test, self.test_targets, run.num_outputs)
             if validation is not None and self.validation_targets is not None:
-                measured["validation_accuracy"] = (validation[0] == self.validation_targets).double().mean()
-                measured["validation_loss"] = validation[1]
-            if train is not None:
-                as_given, as_true = train[0] == self.train_noisy, train[0] == self.train_clean
-                measured["train_accuracy"] = as_given.double().mean()
-                measured["clean_accuracy"] = _share(as_true, ~self.corrupted)
-                measured["memorisation"] = _share(as_given, self.corrupted)
-                measured["recovery"] = _share(as_true, self.corrupted)
-                measured.update(self._detections(run))
-            return _with_detection(_numbers(measured))
+                measured |= measure.validation(run, validation, self.validation_targets)
+            with labels_at_hand():
+                if train is not None:
+                    measured |= measure.train(train, self.train_noisy, self.train_clean)
+                    measured |= self._detections(run)
+                further = self._further(test, train)
+                values = _with_detection(_numbers(measured))
+                return values | _numbers(further)
 
-    def _regression(self, run: Run, last: bool) -> dict[str, float | None]:
-        test = self._outputs(run, self.test)
-        validation = self._outputs(run, self.validation) if self.validation is not None else None
-        train = self._outputs(run, run.source) if last or run.epoch % self.train_every == 0 else None
-        measured: dict[str, Tensor] = {}
-        with labels_at_hand():
-            residual = test - self.test_targets.reshape(test.shape)
-            measured["mae"] = residual.abs().mean()
-            measured["rmse"] = residual.square().mean().sqrt()
-        if validation is not None and self.validation_targets is not None:
-            measured["validation_mae"] = (validation - self.validation_targets.reshape(validation.shape)).abs().mean()
-            measured["validation_loss"] = measured["validation_mae"]
-            if not remembers(run.stack.loss):
-                index = torch.arange(len(validation), device=validation.device)
-                losses = run.stack.ask_loss(validation, self.validation_targets, index)
-                measured["validation_loss"] = losses.mean()
-        with labels_at_hand():
-            if train is not None:
-                measured["train_mae"] = (train - self.train_noisy.reshape(train.shape)).abs().mean()
-                measured.update(self._detections(run))
-            return _with_detection(_numbers(measured))
+    def measure(self, run: Run) -> dict[str, float | None]:
+        """The values of the plugins' metrics, of the run as it stands."""
+        seen: dict[str, Seen] = {}
+        with run.evaluating(), torch.inference_mode():
+            for on, source, targets in (
+                ("test", self.test, self.test_targets),
+                ("train", run.source, self.train_noisy),
+            ):
+                if self._asked(on):
+                    seen[on] = MEASURES[run.task].see(run, source, targets, self.batch, True)
+            with labels_at_hand():
+                return _numbers(self._further(seen.get("test"), seen.get("train")))
+
+    def _asked(self, on: str) -> bool:
+        """Whether a plugin's metric is measured on test or on training data."""
+        return any(metric.measured.on == on for metric in self.metrics)
+
+    def _further(self, test: Seen | None, train: Seen | None) -> dict[str, Tensor]:
+        """What plugins' metrics say of the outputs; nothing of outputs that hold NaN."""
+        targets = {"test": (self.test_targets, self.test_targets), "train": (self.train_noisy, self.train_clean)}
+        found: dict[str, Tensor] = {}
+        for on, seen in (("test", test), ("train", train)):
+            metrics = [metric for metric in self.metrics if metric.measured.on == on]
+            if metrics and seen is not None and seen.outputs is not None and not bool(seen.undefined):
+                for metric in metrics:
+                    found |= metric(seen.outputs, *targets[on])
+        return found
 
     def _detections(self, run: Run) -> dict[str, Tensor]:
         """How well each score tells corrupted from clean samples."""
@@ -129,42 +134,17 @@ class Evaluator:
         found = {name: (exact(scores), detects) for name, (scores, detects) in run.sample_scores.items()}
         return {name: (scores, detects) for name, (scores, detects) in found.items() if scores is not None}
 
-    def _predict(self, run: Run, source: BatchSource, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predicted classes (N,), the mean negative log-likelihood of ``targets``, and whether any log-probability is
-        undefined (of logits that are not finite; minus infinity is a probability of 0)."""
-        classes = torch.empty(source.num_samples, dtype=torch.int64, device=targets.device)
-        total = torch.zeros((), device=targets.device, dtype=run.dtype)
-        undefined = torch.zeros((), dtype=torch.bool, device=targets.device)
-        for index, inputs in source.ordered(self.batch):
-            log_probabilities = _predicted(run, inputs)
-            with labels_at_hand():
-                classes[index] = log_probabilities.argmax(1)
-                total += functional.nll_loss(log_probabilities, targets[index], reduction="sum")
-                undefined |= log_probabilities.isnan().any()
-        return classes, total / max(1, source.num_samples), undefined
-
-    def _outputs(self, run: Run, source: BatchSource) -> Tensor:
-        return torch.cat([_predicted(run, inputs) for _, inputs in source.ordered(self.batch)])
-
     def unmeasured(self, run: Run) -> dict[str, float | None]:
         """The record of an epoch in which the run has diverged: nothing is measured of it."""
         return dict.fromkeys(OUTPUTS[run.task])
 
     def chance(self, run: Run) -> dict[str, float]:
-        """What is reached on test by knowing nothing of the inputs: a run that diverged counts as that.
-
-        Classification: the accuracy of a class drawn at random. Regression: the errors of predicting, for every sample,
-        the median (``mae``) or the mean (``rmse``) of the noisy training targets.
-        """
-        if run.num_classes is not None:
-            return {"accuracy": 1.0 / run.num_classes}
-        ordered = self.train_noisy.double().sort(0).values
-        middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-        test = self.test_targets.double()
-        return {
-            "mae": float((test - middle).abs().mean()),
-            "rmse": float((test - ordered.mean(0)).square().mean().sqrt()),
-        }
+        """What is reached on test by knowing nothing of the inputs: a run that diverged counts as that."""
+        found = MEASURES[run.task].chance(self.train_noisy, self.test_targets, run.num_classes)
+        for metric in self.metrics:
+            if metric.measured.chance is not None:
+                found[metric.name] = float(metric.measured.chance(run.num_outputs))
+        return found
 
     def fgsm(self, run: Run, epsilon: float) -> float:
         """Accuracy on test inputs moved by ``epsilon`` times the sign of the loss gradient.
@@ -179,15 +159,15 @@ class Evaluator:
                 inputs = clean
                 if epsilon > 0:
                     inputs = clean.detach().clone().requires_grad_(True)
-                    predicted = _predicted(run, inputs)
+                    found = predicted(run, inputs)
                     with labels_at_hand():
-                        loss = functional.nll_loss(predicted, targets, reduction="sum")
+                        loss = functional.nll_loss(found, targets, reduction="sum")
                     (gradient,) = torch.autograd.grad(loss, inputs)
                     inputs = inputs.detach() + epsilon * gradient.sign()
                 with torch.no_grad():
-                    predicted = _predicted(run, inputs)
+                    found = predicted(run, inputs)
                     with labels_at_hand():
-                        correct += (predicted.argmax(1) == targets).sum()
+                        correct += (found.argmax(1) == targets).sum()
         return float(correct) / len(self.test_targets)
 
     def histograms(self, run: Run) -> dict[str, Any]:
@@ -205,44 +185,6 @@ class Evaluator:
         return counted
 
 
-def _predicted(run: Run, inputs: Tensor) -> Tensor:
-    """A prediction as an exact tensor: a subclass would be handed the labels that it is compared with."""
-    predicted = exact(run.predict(inputs))
-    if predicted is None:
-        raise ComponentError("the prediction is no torch.Tensor", run.name, "let run.predict be the harness's own")
-    return predicted
-
-
-@contextlib.contextmanager
-def labels_at_hand() -> Iterator[None]:
-    """While clean labels are compared with predictions nobody listens: no function or dispatch mode of a component."""
-    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
-        yield
-
-
-def remembers(loss: Any) -> bool:
-    """Whether a loss may keep something of each training sample, so that held-out ones cannot be shown to it.
-
-    Positions in the validation data are those of other samples in training: it would read and write their rows. Noisy
-    validation in regression is then measured by the mean absolute error.
-    """
-    state = loss.state_dict() if isinstance(loss, nn.Module) else hasattr(loss, "state_dict")
-    return bool(state) or hasattr(loss, "setup")
-
-
-def _share(hits: Tensor, among: Tensor) -> Tensor:
-    share: Tensor = (hits & among).sum().double() / among.sum()
-    return share
-
-
-def _largest_share(predicted: Tensor, classes: int) -> Tensor:
-    """The share of the predictions that the class with most of them has."""
-    counts = torch.zeros(classes, dtype=torch.int64, device=predicted.device)
-    counts.scatter_add_(0, predicted, torch.ones_like(predicted))  # bincount waits for the device
-    share: Tensor = counts.max().double() / len(predicted)
-    return share
-
-
 def _numbers(measured: dict[str, Tensor]) -> dict[str, float | None]:
     """All metrics in one transfer; what is not finite (an empty share, a diverged loss) is ``None``."""
     if not measured:
@@ -257,25 +199,6 @@ def _with_detection(values: dict[str, float | None]) -> dict[str, float | None]:
     if detections:
         values["detection_auroc"] = detections[-1]
     return values
-
-
-def auroc(scores: Tensor, positive: Tensor) -> Tensor:
-    """Area under the ROC curve by the rank-sum formula (Mann-Whitney), ties counted half.
-
-    Args:
-        scores: (N,) higher means more likely positive.
-        positive: (N,) bool.
-
-    Returns:
-        A scalar in [0, 1]; NaN when one of the classes is empty.
-    """
-    _, inverse, counts = torch.unique(scores, return_inverse=True, return_counts=True)
-    upper = counts.cumsum(0).double()
-    ranks = (upper - (counts.double() - 1) / 2)[inverse]
-    positives = positive.sum().double()
-    negatives = len(positive) - positives
-    area: Tensor = (ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives)
-    return area
 
 
 def histogram(scores: Tensor, corrupted: Tensor) -> dict[str, Any]:
@@ -306,70 +229,59 @@ def histogram(scores: Tensor, corrupted: Tensor) -> dict[str, Any]:
     return {"edges": edges.tolist(), "clean": counts[0], "corrupted": counts[1], **reach}
 
 
-def summarise(history: list[dict[str, Any]], task: str) -> tuple[dict[str, dict[str, float | None]], int | None]:
+def summarise(
+    history: list[dict[str, Any]], task: Task, further: Mapping[str, Quantity] = MappingProxyType({})
+) -> tuple[dict[str, dict[str, float | None]], int | None]:
     """The metrics of a trial from its epochs, and the number of the selected epoch.
 
     Epoch 0, the untrained network, may come first: it can be ``best`` or ``selected`` and counts for nothing else.
     ``last`` is the last epoch, ``last10`` the mean of the last ten, ``selected`` the first best epoch on noisy
     validation (regression: lowest noisy-validation loss), ``best`` the best on test, an oracle.
+
+    Args:
+        history: the record of every epoch.
+        task: of the data.
+        further: by the name under which a value is recorded, the quantities that plugins add. Theirs at ``best`` is that
+            of the epoch which is best by the headline.
     """
-    main = (
-        [("accuracy", "test_accuracy", max)]
-        if task == "classification"
-        else [("mae", "mae", min), ("rmse", "rmse", min)]
-    )
-    selected = _selected(history, task)
+    facts = TASKS[task]
+    scores = [facts.selected_by(epoch) for epoch in history]
+    selected = _first_best(scores, higher=True)
     untrained = 1 if history[0].get("epoch") == 0 else 0
+    headline = _first_best([epoch[QUANTITIES[facts.headline].column] for epoch in history], _high(facts.headline))
+
+    def taken(values: list[float | None], quantity: Quantity, best: int | None) -> dict[str, float | None]:
+        places = {"last": len(values) - 1, "selected": selected, "best": best}
+        found = {at: None if place is None else values[place] for at, place in places.items()}
+        tail = [value for value in values[untrained:][-LAST_EPOCHS:] if value is not None]
+        top, last = found["best"], found["last"]
+        found["last10"] = sum(tail) / len(tail) if tail else None
+        found["best_minus_last"] = top - last if top is not None and last is not None else None
+        return {at: found[at] for at in quantity.moments}
+
     metrics: dict[str, dict[str, float | None]] = {}
-    if task == "classification":
-        metrics["predicted_share"] = _shares(history, selected)
-    for name, key, best_of in main:
-        curve = [epoch[key] for epoch in history]
-        finite = [value for value in curve if value is not None]
-        tail = [value for value in curve[untrained:][-LAST_EPOCHS:] if value is not None]
-        best = best_of(finite) if finite else None
-        last = curve[-1]
-        metrics[name] = {
-            "last": last,
-            "last10": sum(tail) / len(tail) if tail else None,
-            "selected": curve[selected] if selected is not None else None,
-            "best": best,
-            "best_minus_last": best - last if best is not None and last is not None else None,
-        }
-    plain = (
-        "test_loss",
-        "train_accuracy",
-        "clean_accuracy",
-        "memorisation",
-        "recovery",
-        "detection_auroc",
-        "train_mae",
-    )
-    for key in plain:
-        if key in history[-1]:
-            metrics[key] = {"last": history[-1][key]}
-    for key in ("validation_accuracy", "validation_loss", "validation_mae"):
-        if key in history[-1]:
-            metrics[key] = {
-                "last": history[-1][key],
-                "selected": history[selected][key] if selected is not None else None,
-            }
+    if "predicted_share" in history[-1] or task == "classification":
+        shares = [epoch.get("predicted_share") for epoch in history]
+        metrics["predicted_share"] = taken(shares, QUANTITIES["predicted_share"], headline)
+    for name in facts.metrics:
+        curve = [epoch[QUANTITIES[name].column] for epoch in history]
+        metrics[name] = taken(curve, QUANTITIES[name], _first_best(curve, _high(name)))
+    for key in history[-1]:
+        quantity = by_column(key)
+        if quantity is not None and quantity.moments and quantity.name not in metrics:
+            metrics[quantity.name] = taken([epoch.get(key) for epoch in history], quantity, headline)
+    for name, quantity in further.items():
+        curve = [epoch.get(name, epoch.get("diagnostics", {}).get(name)) for epoch in history]
+        metrics[name] = taken(curve, quantity, headline)
     return metrics, None if selected is None else selected + 1 - untrained
 
 
-def _shares(history: list[dict[str, Any]], selected: int | None) -> dict[str, float | None]:
-    """``predicted_share`` at the epochs that accuracy is told at; epochs of an earlier harness have none."""
-    shares = [epoch.get("predicted_share") for epoch in history]
-    accuracies = [epoch["test_accuracy"] for epoch in history]
-    best = max((a for a in accuracies if a is not None), default=None)
-    return {
-        "last": shares[-1],
-        "selected": shares[selected] if selected is not None else None,
-        "best": shares[accuracies.index(best)] if best is not None else None,
-    }
+def _high(name: str) -> bool:
+    return QUANTITIES[name].higher_is_better
 
 
-def _selected(history: list[dict[str, Any]], task: str) -> int | None:
-    key, sign = ("validation_accuracy", 1.0) if task == "classification" else ("validation_loss", -1.0)
-    scored = [(sign * epoch[key], -position) for position, epoch in enumerate(history) if epoch.get(key) is not None]
+def _first_best(values: Sequence[float | None], higher: bool) -> int | None:
+    """Position of the best value, the first of equals; ``None`` without one."""
+    sign = 1.0 if higher else -1.0
+    scored = [(sign * value, -position) for position, value in enumerate(values) if value is not None]
     return -max(scored)[1] if scored else None

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import ClaimLost, TrialInterrupted, TrialTimeout, kind_of, said
+from harness.tasks import TASKS
 from harness.training import seeds
 from harness.training.evaluation import OUTPUTS, Evaluator
 from harness.training.optim import learning_rates
@@ -357,10 +358,7 @@ class Loop:
 
     def _validation(self, record: Mapping[str, Any]) -> float | None:
         """What an epoch is selected by: higher is better."""
-        value: float | None = record.get("validation_accuracy")
-        if value is None and record.get("validation_loss") is not None and self.run.task == "regression":
-            value = -float(record["validation_loss"])
-        return value
+        return TASKS[self.run.task].selected_by(record)
 
     def _best(self, history: list[dict[str, Any]]) -> float | None:
         values = (self._validation(record) for record in history)

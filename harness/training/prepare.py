@@ -35,6 +35,7 @@ from harness.training.data import (
 )
 from harness.training.evaluation import Evaluator
 from harness.training.memory import keep_freed_memory
+from harness.training.metrics import asked_for
 from harness.training.optim import make_optimizer, make_schedule
 from harness.training.replay import Replay
 from harness.training.run import Network, Run
@@ -140,11 +141,14 @@ def _check_splits(splits: Any, where: str) -> None:
             raise ComponentError(f"made {name} inputs that are not finite", where, "leave out or mend those samples")
         if data.num_classes is None and not (data.targets.is_floating_point() and data.targets.isfinite().all()):
             raise ComponentError(f"made {name} targets that are no finite numbers", where, "give float32 targets")
-        if data.num_classes is not None and (data.targets.dtype != torch.int64 or data.targets.ndim != 1):
-            raise ComponentError(f"made {name} targets of {data.targets.dtype}", where, "give (N,) int64 classes")
+        if data.num_classes is not None and (data.targets.dtype != torch.int64 or data.targets.ndim > 2):
+            remedy = "give (N,) int64 classes, or (N, K) int64 labels"
+            raise ComponentError(f"made {name} targets of {data.targets.dtype}", where, remedy)
         shapes.append((tuple(first.shape), data.num_classes))
     if shapes[0] != shapes[1]:
         raise ComponentError(f"made train and test of other shapes or classes: {shapes[0]}, {shapes[1]}", where)
+    if splits.train.task != splits.test.task:
+        raise ComponentError(f"made train for {splits.train.task} and test for {splits.test.task}", where)
 
 
 def refuse_labels(inputs: Tensor | Dataset[Any], targets: Tensor, where: str) -> None:
@@ -236,6 +240,8 @@ def _checked(drawn: Tensor, clean: LabelledData, name: str) -> Tensor:
         and not (int(drawn.min()) >= 0 and int(drawn.max()) < clean.num_classes)
     ):
         raise ComponentError(f"gave classes outside [0, {clean.num_classes})", where)
+    if clean.task == "multilabel" and len(drawn) and int(drawn.max()) > 1:
+        raise ComponentError("gave labels other than 0 and 1", where)
     if not drawn.is_floating_point() and clean.num_classes is None:
         raise ComponentError(
             f"gave values as {str(drawn.dtype).removeprefix('torch.')}", where, "return float32 values"
@@ -442,6 +448,7 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
         train_noisy=labels.train_noisy,
         train_every=int(identity["evaluation"]["train_every"]),
         device=device,
+        metrics=asked_for(trial.options.get("metrics", ()), host.registry, splits.task),
     )
     targets = labels.train_noisy.to(device)
     if targets.is_floating_point():

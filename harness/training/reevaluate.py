@@ -1,4 +1,4 @@
-"""Measuring a finished trial again from its kept states: more FGSM epsilons, no training."""
+"""Measuring a finished trial again from its kept states: more FGSM epsilons, more metrics, no training."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from pathlib import Path
 from harness import running
 from harness.errors import ResultsError
 from harness.plugins import Host
-from harness.results.records import final_attempt, read_evaluations, trial_folder, write_evaluations
+from harness.results.records import (
+    evaluated_quantities,
+    final_attempt,
+    read_evaluations,
+    trial_folder,
+    write_evaluations,
+)
 from harness.training import checkpoint
+from harness.training.metrics import facts_of, quantities_of
 from harness.training.prepare import choose_device, prepare
 from harness.trial import Trial
 
@@ -20,8 +27,11 @@ def has_kept_state(results: Path, trial_id: str) -> bool:
     return attempt is not None and (attempt / "last.pt").is_file()
 
 
-def evaluate_trial(results: Path, trial: Trial, host: Host, epsilons: Sequence[float]) -> dict[str, dict[str, float]]:
-    """FGSM accuracy of the kept states, added to the trial's ``evaluations.json``, which the collector reads.
+def evaluate_trial(
+    results: Path, trial: Trial, host: Host, epsilons: Sequence[float] = (), metrics: Sequence[str] = ()
+) -> dict[str, dict[str, float | None]]:
+    """FGSM accuracy and plugins' metrics of the kept states, added to the trial's ``evaluations.json``, which the collector
+    reads.
 
     Raises:
         ResultsError: when a kept state cannot be read.
@@ -30,8 +40,10 @@ def evaluate_trial(results: Path, trial: Trial, host: Host, epsilons: Sequence[f
     attempt = final_attempt(folder)
     assert attempt is not None
     device = choose_device(str(trial.options.get("execution", {}).get("device", "auto")))
-    prepared = prepare(trial, host, device)
-    found: dict[str, dict[str, float]] = read_evaluations(folder, attempt)
+    asked = Trial(trial.identity, {**trial.options, "metrics": list(metrics)})
+    prepared = prepare(asked, host, device)
+    found: dict[str, dict[str, float | None]] = read_evaluations(folder, attempt)
+    facts = evaluated_quantities(folder, attempt)
     for at in ("last", "selected"):
         path = attempt / f"{at}.pt"
         if not path.is_file():
@@ -44,5 +56,10 @@ def evaluate_trial(results: Path, trial: Trial, host: Host, epsilons: Sequence[f
             with running.method_working():
                 accuracy = prepared.evaluator.fgsm(prepared.run, epsilon)
             found.setdefault(f"fgsm_accuracy@{epsilon:g}", {})[at] = accuracy
-    write_evaluations(folder, attempt, found)
+        with running.method_working():
+            measured = prepared.evaluator.measure(prepared.run)
+        for name, value in measured.items():
+            found.setdefault(name, {})[at] = value
+        facts |= facts_of(quantities_of(prepared.evaluator.metrics, host.registry, [measured]))
+    write_evaluations(folder, attempt, found, facts)
     return found

@@ -18,8 +18,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from harness.errors import ComponentError, HarnessError, unknown
 from harness.running import NOBODY, Source
 from harness.training import checkpoint, seeds
-from harness.training.data import BatchSource, Task
+from harness.training.data import BatchSource
 from harness.training.stack import Stack
+from harness.training.tasks import PREDICTIONS, Task, task_of
 from harness.training.views import strong_view
 
 Phase = Literal["train", "probe", "score"]
@@ -201,7 +202,7 @@ class Run:
         self.num_samples = len(targets)
         self.num_classes = num_classes
         self.num_outputs = num_outputs
-        self.task: Task = "regression" if num_classes is None else "classification"
+        self.task: Task = task_of(targets, num_classes)
         self.class_names = class_names
         self.name = name
         self.input_shape = input_shape
@@ -472,14 +473,15 @@ class Run:
             network.model.train(training)
 
     def predict(self, inputs: Tensor) -> Tensor:
-        """What the method predicts: log-probabilities (B, K), or regression outputs; differentiable in ``inputs``."""
+        """What the method predicts: log-probabilities (B, K) of classes or labels, or regression outputs; differentiable in
+        ``inputs``."""
         if self.stack.predict is not None:
             predicted: Tensor | None = self.stack.predict(run=self, inputs=inputs)
             if predicted is not None:
                 return predicted
         entry = self.stack.watch.moment_of(self._model_number, self)
         outputs = self.stack.watch.given(self, inputs, self.forward(inputs), entry)
-        return outputs.log_softmax(1) if self.num_classes is not None else outputs
+        return PREDICTIONS[self.task](outputs)
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:

@@ -33,6 +33,7 @@ from harness.training.evaluation import summarise
 from harness.training.guard import Guard
 from harness.training.log import logging_to
 from harness.training.loop import Loop
+from harness.training.metrics import facts_of, quantities_of
 from harness.training.prepare import DataCache, Prepared, choose_device, parts_of, prepare
 from harness.trial import Trial
 
@@ -248,7 +249,8 @@ def _train(
         _resume(loop, attempt, trial, host, device, environment)
         with running.method_working():
             history = loop.fit()
-        metrics, selected = summarise(loop.measured, prepared.run.task)
+        further = quantities_of(prepared.evaluator.metrics, host.registry, loop.measured)
+        metrics, selected = summarise(loop.measured, prepared.run.task, further)
         metrics["parameters"] = {"last": float(prepared.parameters)}
         if loop.diverged:
             log.warning("diverged in epoch %d: loss, weights or outputs are no longer finite", len(history))
@@ -264,6 +266,7 @@ def _train(
         "schema": RESULT_SCHEMA,
         "status": "diverged" if loop.diverged else "done",
         "metrics": metrics,
+        **({"quantities": facts_of(further)} if further else {}),
         "chance": prepared.evaluator.chance(prepared.run),
         "num_classes": prepared.run.num_classes,
         "test_samples": len(prepared.evaluator.test_targets),

@@ -203,8 +203,12 @@ def _words(metric: str, main: str, known: Mapping[str, Quantity]) -> str:
 def _metrics(snapshot: Path, suite: str, main: str, known: Mapping[str, Quantity], cells: int) -> list[str]:
     """The metrics that get a page; losses and costs are with the trials and in the cost table."""
     pairs = offered(queries.metrics(snapshot, suite), main, known)
-    words = [metric_word(name, at, main) for name, at in pairs if name == main or find_quantity(name, known).paged]
+    words = [metric_word(name, at, main) for name, at in pairs if name == main or _paged(name, at, known)]
     return [word for word in words if word in MAIN] if cells > MANY_CELLS else words
+
+
+def _paged(name: str, at: str, known: Mapping[str, Quantity]) -> bool:
+    return at in ("last", "selected") and find_quantity(name, known).paged
 
 
 def _pages(slug: str, metrics: Iterable[str]) -> dict[str, str]:

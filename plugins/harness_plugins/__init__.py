@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.hookspecs import hookimpl
+from harness_plugins.metrics import harness_register_metrics as harness_register_metrics
 
 if TYPE_CHECKING:
     from harness.registry import Register

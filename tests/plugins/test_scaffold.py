@@ -26,6 +26,7 @@ QUICK = (
     "draws",
     "splits",
     "transforms",
+    "measures",
     "canary",
 )
 

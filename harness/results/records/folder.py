@@ -20,6 +20,7 @@ import stat
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness.errors import ResultsError
@@ -218,9 +219,21 @@ def read_evaluations(folder: Path, attempt: Path) -> dict[str, Any]:
     return found if len(finished) == 1 else {}
 
 
-def write_evaluations(folder: Path, attempt: Path, metrics: Mapping[str, Any]) -> None:
-    """Keep what :func:`read_evaluations` reads."""
-    write_json(folder / "evaluations.json", {"attempt": attempt.name, "metrics": dict(metrics)})
+def evaluated_quantities(folder: Path, attempt: Path) -> dict[str, Any]:
+    """What plugins said of the metrics that were measured later on an attempt's kept states, by name."""
+    found = read_json(folder / "evaluations.json")
+    if not isinstance(found, dict) or found.get("attempt") != attempt.name:
+        return {}
+    quantities = found.get("quantities")
+    return quantities if isinstance(quantities, dict) else {}
+
+
+def write_evaluations(
+    folder: Path, attempt: Path, metrics: Mapping[str, Any], quantities: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Keep what :func:`read_evaluations` and :func:`evaluated_quantities` read."""
+    added = {"quantities": dict(quantities)} if quantities else {}
+    write_json(folder / "evaluations.json", {"attempt": attempt.name, "metrics": dict(metrics), **added})
 
 
 def drop_checkpoints(folder: Path) -> None:

@@ -1,0 +1,90 @@
+"""Metrics that plugins add: which of them a trial is measured by, and what they say of its outputs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.errors import ComponentError
+from harness.registry import Component, Measured, Registry
+from harness.results.quantities import MOMENTS, Quantity
+
+TAKEN: Mapping[str, tuple[str, ...]] = {
+    "test": tuple(at for at in MOMENTS if at != "best_minus_last"),
+    "train": ("last",),
+    "diagnostic": ("last", "last10", "selected"),
+}
+"""When a metric is taken: on test at every epoch, on training data at some, or from what algorithms record."""
+
+
+class Metric:
+    """One metric of a plugin, ready to measure with."""
+
+    def __init__(self, component: Component) -> None:
+        assert component.measured is not None
+        self.component = component
+        self.measured: Measured = component.measured
+        self.name = component.name
+        self._function: Callable[..., Any] | None = None
+        self._takes: tuple[str, ...] = ()
+
+    def quantity(self, names: Iterable[str] = ()) -> Quantity:
+        """What results record of it. One that gives a number for each class has no pages of its own in a site."""
+        kind = "diagnostic" if self.measured.diagnostic else self.measured.on
+        scalar = kind != "diagnostic" and self.name in names
+        return Quantity.from_json(
+            {"name": self.name, **self.measured.quantity, "moments": list(TAKEN[kind]), "paged": scalar}
+        )
+
+    def __call__(self, outputs: Tensor, targets: Tensor, clean: Tensor) -> dict[str, Tensor]:
+        """Its number by name; ``name@0`` and so on where it gives one for each class.
+
+        Raises:
+            ComponentError: when it gives something else.
+        """
+        if self._function is None:
+            self._function = self.component.load()
+            self._takes = tuple(inspect.signature(self._function).parameters)
+        given = {"outputs": outputs, "targets": targets, "clean": clean}
+        found = self._function(**{name: given[name] for name in self._takes})
+        value = torch.as_tensor(found, device=outputs.device)
+        if value.ndim == 0:
+            return {self.name: value}
+        if value.ndim == 1:
+            return {f"{self.name}@{place}": each for place, each in enumerate(value)}
+        raise ComponentError(
+            f"gave shape {tuple(value.shape)}", self.component.label, "return one number, or one for each class"
+        )
+
+
+def asked_for(names: Sequence[str], registry: Registry, task: str) -> tuple[Metric, ...]:
+    """The metrics of these names that are for the task."""
+    found = (Metric(registry.find("metric", name)[0]) for name in names)
+    return tuple(metric for metric in found if task in metric.measured.tasks)
+
+
+def quantities_of(
+    metrics: Iterable[Metric], registry: Registry, history: Sequence[Mapping[str, Any]]
+) -> dict[str, Quantity]:
+    """By the name under which values stand in the records of epochs: the quantities that plugins add to a trial.
+
+    These are the metrics that it was measured by, and those that its algorithms have recorded the values of.
+    """
+    names = {name: None for epoch in history for name in epoch}
+    by_base = {metric.name: metric for metric in metrics}
+    found = {name: by_base[base].quantity(names) for name in names if (base := name.partition("@")[0]) in by_base}
+    registered = {c.name: Metric(c) for c in registry.components("metric") if c.measured and c.measured.diagnostic}
+    for name in dict.fromkeys(name for epoch in history for name in epoch.get("diagnostics", ())):
+        metric = registered.get(name.partition("@")[0])
+        if metric is not None:
+            found[name] = metric.quantity()
+    return found
+
+
+def facts_of(quantities: Mapping[str, Quantity]) -> dict[str, Any]:
+    """What is recorded of some quantities with a trial, by name without its member."""
+    return {quantity.name: quantity.to_json() for quantity in quantities.values()}
