@@ -35,6 +35,8 @@ FURTHER_TABLES: dict[str, type[Table]] = {"augment": AugmentTable, "when": WhenT
 OURS = "noisy-label-harness"
 EXAMPLES: dict[str, Any] = {
     "rate": 0.4,
+    "on": 0.1,
+    "off": 0.3,
     "std": 0.5,
     "root": "photos",
     "score": "rrm.u",

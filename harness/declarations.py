@@ -16,7 +16,7 @@ class Declares:
     """Facts about a component that decide with which others it composes.
 
     Attributes:
-        tasks: the tasks it fits, of ``classification`` and ``regression``.
+        tasks: the tasks it fits, of ``classification``, ``multilabel`` and ``regression``.
         per_batch: (loss) it exists per batch only and returns a scalar, so samples cannot be weighted (DMI).
         soft_targets: (loss) it accepts (B, K) class probabilities as targets, as mixup makes them.
         replaces: (algorithm) the loss that it computes by itself, in ``compute_losses`` (SOP: ``ce``) or in its own

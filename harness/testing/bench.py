@@ -24,6 +24,12 @@ from harness.training.run import Run
 from harness.trial import Trial
 
 CPU = torch.device("cpu")
+EXAMPLES: Mapping[str, tuple[str, str]] = {
+    "classification": ("testing.classes", "testing.ce"),
+    "multilabel": ("testing.labels", "testing.bce"),
+    "regression": ("testing.values", "testing.squared"),
+}
+"""The small data set and the plain loss that stand around a subject, by task."""
 
 
 def toml(value: Any) -> str:
@@ -102,12 +108,11 @@ class Bench:
 
     @property
     def base_loss(self) -> str:
-        return "testing.ce" if self.subject.task == "classification" else "testing.squared"
+        return EXAMPLES[self.subject.task][1]
 
     def dataset(self, **params: Any) -> dict[str, Any]:
         """The small data set of the subject's task."""
-        name = "testing.classes" if self.subject.task == "classification" else "testing.values"
-        return {"name": name, **params}
+        return {"name": EXAMPLES[self.subject.task][0], **params}
 
     def setting(self, **changes: Any) -> dict[str, Any]:
         """A small setting; for a data set, noise or model one that uses the subject."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.registry import Register
 
 CLASSES = 10
-BOTH = ("classification", "regression")
+ALL = ("classification", "multilabel", "regression")
 
 
 def classes(shape: list[Count] = [1, 8, 8], size: Count = 100, canary: int = 0) -> DataSplits:  # noqa: B006
@@ -56,6 +56,26 @@ def classes(shape: list[Count] = [1, 8, 8], size: Count = 100, canary: int = 0) 
 classes.declares = Declares(classes=CLASSES)  # type: ignore[attr-defined]
 
 
+def labels(shape: list[Count] = [1, 8, 8], size: Count = 100, canary: int = 0) -> DataSplits:  # noqa: B006
+    """Samples of :func:`classes` with the labels of their class and of the next one.
+
+    Args:
+        shape: of one input.
+        size: training samples; there are half as many test samples.
+        canary: as in :func:`classes`.
+    """
+    made = classes(shape, size, canary)
+
+    def several(data: LabelledData) -> LabelledData:
+        own = functional.one_hot(data.targets, CLASSES)
+        return LabelledData(data.inputs, own | own.roll(1, 1), CLASSES)
+
+    return DataSplits(several(made.train), several(made.test))
+
+
+labels.declares = Declares(tasks=("multilabel",), classes=CLASSES)  # type: ignore[attr-defined]
+
+
 def values(shape: list[Count] = [6], size: Count = 100, canary: int = 0) -> DataSplits:  # noqa: B006
     """Regression: a linear function of normal features.
 
@@ -81,9 +101,10 @@ values.declares = Declares(tasks=("regression",))  # type: ignore[attr-defined]
 
 
 class Flip:
-    """Classes are replaced by another class with probability `rate`; regression targets are moved by normal noise."""
+    """Classes are replaced by another class, and single labels flipped, with probability `rate`; numbers are moved by normal
+    noise."""
 
-    declares = Declares(tasks=BOTH)
+    declares = Declares(tasks=ALL)
 
     def __init__(self, rate: Rate = 0.4) -> None:
         self.rate = rate
@@ -92,6 +113,8 @@ class Flip:
         """Noisy targets."""
         if data.num_classes is None:
             return data.targets + torch.from_numpy(rng.normal(size=tuple(data.targets.shape))).float()
+        if data.targets.ndim == 2:
+            return data.targets ^ torch.from_numpy(rng.random(tuple(data.targets.shape)) < self.rate).long()
         shift = torch.from_numpy(rng.integers(1, data.num_classes, len(data)))
         moved = torch.from_numpy(rng.random(len(data)) < self.rate)
         return torch.where(moved, (data.targets + shift) % data.num_classes, data.targets)
@@ -105,13 +128,15 @@ class Flip:
 class Fixed:
     """Targets that depend on neither the clean ones nor the seed: what a canary is seen under."""
 
-    declares = Declares(tasks=BOTH, fixed_rate=0.5)
+    declares = Declares(tasks=ALL, fixed_rate=0.5)
 
     def __call__(self, data: LabelledData, *, rng: np.random.Generator) -> Tensor:
         """Noisy targets."""
         own = np.random.default_rng(1)
         if data.num_classes is None:
             return torch.from_numpy(own.normal(size=tuple(data.targets.shape))).to(data.targets.dtype)
+        if data.targets.ndim == 2:
+            return torch.from_numpy(own.integers(0, 2, tuple(data.targets.shape)))
         return torch.from_numpy(own.integers(0, data.num_classes, len(data)))
 
     def transition_matrix(self, data: LabelledData) -> Tensor:
@@ -147,6 +172,17 @@ class CrossEntropy:
         return functional.cross_entropy(outputs, targets, reduction="none")
 
 
+class BinaryCrossEntropy:
+    """torch's binary cross entropy, mean over labels."""
+
+    declares = Declares(tasks=("multilabel",), soft_targets=True)
+
+    def __call__(self, outputs: Tensor, targets: Tensor, index: Tensor) -> Tensor:
+        """(B,) losses."""
+        losses = functional.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype), reduction="none")
+        return losses.mean(1)
+
+
 class Squared:
     """Squared error."""
 
@@ -161,6 +197,7 @@ class Squared:
 def harness_register_datasets(register: Register) -> None:
     """Data."""
     register("testing.classes", classes)
+    register("testing.labels", labels)
     register("testing.values", values)
 
 
@@ -181,4 +218,5 @@ def harness_register_models(register: Register) -> None:
 def harness_register_losses(register: Register) -> None:
     """Losses."""
     register("testing.ce", CrossEntropy)
+    register("testing.bce", BinaryCrossEntropy)
     register("testing.squared", Squared)

@@ -15,6 +15,7 @@ from harness.errors import HarnessError, unknown
 from harness.paths import existing_file
 from harness.plugins import DISTRIBUTION, GROUP, Host, Plugin
 from harness.registry import Component, Facts
+from harness.tasks import TASKS
 
 TESTING = Path(__file__).with_name("components.py")
 BOUND = 1e-3
@@ -62,8 +63,8 @@ class Subject:
 
     @property
     def task(self) -> str:
-        """The task it is tested on."""
-        return "classification" if "classification" in self.tasks else "regression"
+        """The task it is tested on: the first of those it fits."""
+        return next(task for task in TASKS if task in self.tasks)
 
     @functools.cached_property
     def declines(self) -> Mapping[str, str]:

@@ -435,6 +435,10 @@ def _wrong_targets(targets: Any, size: int, run: Run) -> str:
         return f"on {targets.device} instead of {run.device}"
     if run.num_classes is None:
         return _numbers(targets, run, ((size,), (size, run.num_outputs)), (run.dtype,))
+    if run.task == "multilabel" and targets.dtype == torch.int64:
+        if targets.shape != (size, run.num_classes):
+            return f"as {_type(targets)} instead of ({size}, {run.num_classes})"
+        return "other than 0 and 1" if size and not (int(targets.min()) >= 0 and int(targets.max()) <= 1) else ""
     if targets.ndim == 2:
         return _numbers(targets, run, ((size, run.num_classes),), (run.dtype,))
     if targets.shape != (size,) or targets.dtype != torch.int64:

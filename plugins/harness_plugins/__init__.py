@@ -18,6 +18,7 @@ def harness_register_datasets(register: Register) -> None:
     """Data sets."""
     register("digits", f"{HERE}.datasets.digits:digits")
     register("mnist5k", f"{HERE}.datasets.mnist5k:mnist5k")
+    register("mnist_pairs", f"{HERE}.datasets.mnist_pairs:mnist_pairs")
     register("mnist", f"{HERE}.datasets.torchvision_images:mnist")
     register("fashion_mnist", f"{HERE}.datasets.torchvision_images:fashion_mnist")
     register("cifar10", f"{HERE}.datasets.torchvision_images:cifar10")
@@ -43,6 +44,7 @@ def harness_register_noise(register: Register) -> None:
     register("kernel", f"{HERE}.noise.kernel:Kernel")
     register("human", f"{HERE}.noise.human:Human")
     register("gaussian", f"{HERE}.noise.gaussian:Gaussian")
+    register("label_flip", f"{HERE}.noise.label_flip:LabelFlip")
 
 
 @hookimpl
@@ -96,6 +98,8 @@ def harness_register_losses(register: Register) -> None:
     register("l2", f"{HERE}.losses.l2:L2")
     register("huber", f"{HERE}.losses.huber:Huber")
     register("tukey", f"{HERE}.losses.tukey:Tukey")
+    register("bce", f"{HERE}.losses.bce:BinaryCrossEntropy")
+    register("bgce", f"{HERE}.losses.bgce:BinaryGeneralizedCrossEntropy")
 
 
 @hookimpl

@@ -157,6 +157,7 @@ STANDS = [
     ("linear_regression", "linear", "l2"),
     ("cifar10n", "mlp", "ce"),
     ("cifar100", "mlp", "ce"),
+    ("mnist_pairs", "mlp", "bce"),
 ]
 
 

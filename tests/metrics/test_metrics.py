@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from harness_plugins import metrics
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, log_loss, top_k_accuracy_score
 from torch import Tensor
@@ -32,6 +32,7 @@ def drawn(seed: int, size: int = 200, classes: int = 7, missing: bool = False) -
     return logits.log_softmax(1), targets
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 9), st.booleans())
 def test_balanced_accuracy_and_macro_f1_are_those_of_scikit_learn(seed: int, classes: int, missing: bool) -> None:
     outputs, targets = drawn(seed, 40, classes, missing)
@@ -90,6 +91,7 @@ def test_calibration_error_of_known_confidences() -> None:
     assert float(metrics.calibration_error(honest, targets)) == pytest.approx(0.0, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 6), st.integers(2, 30), st.integers(1, 6))
 def test_average_precision_is_that_of_scikit_learn_ties_included(
     seed: int, labels: int, size: int, levels: int

@@ -28,7 +28,8 @@ def _data(subject: Subject, bench: Bench, size: int) -> LabelledData:
         spec = given if isinstance(given, dict) else {"name": given}
         params = {key: value for key, value in spec.items() if key != "name"}
         return subject.host.registry.create("dataset", spec["name"], params).train  # type: ignore[no-any-return]
-    return (components.classes if subject.task == "classification" else components.values)(size=size).train
+    makers = {"classification": components.classes, "multilabel": components.labels, "regression": components.values}
+    return makers[subject.task](size=size).train
 
 
 @check(
@@ -51,6 +52,8 @@ def draws(subject: Subject, bench: Bench) -> str | None:
             raise Fault(f"it returns {first.dtype}, not integer classes")
         if int(first.min()) < 0 or int(first.max()) >= data.num_classes:
             raise Fault(f"it returns classes outside [0, {data.num_classes})")
+        if data.task == "multilabel" and int(first.max()) > 1:
+            raise Fault("it returns labels other than 0 and 1")
     np.random.seed(5)  # noqa: NPY002 -- whether the global state matters is the question
     torch.manual_seed(5)
     again = torch.as_tensor(subject.make()(data, rng=np.random.default_rng(1)))
@@ -139,7 +142,8 @@ def splits(subject: Subject, bench: Bench) -> str | None:
     if declared is not None and declared != train.num_classes:
         raise Fault(f"it declares {declared} classes and has {train.num_classes}")
     if train.num_classes is not None:
-        missing = sorted(set(range(train.num_classes)) - set(test.targets.unique().tolist()))
+        present = test.targets.sum(0).nonzero() if test.task == "multilabel" else test.targets.unique()
+        missing = sorted(set(range(train.num_classes)) - set(present.flatten().tolist()))
         if missing:
             raise Fault(f"class {missing[0]} has no test sample")
         if train.targets.dtype != torch.int64:

@@ -26,10 +26,12 @@ def _loss(subject: Subject, bench: Bench) -> Loss:
 
 def _batch(subject: Subject, dtype: torch.dtype = torch.float32, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    width = OUTPUTS if subject.task == "classification" else 1
+    width = 1 if subject.task == "regression" else OUTPUTS
     outputs = scale * torch.randn(BATCH, width, generator=generator, dtype=torch.float64)
     if subject.task == "classification":
         targets = torch.randint(OUTPUTS, (BATCH,), generator=generator)
+    elif subject.task == "multilabel":
+        targets = torch.randint(2, (BATCH, OUTPUTS), generator=generator)
     else:
         targets = torch.randn(BATCH, generator=generator, dtype=torch.float64).to(dtype)
     return outputs.to(dtype), targets, torch.randperm(BATCH, generator=generator)
@@ -91,7 +93,7 @@ def shapes(subject: Subject, bench: Bench) -> str | None:
 def gradients(subject: Subject, bench: Bench) -> str | None:
     """Losses and gradients are finite, for very sure outputs too."""
     loss = _loss(subject, bench)
-    for scale in (1.0, 30.0, 1000.0) if subject.task == "classification" else (1.0, 30.0):
+    for scale in (1.0, 30.0) if subject.task == "regression" else (1.0, 30.0, 1000.0):
         outputs, targets, index = _batch(subject, scale=scale)
         outputs.requires_grad_(True)
         losses = loss(outputs, targets, index)

@@ -374,7 +374,7 @@ def _works_alone(subject: Subject, bench: Bench, partner: Subject) -> bool:
 )  # fmt: skip
 def cost(subject: Subject, bench: Bench) -> str | None:
     """Processor time of an epoch relative to cross entropy's, for a small network at batch 128."""
-    shape = [1, 28, 28] if subject.task == "classification" else [64]
+    shape = [64] if subject.task == "regression" else [1, 28, 28]
     dataset = bench.dataset(shape=shape, size=TIMED_SAMPLES)
     model = subject.setting.get("model", {"name": "testing.net", "width": 16})
     setting = bench.setting(dataset=dataset, model=model)
