@@ -181,6 +181,8 @@ def test_every_example_of_a_component_loads_as_a_suite(
             "setting": [{"dataset": dataset, "model": model}],
             "method": [{"name": "example", "loss": loss}],
         }
+        if loss == "bce":
+            document["setting"][0]["noise"] = {"name": "label_flip", "on": 0.1, "off": 0.3}
         if component.kind in ("executor", "metric"):
             document |= example
         else:
