@@ -384,10 +384,6 @@ def _finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _carries(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.requires_grad
-
-
 def _numbers(value: Any, run: Run, shapes: tuple[tuple[int, ...], ...], dtypes: tuple[torch.dtype, ...] = ()) -> str:
     """Floating-point numbers of one of some shapes (none: of any) on the run's device."""
     if not isinstance(value, Tensor):
