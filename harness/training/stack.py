@@ -148,7 +148,7 @@ def _taking(function: Callable[..., Any], taken: Sequence[str], given: Sequence[
     if places == [0]:
         return lambda first, *_: function(first)
     if places == [1]:
-        return lambda _, second: function(second)
+        return lambda _, second, *__: function(second)
     return lambda *values: function(*[values[place] for place in places])
 
 
@@ -171,7 +171,7 @@ def _one(watch: Watch, number: int, function: Callable[..., Any]) -> Callable[..
 
 
 def _each(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part, ...]) -> Callable[..., Any]:
-    """A hook of which every implementation is called and returns nothing."""
+    """A hook of which every implementation is called and returns nothing; it may have gained arguments after ``step``."""
     marker, page = watch.marker, watch.marker.page
     if len(given) == 1:
 
@@ -192,18 +192,19 @@ def _each(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part, ...]
 
         return once
 
-    def call(run: Any, step: Any) -> None:
+    def call(run: Any, step: Any, **further: Any) -> None:
         before = page[0]
         number = NOBODY
+        values = (run, step, *[further[name] for name in given[2:]]) if further else (run, step)
         try:
             for number, function in parts:
                 page[0] = number
                 if watch.on:
                     entry = watch.moment()
-                    function(run, step)
+                    function(*values)
                     watch.left(name, number, run, entry, step)
                 else:
-                    function(run, step)
+                    function(*values)
         except BaseException as error:
             marker.note(error, number)
             raise

@@ -11,7 +11,6 @@ import torch
 
 import harness
 from harness import hookspecs
-from harness.deprecation import HarnessDeprecationWarning, deprecated, deprecation, renamed_parameters
 from harness.registry import inspect_hooks
 from harness.training.stack import Stack
 
@@ -76,10 +75,10 @@ def test_a_host_hook_may_gain_an_argument_without_breaking_old_plugins() -> None
 
 
 def test_a_hook_argument_that_goes_warns_the_plugin_that_takes_it() -> None:
-    warning = deprecation("the argument 'step'", "0.3", removed="0.5", instead="'batch'")
+    words = "the argument 'step' is deprecated since 0.3 and goes in 0.5; use 'batch'"
     specs = types.ModuleType("specs")
 
-    @hookspecs.hookspec(warn_on_impl_args={"step": warning})
+    @hookspecs.hookspec(warn_on_impl_args={"step": FutureWarning(words)})
     def after_losses(run: Any, step: Any, batch: Any) -> None: ...
 
     specs.after_losses = after_losses  # type: ignore[attr-defined]
@@ -90,27 +89,5 @@ def test_a_hook_argument_that_goes_warns_the_plugin_that_takes_it() -> None:
         @pluggy.HookimplMarker("harness_training")
         def after_losses(self, step: Any) -> None: ...
 
-    with pytest.warns(HarnessDeprecationWarning, match="'step' is deprecated since 0.3 and goes in 0.5; use 'batch'"):
+    with pytest.warns(FutureWarning, match=words):
         manager.register(Old())
-
-
-def test_a_deprecated_function_still_works_and_names_version_and_replacement() -> None:
-    @deprecated("0.3", removed="0.5", instead="harness.create")
-    def make(x: int) -> int:
-        """Makes."""
-        return x + 1
-
-    with pytest.warns(
-        HarnessDeprecationWarning, match=r"make is deprecated since 0\.3 and goes in 0\.5; use harness\.create"
-    ) as seen:
-        assert make(1) == 2
-    assert seen[0].filename == __file__
-    assert make.__doc__ == "Makes."
-
-
-def test_an_old_parameter_name_is_taken_for_the_new_one() -> None:
-    with pytest.warns(HarnessDeprecationWarning, match="losses.gce: parameter 'power' .* use 'q'"):
-        assert renamed_parameters({"power": 0.5}, {"power": "q"}, "0.3", removed="0.5", where="losses.gce") == {
-            "q": 0.5
-        }
-    assert renamed_parameters({"q": 0.5}, {"power": "q"}, "0.3", removed="0.5", where="losses.gce") == {"q": 0.5}
