@@ -10,7 +10,6 @@ overflow as training diverges; what does not come from the network still must no
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from harness.errors import ComponentError
 from harness.running import NOBODY, At, Marker, Place, Source
+from harness.training.values import LOOKS, described, finite, value_of, wrong_index, wrong_outputs, wrong_targets
 
 if TYPE_CHECKING:
     from harness.training.run import Run, Step
@@ -116,10 +116,10 @@ class Watch:
             known = self._facts[name]
             if value is not known and (type(value) is not type(known) or value != known):
                 raise self.refuse(
-                    number, hook, f"changed run.{name} from {known!r} to {_type(value)}", "leave it as it is"
+                    number, hook, f"changed run.{name} from {known!r} to {described(value)}", "leave it as it is"
                 )
         if type(run.epoch) is not int or run.epoch < 0:
-            raise self.refuse(number, hook, f"set run.epoch to {_type(run.epoch)}", "leave it as it is")
+            raise self.refuse(number, hook, f"set run.epoch to {described(run.epoch)}", "leave it as it is")
         self._look_at_scores(hook, number, run)
         targets = run.targets
         seen, self._targets = self._targets, (targets, _version(targets))
@@ -127,20 +127,22 @@ class Watch:
             return
         if not isinstance(targets, Tensor) or len(targets.shape) < 1 or targets.shape[0] != run.num_samples:
             raise self.refuse(
-                number, hook, f"left run.targets as {_type(targets)}", f"set ({run.num_samples}, ...) targets"
+                number, hook, f"left run.targets as {described(targets)}", f"set ({run.num_samples}, ...) targets"
             )
-        wrong = _wrong_targets(targets, run.num_samples, run)
+        wrong = wrong_targets(targets, run.num_samples, run)
         if wrong:
             raise self.refuse(number, hook, f"left run.targets {wrong}", "set classes, probabilities or values")
 
     def _look_at_scores(self, hook: str, number: int, run: Run) -> None:
         for name, entry in run.sample_scores.items():
             if not (isinstance(entry, tuple) and len(entry) == 2 and exact(entry[0]) is not None):
-                raise self.refuse(number, hook, f"left the scores {name!r} as {_type(entry)}", "use run.score_samples")
+                raise self.refuse(
+                    number, hook, f"left the scores {name!r} as {described(entry)}", "use run.score_samples"
+                )
             odd = entry[0].dtype.is_complex or entry[0].device.type != run.device.type
             if odd or entry[0].shape != (run.num_samples,):
                 raise self.refuse(
-                    number, hook, f"gave scores {name!r} of {_type(entry[0])}", f"give ({run.num_samples},) numbers"
+                    number, hook, f"gave scores {name!r} of {described(entry[0])}", f"give ({run.num_samples},) numbers"
                 )
 
     def _look_at_step(self, hook: str, number: int, run: Run, step: Step) -> None:
@@ -149,10 +151,10 @@ class Watch:
             run._check(step, hook, number)
         if not changed:
             return
-        what, wrong = "index", _wrong_index(step.index, run) if "index" in changed else ""
+        what, wrong = "index", wrong_index(step.index, run) if "index" in changed else ""
         if not wrong:
             size = len(step.index)
-            looks = {name: _LOOKS[name](step, size, run) for name in changed if name != "index"}
+            looks = {name: LOOKS[name](step, size, run) for name in changed if name != "index"}
             what, wrong = next(((name, words) for name, words in looks.items() if words), ("", ""))
         if not wrong:
             what, wrong = self._not_finite(changed, step)
@@ -166,7 +168,7 @@ class Watch:
             self._step = step
         changed = []
         for name in _FIELDS:
-            value = _value(step, name)
+            value = value_of(step, name)
             now = value, _version(value)
             before = self._seen.get(name, (None, 0))
             if now[0] is before[0] and now[1] == before[1]:
@@ -192,7 +194,7 @@ class Watch:
     def _not_finite(self, changed: list[str], step: Step) -> tuple[str, str]:
         """The value that is not finite through this hook, if any."""
         before = dict(self._finite)
-        self._finite.update({name: _finite(_value(step, name)) for name in changed})
+        self._finite.update({name: finite(value_of(step, name)) for name in changed})
         sound = all(before.get(name, True) and self._finite.get(name, True) for name in _FROM_NETWORK)
         for name in changed:
             fault = (self.first and all(before.values())) or (name not in _FROM_NETWORK and sound)
@@ -215,12 +217,12 @@ class Watch:
     def forward(self, run: Run, inputs: Tensor, outputs: Any, entry: Any) -> None:
         """What a model has made of a batch."""
         self._look_around(run._model_number, entry)
-        wrong = _wrong_outputs(outputs, inputs.shape[0], run, any_float=True)
+        wrong = wrong_outputs(outputs, inputs.shape[0], run, any_float=True)
         if wrong:
             remedy = f"give (B, {run.num_outputs}) numbers"
             raise self.refused(self._maker(run, inputs, outputs), "forward", f"gave outputs {wrong}", remedy)
         untrained = self.first and run.stack.train_step is None  # a step of a method's own may update before it passes
-        if untrained and _finite(inputs) and not _finite(outputs):
+        if untrained and finite(inputs) and not finite(outputs):
             number = self.marker.broke or run._model_number
             raise self.refused(number, "forward", "gave outputs that are not finite", "mend its initialisation")
         self.marker.gave.clear()
@@ -230,7 +232,7 @@ class Watch:
         Of a transformed model they are nobody's when its layers are not looked at."""
         for gave, number in self.marker.gave:
             if gave is outputs or (
-                number == run._model_number and _wrong_outputs(gave, inputs.shape[0], run, any_float=True)
+                number == run._model_number and wrong_outputs(gave, inputs.shape[0], run, any_float=True)
             ):
                 return number
         return run._model_number if self.marker.watching or not run._transformed else NOBODY
@@ -275,7 +277,9 @@ class Watch:
         """The outputs of a model that are its prediction, as an exact tensor."""
         self._look_around(run._model_number, entry)
         plain = exact(outputs)
-        wrong = f"as {_type(outputs)}" if plain is None else _wrong_outputs(plain, inputs.shape[0], run, any_float=True)
+        wrong = (
+            f"as {described(outputs)}" if plain is None else wrong_outputs(plain, inputs.shape[0], run, any_float=True)
+        )
         if plain is None or wrong:
             remedy = f"give (B, {run.num_outputs}) numbers"
             raise self.refused(self._maker(run, inputs, outputs), "forward", f"gave outputs {wrong}", remedy)
@@ -290,8 +294,8 @@ class Watch:
         self._look_around(number, entry)
         plain = exact(predicted)
         if plain is None:
-            raise self.refuse(number, "predict", f"returned {_type(predicted)}", "return a plain torch.Tensor")
-        wrong = _wrong_outputs(plain, inputs.shape[0], run, any_float=True)
+            raise self.refuse(number, "predict", f"returned {described(predicted)}", "return a plain torch.Tensor")
+        wrong = wrong_outputs(plain, inputs.shape[0], run, any_float=True)
         if wrong:
             raise self.refuse(
                 number, "predict", f"returned predictions {wrong}", f"return (B, {run.num_outputs}) log-probabilities"
@@ -303,13 +307,13 @@ class Watch:
         if found is None:
             return None
         if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
-            raise self.refuse(number, "diagnostics", f"returned {_type(found)}", "return numbers by name, or None")
+            raise self.refuse(number, "diagnostics", f"returned {described(found)}", "return numbers by name, or None")
         for name, value in found.items():
             try:
                 float(value)
             except (TypeError, ValueError, RuntimeError, OverflowError):
                 raise self.refuse(
-                    number, "diagnostics", f"gave {name!r} as {_type(value)}", "give one number for each name"
+                    number, "diagnostics", f"gave {name!r} as {described(value)}", "give one number for each name"
                 ) from None
         return found
 
@@ -328,7 +332,7 @@ def mark_layers(marker: Marker, source: Source, layers: Iterable[torch.nn.Module
         if not marker.watching:
             return
         marker.gave.append((output, number))
-        if not marker.broke and not _finite(output) and all(map(_finite, inputs)):
+        if not marker.broke and not finite(output) and all(map(finite, inputs)):
             marker.broke = number
         if entry is not None:
             marker.look(Place(source, "forward"), entry)
@@ -360,116 +364,3 @@ def _facts(run: Run) -> dict[str, Any]:
 def _version(value: Any) -> int:
     """How often a tensor was written into."""
     return value._version if isinstance(value, Tensor) and not value.is_inference() else 0
-
-
-# --- what is wrong with a value, in words; an empty string for nothing ---------------------------------------------------
-
-
-def _type(value: Any) -> str:
-    if issubclass(type(value), Tensor):
-        kind = "" if type(value) in (Tensor, torch.nn.Parameter) else f"{type(value).__name__}, "
-        return f"{kind}{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
-    return f"a value of type {type(value).__name__}"
-
-
-def _value(step: Step, name: str) -> Any:
-    if name == "weights":
-        return step.weights if step.weighted else None
-    return getattr(step, name)
-
-
-def _finite(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return not value.is_floating_point() or value.is_meta or bool(value.detach().isfinite().all())
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-def _numbers(value: Any, run: Run, shapes: tuple[tuple[int, ...], ...], dtypes: tuple[torch.dtype, ...] = ()) -> str:
-    """Floating-point numbers of one of some shapes (none: of any) on the run's device."""
-    if not isinstance(value, Tensor):
-        return f"as {_type(value)}"
-    if value.layout is not torch.strided or value.is_quantized:
-        return f"as a {value.layout} tensor"
-    if shapes and tuple(value.shape) not in shapes:
-        return f"of shape {tuple(value.shape)} instead of {' or '.join(map(str, shapes))}"
-    if not value.is_floating_point() or (dtypes and value.dtype not in dtypes):
-        return f"of type {str(value.dtype).removeprefix('torch.')}"
-    if value.device.type != run.device.type:
-        return f"on {value.device} instead of {run.device}"
-    return ""
-
-
-def _wrong_index(index: Any, run: Run) -> str:
-    if not isinstance(index, Tensor) or index.ndim != 1 or index.dtype != torch.int64:
-        return f"as {_type(index)}"
-    if index.device.type != run.device.type:
-        return f"on {index.device} instead of {run.device}"
-    if len(index) and not (int(index.min()) >= 0 and int(index.max()) < run.num_samples):
-        return f"outside [0, {run.num_samples})"
-    return ""
-
-
-def _wrong_inputs(step: Step, size: int, run: Run) -> str:
-    inputs = step.inputs
-    if not isinstance(inputs, Tensor):
-        return f"as {_type(inputs)}"
-    if inputs.ndim < 1 or not inputs.shape[0] or inputs.shape[0] % size:  # several views may be stacked
-        return f"of shape {tuple(inputs.shape)} for a batch of {size}"
-    if run.input_shape is not None and inputs.ndim != 1 + len(run.input_shape):
-        return f"of shape {tuple(inputs.shape)} instead of {(size, *run.input_shape)}"
-    if inputs.dtype not in (torch.float32, run.dtype, torch.int64):
-        return f"of type {str(inputs.dtype).removeprefix('torch.')}"
-    if inputs.device.type != run.device.type:
-        return f"on {inputs.device} instead of {run.device}"
-    return ""
-
-
-def _wrong_targets(targets: Any, size: int, run: Run) -> str:
-    if not isinstance(targets, Tensor):
-        return f"as {_type(targets)}"
-    if targets.device.type != run.device.type:
-        return f"on {targets.device} instead of {run.device}"
-    if run.num_classes is None:
-        return _numbers(targets, run, ((size,), (size, run.num_outputs)), (run.dtype,))
-    if run.task == "multilabel" and targets.dtype == torch.int64:
-        if targets.shape != (size, run.num_classes):
-            return f"as {_type(targets)} instead of ({size}, {run.num_classes})"
-        return "other than 0 and 1" if size and not (int(targets.min()) >= 0 and int(targets.max()) <= 1) else ""
-    if targets.ndim == 2:
-        return _numbers(targets, run, ((size, run.num_classes),), (run.dtype,))
-    if targets.shape != (size,) or targets.dtype != torch.int64:
-        return f"as {_type(targets)} instead of ({size},) int64"
-    if size and not (int(targets.min()) >= 0 and int(targets.max()) < run.num_classes):
-        return f"outside [0, {run.num_classes})"
-    return ""
-
-
-def _wrong_outputs(outputs: Any, size: int, run: Run, *, any_float: bool = False) -> str:
-    dtypes = () if any_float else (run.dtype,)
-    shapes: tuple[tuple[int, ...], ...] = ((size, run.num_outputs),)
-    return _numbers(outputs, run, shapes, dtypes)
-
-
-def _wrong_step_outputs(step: Step, size: int, run: Run) -> str:
-    stacked = len(step.outputs) if isinstance(step.outputs, Tensor) and step.outputs.ndim else size
-    return _wrong_outputs(step.outputs, stacked if stacked and stacked == len(step.inputs) else size, run)
-
-
-def _wrong_losses(losses: Any, size: int, run: Run) -> str:
-    return _numbers(losses, run, ((),) if run.stack.per_batch else ((size,),))
-
-
-def _wrong_penalty(penalty: Any, run: Run) -> str:
-    if isinstance(penalty, Tensor):
-        return _numbers(penalty, run, ((), (1,)))
-    return "" if isinstance(penalty, (int, float)) else f"as {_type(penalty)}"
-
-
-_LOOKS: dict[str, Any] = {
-    "inputs": _wrong_inputs,
-    "targets": lambda step, size, run: _wrong_targets(step.targets, size, run),
-    "outputs": lambda step, size, run: "" if step.outputs is None else _wrong_step_outputs(step, size, run),
-    "losses": lambda step, size, run: "" if step.losses is None else _wrong_losses(step.losses, size, run),
-    "weights": lambda step, size, run: _numbers(step.weights, run, ((size,),)) if step.weighted else "",
-    "penalty": lambda step, size, run: "" if step.penalty is None else _wrong_penalty(step.penalty, run),
-}
