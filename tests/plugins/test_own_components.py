@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from harness.plugins import Host
+from harness.tasks import TASKS
 from harness.testing import Subject, cases, subjects_of
 from harness.testing.bench import Bench, difference
 from harness.testing.checks.training import outcome_under
@@ -57,6 +58,7 @@ def quick(case: Any) -> Any:
 
 
 STACKED = [quick(case) for case in cases(subjects("loss", "transform", "algorithm", "model"), without=["executors"])]
+CALLED = [quick(case) for case in cases(subjects("metric", "plot"))]
 DATA = [quick(case) for case in cases(subjects("dataset", "noise"), without=["executors", "identity"])]
 
 
@@ -73,13 +75,18 @@ def test_losses_transforms_algorithms_and_models(case: Any) -> None:
     case()
 
 
+@pytest.mark.parametrize("case", CALLED)
+def test_metrics_and_pictures(case: Any) -> None:
+    case()
+
+
 @pytest.mark.parametrize("case", DATA)
 def test_data_sets_and_noise(case: Any) -> None:
     case()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("task", TASKS)
 def test_every_loss_transform_and_algorithm_gives_the_same_under_every_executor(task: str, tmp_path: Path) -> None:
     every = [s for s in subjects("loss", "transform", "algorithm") if not s.setting]
     found = [s for s in every if s.task == task or s.kind == "transform"]
