@@ -1,7 +1,8 @@
 """What the engine costs: ``HARNESS_DATA=... python benchmarks/engine.py [--quick]``.
 
 Harness against a bare PyTorch loop and against a ``DataLoader`` with per-image transforms; the algorithms against plain
-cross entropy; the command line, the plan and the collector in seconds. Every ratio is the median of interleaved pairs.
+cross entropy; the command line, the plan and the collector in seconds. With `--before CHECKOUT` what
+looking at records costs, as ratios to another checkout. Every ratio is the median of interleaved pairs.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def command_line(trials: int) -> list[tuple[str, float, float]]:
         rows.append(("harness run with nothing to do", seconds([*harness, "run", str(suite), *small]), 1.5))
         suite = Path(folder) / "grid.toml"
         rates = [round(0.01 * (i + 1), 2) for i in range(50)]
-        suite.write_text(GRID.format(seeds=list(range(trials // 1000)), rates=rates))
+        suite.write_text(GRID.format(seeds=list(range(trials // 1000)), rates=rates) + "[training]\nepochs = 20\n")
         rows.append((f"plan of {trials:,} trials", in_process_plan(suite, Path(folder) / "r", trials), 1.0))
         rows.append((f"collecting {trials:,} records", in_process_collect(suite, Path(folder) / "r"), 5.0))
     return rows
@@ -169,16 +170,25 @@ def in_process_plan(suite: Path, results: Path, trials: int) -> float:
 
 
 def in_process_collect(suite: Path, results: Path) -> float:
-    """Collecting records of 20 epochs each, copied from one real trial's."""
-    from harness.results.records import open_results, submit_trials, trial_folder
+    """Collecting records of 20 epochs each, as a run would have left them."""
     from harness.results.store import collect
+
+    make_records(suite, results)
+    started = time.perf_counter()
+    collect(results)
+    return time.perf_counter() - started
+
+
+def make_records(suite: Path, results: Path) -> None:
+    """Records of 20 epochs of every trial of a suite, sealed where this harness seals."""
+    from harness.results import records
     from harness.suite.load import load_suite
 
-    open_results(results)
+    records.open_results(results)
     entries = list(load_suite(suite).entries())
-    submit_trials(results, [entry.trial for entry in entries])
+    records.submit_trials(results, [entry.trial for entry in entries])
     epoch = {"epoch": 1, "lr": 0.1, "train_loss": 1.0, "test_accuracy": 0.9, "test_loss": 0.5, "validation_accuracy": 0.8,
-             "validation_loss": 0.7, "diagnostics": {"sop.u_squared": 0.1}}  # fmt: skip
+             "validation_loss": 0.7, "memorisation": 0.1, "diagnostics": {"sop.u_squared": 0.1}}  # fmt: skip
     timing = {"epoch": 1, "train_seconds": 0.1, "evaluation_seconds": 0.1, "peak_memory": 1}
     lines = "".join(json.dumps({**epoch, "epoch": n + 1}) + "\n" for n in range(20))
     times = "".join(json.dumps({**timing, "epoch": n + 1}) + "\n" for n in range(20))
@@ -186,24 +196,76 @@ def in_process_collect(suite: Path, results: Path) -> float:
     result = json.dumps(
         {"status": "done", "metrics": {"accuracy": curve, "memorisation": {"last": 0.1}}, "error": None}
     )
+    seal = getattr(records, "seal", None)
     for entry in entries:
-        attempt = trial_folder(results, entry.trial.id) / "attempt-001"
+        attempt = records.trial_folder(results, entry.trial.id) / "attempt-001"
         attempt.mkdir()
         shutil.copyfile(attempt.parent / "trial.json", attempt / "trial.json")
         (attempt / "epochs.jsonl").write_text(lines)
         (attempt / "timing.jsonl").write_text(times)
         (attempt / "environment.json").write_text('{"host": "h", "versions": {}}')
-        (attempt / "result.json").write_text(result)
-        (attempt.parent / "done.json").write_text('{"attempt": "attempt-001", "digests": {}}')
-    started = time.perf_counter()
-    collect(results)
-    return time.perf_counter() - started
+        (attempt / "result.json").write_text(result + "\n")
+        done = {"attempt": "attempt-001", "digests": entry.trial.options["digests"]}
+        (attempt.parent / "done.json").write_text(json.dumps(done))
+        if seal is not None:
+            seal(attempt.parent)
+
+
+MAKE = "import sys; from pathlib import Path; import engine; engine.make_records(Path(sys.argv[1]), Path(sys.argv[2]))"
+
+
+def records_before_and_after(before: Path, trials: int, pairs: int) -> Iterator[tuple[str, list[float]]]:
+    """What looking at records costs, as ratios to an earlier checkout: the pairs of whole processes, interleaved.
+
+    Each checkout has a results folder of its own, of the same trials. ``collect`` reads every record anew.
+    """
+    here = Path(__file__).resolve().parent.parent
+    with tempfile.TemporaryDirectory() as place:
+        suite = Path(place) / "grid.toml"
+        rates = [round(0.01 * (i + 1), 2) for i in range(50)]
+        seeds = list(range(max(1, trials // 1000)))
+        suite.write_text(GRID.format(seeds=seeds, rates=rates) + "[training]\nepochs = 20\n")
+        commands = {
+            "run with nothing to do": ["run", str(suite)],
+            "status": ["status", str(suite)],
+            "collect": ["collect", "--rebuild"],
+        }
+
+        def of(tree: Path, arguments: list[str]) -> float:
+            paths = os.pathsep.join(
+                str(tree / part) for part in (".", "plugins", "leaderboard", "slurm", here / "benchmarks")
+            )
+            environment = {**os.environ, "PYTHONPATH": paths, "HARNESS_CACHE": f"{place}/cache-{tree.name}"}
+            started = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, env=environment, stdout=subprocess.DEVNULL)
+            return time.perf_counter() - started
+
+        trees = (before.resolve(), here)
+        for tree in trees:
+            of(tree, ["-c", MAKE, str(suite), f"{place}/{tree.name}"])
+        for name, command in commands.items():
+            times: dict[Path, list[float]] = {tree: [] for tree in trees}
+            for number in range(pairs + 1):
+                for tree in trees if number % 2 else reversed(trees):
+                    taken = of(tree, ["-m", "harness.cli.main", *command, "--results", f"{place}/{tree.name}"])
+                    if number:  # the first fills caches
+                        times[tree].append(taken)
+            yield name, [after / earlier for earlier, after in zip(times[trees[0]], times[trees[1]], strict=True)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer pairs and records, to see that it runs")
+    parser.add_argument("--before", type=Path, help="another checkout: what looking at records costs, as ratios to it")
     arguments = parser.parse_args()
+    if arguments.before is not None:
+        trials, pairs = (1000, 3) if arguments.quick else (10_000, 9)
+        print(f"{trials:,} trials, after / before, median of {pairs} interleaved pairs (least, most)")
+        for name, ratios in records_before_and_after(arguments.before, trials, pairs):
+            median = statistics.median(ratios)
+            verdict = "ok" if median <= 1.05 else "MISSED"
+            print(f"{name:28} {median:6.3f} ({min(ratios):.3f}, {max(ratios):.3f})  <= 1.05 {verdict}", flush=True)
+        return
     global PAIRS
     PAIRS = 3 if arguments.quick else 11
     torch.set_num_threads(1)

@@ -371,6 +371,15 @@ class Registry:
                     found[key] = renewed(found[key], component.module_name, path)
         return found
 
+    def has_changed(self, digests: Mapping[str, str]) -> bool:
+        """Whether a component has another source than the recorded digest is of; those that are not here tell nothing."""
+        for key, recorded in self.renewed(digests).items():
+            with contextlib.suppress(ComponentError):
+                kind, _, name = key.partition(":")
+                if self.find(kind, name)[0].digest() != recorded:
+                    return True
+        return False
+
     def save_cache(self) -> None:
         """Write the facts that this process had to import for, and what it read of sources."""
         self._cache.save()

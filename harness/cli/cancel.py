@@ -21,12 +21,12 @@ def cancel(
 ) -> None:
     """Stop queued and running trials of a suite that an executor has in hand."""
     from harness.execution.cancel import cancel_trials
-    from harness.results.records import open_results
+    from harness.results.records import UNFINISHED, open_results
     from harness.suite.plan import make_plan
 
     loaded = load(suite, set_, plugin, scale)
     made = make_plan(loaded, open_results(results, create=False), select)
-    todo = made.select("running", "missing")
+    todo = made.select(*UNFINISHED)
     if not todo:
         typer.echo("nothing is queued or running")
         return

@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.options import DEFAULT_RESULTS, Results
 from harness.errors import ResultsError
+from harness.files import Damage, read_bytes
 
 FOLLOW_S = 0.5
 
@@ -21,7 +22,7 @@ def logs(
 ) -> None:
     """The log of a trial, and its traceback when it failed."""
     from harness.results.quantities import QUANTITIES
-    from harness.results.records import attempts, open_results, read_json, read_lines
+    from harness.results.records import attempts, open_results, read_json, read_lines, standing
     from harness.tasks import HEADLINES
 
     folder = find_trial(open_results(results, create=False), trial)
@@ -32,9 +33,12 @@ def logs(
         typer.echo(f"== {folder.name} {attempt.name}")
         text = _read(attempt / "log.txt")
         typer.echo(text, nl=bool(text) and not text.endswith("\n"))
-        error = (read_json(attempt / "result.json") or {}).get("error")
-        if error and error.get("traceback", "") not in text:
-            typer.echo(error["traceback"] or f"{error['type']}: {error['message']}")
+        found = read_json(attempt / "result.json")
+        error = found.get("error") if isinstance(found, dict) else None
+        if isinstance(error, dict) and str(error.get("traceback") or "") not in text:
+            typer.echo(error.get("traceback") or f"{error.get('type')}: {error.get('message')}")
+    if (found := standing(folder)).status == "quarantined":
+        typer.echo(f"in quarantine: {found.reason}")
     if not follow:
         return
     headlines = [QUANTITIES[name].column for name in HEADLINES]
@@ -58,10 +62,11 @@ def logs(
 
 
 def _read(path: Path) -> str:
+    """A log, as far as it is one: what is no regular file says nothing."""
     try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
+        return (read_bytes(path) or b"").decode(errors="replace")
+    except Damage as damage:
+        return f"({damage})\n"
 
 
 def find_trial(results: Path, start: str) -> Path:

@@ -22,18 +22,20 @@ def merge(
     """Copy the records of other results folders, or packed ones, into one."""
     from harness.errors import ResultsError
     from harness.paths import expanded
+    from harness.plugins import load_host
     from harness.results.records import open_results
     from harness.results.records.archive import unpack
     from harness.results.records.merge import merge_results
     from harness.results.store import collect
 
     target = open_results(results)
+    stale = load_host().registry.has_changed
     for source in map(expanded, sources):
         if not os.path.exists(source):  # Path.exists raises for a name that is too long
             raise ResultsError("no such file or folder", str(source))
         if source.is_file():
-            taken, kept = unpack(source, target)
+            taken, kept = unpack(source, target, stale=stale)
         else:
-            taken, kept = merge_results(open_results(source, create=False), target)
+            taken, kept = merge_results(open_results(source, create=False), target, stale=stale)
         typer.echo(f"{source}: {counted(taken, 'trial')} taken, {kept} already there")
     collect(target)

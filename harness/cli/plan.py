@@ -53,6 +53,8 @@ def plan(
                 "seed": p.entry.seed,
                 "status": p.status,
                 "seconds": p.seconds,
+                "reason": p.standing.reason or None,
+                "sealed": p.standing.sealed,
                 "oracle": p.entry.oracle,
                 "tuning": p.entry.tuning,
             }
@@ -99,9 +101,7 @@ def plan(
     if len(made.trials) > SHOWN:
         out.print(f"... and {len(made.trials) - SHOWN} more", markup=False)
     words = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    left = (
-        f"; about {duration(remaining)} of single-process time remain" if counts["missing"] + counts["running"] else ""
-    )
+    left = f"; about {duration(remaining)} of single-process time remain" if made.left else ""
     out.print(f"{counted(len(made.trials), 'trial')}: {words}{left}", markup=False)
     if made.waiting:
         words = counted(made.waiting, "more trial waits", "more wait")

@@ -102,7 +102,7 @@ def run(
             plan = orchestrator.run()  # what a component prints must not stand in the JSON
     counts = plan.counts()
     waits = "waits" in orchestrator.executor.capabilities
-    left = counts["missing"] + counts["running"] if waits else 0
+    left = plan.left if waits else 0
     if json:
         print_json(
             {
@@ -115,7 +115,13 @@ def run(
         )
     else:
         _report(plan, orchestrator)
-    raise typer.Exit(130 if orchestrator.interrupted else 1 if counts["failed"] or left or plan.undecided else 0)
+    raise typer.Exit(
+        130
+        if orchestrator.interrupted
+        else 1
+        if counts["failed"] or counts["quarantined"] or left or plan.undecided
+        else 0
+    )
 
 
 @contextlib.contextmanager
@@ -230,11 +236,7 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
     for line in chosen_lines(plan):
         out.print(line, markup=False)
     for planned in plan.select("failed")[:10]:
-        from harness.results.records import latest_attempt, read_json, trial_folder
-
-        attempt = latest_attempt(trial_folder(plan.results, planned.id))
-        error = (read_json(attempt / "result.json") or {}).get("error") if attempt is not None else None
-        words = f"{error['type']}: {error['message']}" if error else "no record"
+        words = planned.standing.error or "no record"
         out.print(
             f"failed: {planned.entry.method} | {planned.entry.setting} | seed {planned.entry.seed}: {words}",
             markup=False,
@@ -250,6 +252,12 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
             f"{counts['failed']} failed; `harness logs TRIAL` shows why, `harness retry --failed` lets them run again",
             markup=False,
         )
+    if counts["quarantined"]:
+        out.print(
+            f"{counts['quarantined']} in quarantine: their records are damaged, and they are neither shown nor run again "
+            "(`harness retry --quarantined` moves the records aside and lets the trials run again)",
+            markup=False,
+        )
     if counts["stale"]:
         out.print(
             f"{counts['stale']} stale (a component's source has changed); --stale rerun runs them again", markup=False
@@ -258,7 +266,7 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
         out.print(f"note: {note}", markup=False)
     remote = "remote" in orchestrator.executor.capabilities
     if orchestrator.interrupted and not remote:
-        left = counts["missing"] + counts["running"]
+        left = plan.left
         out.print(
             f"interrupted: {counted(left, 'trial is', 'trials are')} left; the same command goes on from their checkpoints",
             markup=False,
@@ -271,10 +279,10 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
         out.print(
             f"submitted; `harness status {plan.suite.path} --results {plan.results}` tells how it goes", markup=False
         )
-    elif left := counts["missing"] + counts["running"]:
+    elif left := plan.left:
         busy = f", {counts['running']} of them at work in another process" if counts["running"] else ""
         out.print(f"{counted(left, 'trial is', 'trials are')} left{busy}; the same command goes on", markup=False)
-    elif not counts["failed"] and not plan.undecided:
+    elif not counts["failed"] and not counts["quarantined"] and not plan.undecided:
         finished = counts["done"] + counts["diverged"] + counts["stale"]
         out.print(
             f"{'the trial is' if finished == 1 else f'all {finished} trials are'} done; `harness leaderboard` opens the pages",

@@ -1,10 +1,9 @@
-"""What is queued, running, done, diverged, failed, lost and missing of a suite, with epochs and errors."""
+"""What is queued, running, done, diverged, failed, lost, missing and quarantined of a suite, with epochs and errors."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cli.options import (
     DEFAULT_RESULTS,
@@ -22,7 +21,8 @@ from harness.cli.options import (
 )
 from harness.words import counted
 
-STANDINGS = ("done", "diverged", "failed", "running", "queued", "lost", "missing", "stale")
+if TYPE_CHECKING:
+    from harness.suite.plan import PlannedTrial
 
 
 def status(
@@ -34,23 +34,19 @@ def status(
     scale: Scale = "full",
     json: AsJson = False,
 ) -> None:
-    """What is queued, running, done, diverged, failed, lost and missing of a suite, with epochs and errors."""
-    from harness.execution.queues import read_queues, standing
-    from harness.results.records import open_results
+    """What is queued, running, done, diverged, failed, lost, missing and quarantined of a suite, with epochs and errors."""
+    from harness.execution.queues import read_queues
+    from harness.results.records import STATUSES, open_results
     from harness.suite.plan import make_plan
 
     loaded = load(suite, set_, plugin, scale)
-    made = make_plan(loaded, open_results(results, create=False), select)
-    queues = read_queues(loaded, made.results)
-    standings = [standing(planned, made, queues) for planned in made.trials]
-    counts = {name: standings.count(name) for name in STANDINGS}
-    pairs = list(zip(made.trials, standings, strict=True))
-    told = ("running", "failed", "lost")
-    lines = [trial_line(made, planned) | {"status": state} for planned, state in pairs if state in told]
-    for line in lines:
-        line["job"] = line["job"] or queues.trials.get(line["id"], {}).get("job")
+    folder = open_results(results, create=False)
+    queues = read_queues(loaded, folder)
+    made = make_plan(loaded, folder, select, queues.trials)
+    counts = {name: made.counts()[name] for name in STATUSES}
+    lines = [trial_line(planned) for planned in made.select("running", "failed", "lost", "quarantined")]
     ends = queues.ended([line["job"] for line in lines if line["status"] == "lost" and line["job"]])
-    waiting = [{"id": planned.id, **queues.trials[planned.id]} for planned, state in pairs if state == "queued"]
+    waiting = [{"id": planned.id, **planned.standing.queued} for planned in made.select("queued")]
     if json:
         print_json(
             {
@@ -67,19 +63,19 @@ def status(
     words = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     out.print(f"{loaded.name}: {counted(len(made.trials), 'trial')} ({words})", markup=False)
     for line in lines:
-        head = f"{line['status']:8} {line['id']}  {line['method']} | {line['setting']} | seed {line['seed']}"
+        head = f"{line['status']:11} {line['id']}  {line['method']} | {line['setting']} | seed {line['seed']}"
         if line["status"] == "running":
             place = f"{line['node'] or line['host']}{', job ' + line['job'] if line['job'] else ''}"
             tail = f"epoch {line['epoch']}/{line['epochs']} on {place}, ETA {duration(line['eta'])}"
         elif line["status"] == "lost":
             end = ends.get(line["job"], "gone")
             owner = f"job {line['job']}" if line["job"] else "its worker"
-            tail = f"epoch {line['epoch']}/{line['epochs']}; {owner} is {end}"
+            tail = f"epoch {line['epoch']}/{line['epochs']}; {line['reason'] or f'{owner} is {end}'}"
         else:
             tail = str(line["error"])
         out.print(f"{head}: {tail}", markup=False)
     for detail, count in Counter(item["detail"] for item in waiting).items():
-        out.print(f"queued   {counted(count, 'trial')}: {detail}", markup=False)
+        out.print(f"queued      {counted(count, 'trial')}: {detail}", markup=False)
     if counts["lost"]:
         out.print("`harness run` goes on with lost trials from their checkpoints", markup=False)
     for note in [*made.notes, *queues.notes]:
@@ -89,35 +85,24 @@ def status(
         out.print(f"about {duration(remaining)} of single-process time remain", markup=False)
 
 
-def trial_line(plan: Any, planned: Any) -> dict[str, Any]:
+def trial_line(planned: PlannedTrial) -> dict[str, Any]:
     """What a trial's latest attempt tells."""
-    from harness.results.records import latest_attempt, read_json, read_lines, trial_folder
-
-    attempt = latest_attempt(trial_folder(plan.results, planned.id))
-    if attempt is None:  # its job was gone before it started
-        attempt = trial_folder(plan.results, planned.id) / "attempt-000"
-    claim = read_json(attempt / "claim.json") or {}
-    lines = read_lines(attempt / "timing.jsonl")
-    environment = read_json(attempt / "environment.json") or {}
-    epochs = int(planned.trial.identity["training"]["epochs"])
-    error = (read_json(attempt / "result.json") or {}).get("error") or {}
-    per_epoch = (
-        sum(line["train_seconds"] + line["evaluation_seconds"] for line in lines) / len(lines) if lines else None
-    )
+    told = planned.standing
     return {
         "id": planned.id,
         "method": planned.entry.method,
         "setting": planned.entry.setting,
         "seed": planned.entry.seed,
-        "status": planned.status,
-        "attempt": attempt.name,
-        "host": claim.get("host"),
-        "node": environment.get("node"),
-        "pid": claim.get("pid"),
-        "job": claim.get("job"),
-        "running_for": time.time() - claim["claimed"] if "claimed" in claim else None,
-        "epoch": len(lines),
-        "epochs": epochs,
-        "eta": per_epoch * (epochs - len(lines)) if per_epoch is not None else None,
-        "error": f"{error['type']}: {error['message']}" if error else None,
+        "status": told.status,
+        "attempt": told.attempt or "attempt-000",  # its job was gone before it started
+        "host": told.host,
+        "node": told.node,
+        "pid": told.pid,
+        "job": told.job,
+        "running_for": told.running_for,
+        "epoch": told.epoch,
+        "epochs": int(planned.trial.identity["training"]["epochs"]),
+        "eta": told.eta,
+        "error": told.error or None,
+        "reason": told.reason or None,
     }

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.execution.queues import queueing
-from harness.results.records import attempts, cancel, is_alive, read_json, trial_folder
+from harness.results.records import cancel, standing, trial_folder
 from harness.suite.load import Suite
 
 
@@ -27,13 +27,10 @@ def cancel_trials(suite: Suite, results: Path, ids: Sequence[str]) -> int:
     for trial_id in ids:
         cancel(results, trial_id)
     for trial_id in ids:
-        past = attempts(trial_folder(results, trial_id))
-        if not past or (past[-1] / "result.json").exists() or not is_alive(past[-1]):
-            continue
-        claim = read_json(past[-1] / "claim.json") or {}
-        if claim.get("host") == socket.gethostname() and not claim.get("job"):
+        found = standing(trial_folder(results, trial_id))
+        if found.status == "running" and found.host == socket.gethostname() and not found.job and found.pid:
             with contextlib.suppress(OSError):
-                os.kill(int(claim["pid"]), signal.SIGTERM)
+                os.kill(found.pid, signal.SIGTERM)
                 told += 1
     for executor in queueing(suite.host, suite.executors)[0]:
         told += executor.cancel_queued(list(ids), results)

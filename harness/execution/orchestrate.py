@@ -13,7 +13,7 @@ from typing import Any
 from harness.errors import CtrlC, HarnessError, said
 from harness.execution.executor import Event, Executor, PlannedArray, Queueing
 from harness.paths import data_folder
-from harness.results.records import ENDED, submit_trials
+from harness.results.records import ENDED, UNFINISHED, submit_trials
 from harness.suite.load import Suite
 from harness.suite.plan import Plan, PlannedTrial, make_plan, write_manifest
 
@@ -109,7 +109,7 @@ class Orchestrator:
     def _todo(self, plan: Plan, tried: set[str]) -> tuple[list[PlannedTrial], set[str]]:
         """What is to run, and which of it although it is done."""
         reruns = {p.id for p in plan.select("stale")} - tried if self.rerun_stale else set()
-        todo = [p for p in plan.trials if p.id in reruns or (p.status in ("missing", "running") and p.id not in tried)]
+        todo = [p for p in plan.trials if p.id in reruns or (p.status in UNFINISHED and p.id not in tried)]
         return todo, reruns
 
     def collect(self) -> None:

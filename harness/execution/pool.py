@@ -30,7 +30,15 @@ from typing import IO, Any
 
 from harness import faults, running
 from harness.errors import ClaimLost, HarnessError, escaped
-from harness.results.records import ENDED, Attempt, attempts, cancelled_since, is_alive, read_json, trial_folder
+from harness.results.records import (
+    ENDED,
+    UNFINISHED,
+    Attempt,
+    cancelled_since,
+    read_json,
+    standing,
+    trial_folder,
+)
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -372,7 +380,7 @@ class Pool:
         attempt = Attempt(self.results, trial_id, path, int(path.name.removeprefix("attempt-")))
         error = {"type": kind, "message": message, "traceback": "", **(place.record() if place is not None else {})}
         with contextlib.suppress(ClaimLost):
-            attempt.finish({"schema": 1, "status": "failed", "metrics": {}, "error": error}, {})
+            attempt.finish({"status": "failed", "metrics": {}, "error": error}, {})
 
     def _drain(self, pending: collections.deque[str], later: list[tuple[float, str]]) -> set[str]:
         """Stop the running trials at their next batch boundary and wait for them."""
@@ -492,5 +500,5 @@ def _tail(stderr: IO[bytes]) -> str:
 
 
 def _still_running(results: Path, trial_id: str) -> bool:
-    past = attempts(trial_folder(results, trial_id))
-    return bool(past) and read_json(past[-1] / "result.json") is None and is_alive(past[-1])
+    """Whether a trial has no result yet: its owner is at work, or is gone and the next claim takes its place."""
+    return standing(trial_folder(results, trial_id)).status in UNFINISHED

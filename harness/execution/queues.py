@@ -1,4 +1,4 @@
-"""What executors with a queue of their own have in hand, joined with what the records say of each trial."""
+"""What executors with a queue of their own have in hand."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.execution.executor import Queueing
 from harness.plugins import Host
-from harness.results.records import attempts, read_json, trial_folder
 from harness.suite.load import Suite
-from harness.suite.plan import Plan, PlannedTrial
 
 
 @dataclasses.dataclass
@@ -63,21 +61,3 @@ def queueing(host: Host, tables: Mapping[str, Mapping[str, Any]]) -> tuple[list[
         if isinstance(executor, Queueing):
             found.append(executor)
     return found, wrong
-
-
-def standing(planned: PlannedTrial, plan: Plan, queues: Queues) -> str:
-    """A trial's status, with ``missing`` told apart: ``queued`` by a live job, ``lost`` by one that is gone.
-
-    A trial whose claim names a job is lost when its queue no longer knows that job, however young its heartbeat is.
-    """
-    if planned.status not in ("missing", "running"):
-        return planned.status
-    queued = queues.trials.get(planned.id)
-    past = attempts(trial_folder(plan.results, planned.id)) if queued is None or queued["state"] != "queued" else []
-    unfinished = bool(past) and not (past[-1] / "result.json").exists()
-    if planned.status == "running":
-        job = (read_json(past[-1] / "claim.json") or {}).get("job") if unfinished else None
-        return "lost" if queued is not None and queued["state"] == "gone" and queued["job"] == job else "running"
-    if queued is not None:
-        return "lost" if queued["state"] == "gone" else "queued"
-    return "lost" if unfinished else "missing"

@@ -53,6 +53,7 @@ class BoardCell:
         values: by seed; a run that diverged stands there at chance level, where the metric has one.
         expected: how many seeds the suite asks for.
         failed: runs that ended in an error: they are no result.
+        quarantined: runs whose record is damaged: what it says is not shown.
         pending: seeds without a value and without an error.
         missing: how many of them another method has a value for.
         diverged: runs whose loss, weights or outputs were no longer finite.
@@ -67,6 +68,7 @@ class BoardCell:
     values: Mapping[int, float]
     expected: int
     failed: int = 0
+    quarantined: int = 0
     pending: frozenset[int] = frozenset()
     missing: int = 0
     diverged: int = 0
@@ -83,13 +85,14 @@ class BoardCell:
     @property
     def complete(self) -> bool:
         """Whether every run that another method has is there."""
-        return bool(self.values) and not self.failed and not self.missing
+        return bool(self.values) and not self.failed and not self.quarantined and not self.missing
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the mean does not say: ``1 of 3 collapsed``, ``1 of 3 diverged``, ``1 failed``."""
+        """What the mean does not say: ``1 of 3 collapsed``, ``1 of 3 diverged``, ``1 failed``, ``1 in quarantine``."""
         failed = [f"{self.failed} failed"] if self.failed else []
-        return (*fallen(self.collapsed, self.diverged, self.runs), *failed)
+        aside = [f"{self.quarantined} in quarantine"] if self.quarantined else []
+        return (*fallen(self.collapsed, self.diverged, self.runs), *failed, *aside)
 
 
 def fallen(collapsed: int | None, diverged: int, runs: int) -> list[str]:
@@ -131,6 +134,11 @@ class BoardRow:
         return sum(cell.failed for cell in self.cells.values())
 
     @property
+    def quarantined(self) -> int:
+        """Runs whose record is damaged, over the settings."""
+        return sum(cell.quarantined for cell in self.cells.values())
+
+    @property
     def diverged(self) -> int:
         """Runs that diverged, over the settings; where the metric has a chance level, they count as that."""
         return sum(cell.diverged for cell in self.cells.values())
@@ -142,8 +150,9 @@ class BoardRow:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the mean does not say: ``1 of 9 collapsed``, ``1 of 9 diverged``."""
-        return tuple(fallen(self.collapsed, self.diverged, sum(cell.runs for cell in self.cells.values())))
+        """What the mean does not say: ``1 of 9 collapsed``, ``1 of 9 diverged``, ``1 in quarantine``."""
+        aside = [f"{self.quarantined} in quarantine"] if self.quarantined else []
+        return (*fallen(self.collapsed, self.diverged, sum(cell.runs for cell in self.cells.values())), *aside)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +224,14 @@ class Board:
         versions = (
             f"These results mix versions of {said}; `harness run SUITE --stale rerun` updates them." if said else ""
         )
-        return " ".join(part for part in (versions, self._differing_budgets()) if part)
+        aside = sum(row.quarantined for row in self.rows)
+        damaged = (
+            f"{counted(aside, 'run is', 'runs are')} in quarantine, since its record is damaged; `harness status SUITE` "
+            "says what is wrong and what to do."
+            if aside
+            else ""
+        )
+        return " ".join(part for part in (damaged, versions, self._differing_budgets()) if part)
 
     def _differing_budgets(self) -> str:
         """Epochs, batch sizes and threads that differ within a setting, with who has which."""
@@ -269,10 +285,12 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
         name = main_metric(connection, suite)
     lines = connection.execute(
         """
-        SELECT s.method, s.setting, s.seed, s.oracle, s.tries, s.comparable, t.status, m.value, s.search_over,
+        SELECT s.method, s.setting, s.seed, s.oracle, s.tries, s.comparable,
+               CASE WHEN q.trial IS NULL THEN t.status ELSE 'quarantined' END, m.value, s.search_over,
                p.value, t.num_classes, t.test_samples
         FROM compared s
         LEFT JOIN trials t USING (trial)
+        LEFT JOIN quarantine q USING (trial)
         LEFT JOIN metrics m ON m.trial = s.trial AND m.metric = ? AND m.at = ?
         LEFT JOIN metrics p ON p.trial = s.trial AND p.metric = 'predicted_share' AND p.at = ?
         WHERE s.suite = ?
@@ -429,12 +447,14 @@ def _cell(metric: str, at: str, lines: list[tuple[Any, ...]]) -> BoardCell:
         if status == "done" and metric == "accuracy" and at in COLLAPSE_AT and classes is not None:
             told, fell = True, fell + collapsed(float(value), share, int(classes), samples)
     failed = {int(line[2]) for line in lines if line[6] == "failed"}
-    pending = frozenset(int(line[2]) for line in lines) - values.keys() - failed
+    aside = {int(line[2]) for line in lines if line[6] == "quarantined"}
+    pending = frozenset(int(line[2]) for line in lines) - values.keys() - failed - aside
     ended = [line[6] for line in lines if line[6] in FINISHED]
     return BoardCell(
         values,
         len(lines),
         len(failed),
+        len(aside),
         pending,
         diverged=ended.count("diverged"),
         collapsed=fell if told else None,
@@ -486,13 +506,16 @@ def _rank(
 
 def _withheld(cells: Mapping[str, BoardCell], begun: Sequence[str]) -> str:
     """What a method lacks for a mean over the settings in which anybody has a result; empty where it lacks nothing."""
-    nothing = [s for s in begun if s not in cells or not (cells[s].values or cells[s].failed)]
+    nothing = [s for s in begun if s not in cells or not (cells[s].values or cells[s].failed or cells[s].quarantined)]
     others = [s for s in begun if s not in nothing]
     failed = sum(cells[s].failed for s in others)
+    aside = sum(cells[s].quarantined for s in others)
     missing = sum(cells[s].missing for s in others)
     parts = []
     if failed:
         parts.append(f"{counted(failed, 'run')} failed")
+    if aside:
+        parts.append(f"{counted(aside, 'run')} in quarantine")
     if missing:
         parts.append(f"{counted(missing, 'run')} missing")
     if nothing:

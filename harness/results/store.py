@@ -8,47 +8,55 @@ swaps the link ``current``. Readers open the real path read-only and reopen when
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import errno
+import functools
 import hashlib
 import importlib
 import json
 import logging
 import math
 import os
+import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, writing
+from harness.files import Damage, read_bytes
 from harness.results.quantities import epoch_columns, find_quantity
-from harness.results.records import (
-    FINISHED,
-    attempts,
-    done_marker,
-    evaluated_quantities,
-    is_alive,
-    read_evaluations,
-    read_json,
-    read_lines,
-)
+from harness.results.records import FINISHED, is_alive, known_trials, standing
+from harness.results.records.record import Past, Record, read_record
+from harness.results.records.shapes import checked
+from harness.results.records.standing import signature, verdict_of
 from harness.trial import canonical
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-STORE_SCHEMA = 6
+STORE_SCHEMA = 8
 log = logging.getLogger("harness.store")
-_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 KEPT_SNAPSHOTS = 3
+BUILDING = ".building-"
+LEFTOVER_S = 3600.0
+"""After which what a collector that died was building is removed."""
+REMEDY = "`harness retry SUITE --quarantined` moves its records aside, so that it runs again"
+
+SNAPSHOT = re.compile(r"[0-9a-f]{16}(?P<digest>[0-9a-f]{16})\.duckdb")
+"""What it was built from, and a digest of its bytes."""
+MANIFEST = re.compile(r"[0-9a-f]{16}\.json")
 
 TABLES: dict[str, dict[str, str]] = {
     "trials": {
         "trial": "VARCHAR", "dataset": "VARCHAR", "noise": "VARCHAR", "rate": "DOUBLE", "model": "VARCHAR",
         "loss": "VARCHAR", "transforms": "VARCHAR", "algorithms": "VARCHAR", "seed": "BIGINT", "epochs": "BIGINT",
         "batch_size": "BIGINT", "threads": "BIGINT", "num_classes": "BIGINT", "test_samples": "BIGINT",
-        "status": "VARCHAR", "attempt": "VARCHAR", "attempts": "BIGINT", "label_digest": "VARCHAR",
+        "status": "VARCHAR", "sealed": "BOOLEAN", "attempt": "VARCHAR", "attempts": "BIGINT", "label_digest": "VARCHAR",
         "corrupted": "DOUBLE", "selected_epoch": "BIGINT", "error_type": "VARCHAR", "error": "VARCHAR",
         "traceback": "VARCHAR", "identity": "VARCHAR", "options": "VARCHAR", "histograms": "VARCHAR",
         "transitions": "VARCHAR",
@@ -81,12 +89,23 @@ TABLES: dict[str, dict[str, str]] = {
         "paper": "VARCHAR", "id": "VARCHAR", "page": "BIGINT", "place": "VARCHAR", "says": "VARCHAR", "table": "VARCHAR",
         "kind": "VARCHAR", "unit": "VARCHAR", "value": "DOUBLE", "decimals": "BIGINT", "flag": "VARCHAR",
     },
+    "quarantine": {"trial": "VARCHAR", "reason": "VARCHAR"},
     "sources": {"trial": "VARCHAR", "signature": "VARCHAR"},
     "meta": {"key": "VARCHAR", "value": "VARCHAR"},
 }  # fmt: skip
 VIEWS: dict[str, str] = {"compared": "SELECT * FROM suite_trials WHERE newest AND NOT tuning"}
 """``compared``: the trials that boards, plots and pages are about, those of the newest plan of each suite."""
-BY_TRIAL = ("trials", "attempts", "epochs", "metrics", "quantities", "diagnostics", "environments", "sources")
+BY_TRIAL = (
+    "trials",
+    "attempts",
+    "epochs",
+    "metrics",
+    "quantities",
+    "diagnostics",
+    "environments",
+    "quarantine",
+    "sources",
+)
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -94,10 +113,58 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 def current_snapshot(results: Path) -> Path | None:
-    """The real path of the newest snapshot, or ``None`` before the first collection."""
+    """The real path of the newest snapshot, or ``None`` before the first collection. One that is damaged or gone is built
+    anew from the records.
+
+    Raises:
+        ResultsError: when it cannot be built.
+    """
     link = results / "store" / "current"
     path = Path(os.path.realpath(link))
-    return path if path.is_file() else None
+    if is_whole(path):
+        return path
+    if not os.path.lexists(link) or _is_of_another_version(path):
+        return path if path.is_file() else None
+    log.warning("%s: is damaged; the store is built anew from the records", path)
+    return collect(results, rebuild=True)
+
+
+def is_whole(snapshot: Path) -> bool:
+    """Whether a snapshot is as it was written: its name ends with a digest of its bytes."""
+    try:
+        facts = os.stat(snapshot)
+    except OSError:
+        return False
+    if not stat.S_ISREG(facts.st_mode):
+        return False
+    named = SNAPSHOT.fullmatch(snapshot.name)
+    times = (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+    return named is None or _file_digest(str(snapshot), times) == named["digest"]
+
+
+def _is_of_another_version(snapshot: Path) -> bool:
+    """Whether a snapshot that is not what its name says can be read, and is of another version of the harness."""
+    import duckdb
+
+    if not snapshot.is_file():
+        return False
+    try:
+        with duckdb.connect(str(snapshot), read_only=True) as connection:
+            found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    except duckdb.Error:
+        return False
+    return found != (str(STORE_SCHEMA),)
+
+
+@functools.lru_cache(maxsize=64)
+def _file_digest(path: str, times: tuple[int, ...]) -> str:
+    """The digest in a snapshot's name; a file is read again when its times have changed."""
+    del times
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def connect(snapshot: Path) -> duckdb.DuckDBPyConnection:
@@ -109,6 +176,8 @@ def connect(snapshot: Path) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     try:
+        if not is_whole(snapshot) and not _is_of_another_version(snapshot):
+            raise duckdb.IOException("its content is not what its name says")
         connection = duckdb.connect(str(snapshot), read_only=True)
         with contextlib.closing(connection.cursor()) as cursor:  # a result left open would bar `connection.sql`
             found = cursor.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
@@ -122,6 +191,14 @@ def connect(snapshot: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def odd_trials(snapshot: Path) -> tuple[dict[str, str], int]:
+    """Why trials are in quarantine, by trial; and how many results hold no digests."""
+    with connect(snapshot) as connection:
+        rows = connection.execute("SELECT trial, reason FROM quarantine ORDER BY trial").fetchall()
+        unsealed = connection.execute("SELECT count(*) FROM trials WHERE sealed = false").fetchone()
+    return dict(rows), int(unsealed[0]) if unsealed is not None else 0
+
+
 # --- collecting --------------------------------------------------------------------------------------------------------
 
 
@@ -129,30 +206,20 @@ def collect(results: Path, *, rebuild: bool = False) -> Path:
     """Bring the store up to date with the records and return the newest snapshot.
 
     Idempotent and incremental: only trials whose records changed are read again, and when nothing changed the snapshot
-    stays the same.
+    stays the same. A snapshot gets its name when all that was meant to be there is on the disk: where there is no room for
+    it, the old one stays.
 
     Raises:
         ResultsError: when the store cannot be written.
     """
-    import duckdb
-
     folder = results / "store"
-    previous = None if rebuild else current_snapshot(results)
     with writing(folder, "mend its permissions"):
         folder.mkdir(parents=True, exist_ok=True)
-    known: dict[str, str] = {}
-    old_suites = ""
-    if previous is not None:
-        try:
-            with duckdb.connect(str(previous), read_only=True) as connection:
-                meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
-                if meta.get("schema") == str(STORE_SCHEMA):
-                    known = dict(connection.execute("SELECT trial, signature FROM sources").fetchall())
-                    old_suites = meta.get("suites", "")
-                else:
-                    previous, rebuild = None, True
-        except duckdb.Error:
-            previous, rebuild = None, True  # a damaged file is not pointed to again
+        _sweep(folder)
+    previous = None if rebuild else _linked(folder)
+    known, old_suites = _known(previous) if previous is not None else ({}, None)
+    if old_suites is None:  # damaged, or of another version
+        previous = None
     signatures = dict(_signatures(results))
     changed = [trial for trial, signature in signatures.items() if known.get(trial) != signature]
     gone = [trial for trial in known if trial not in signatures]
@@ -161,40 +228,119 @@ def collect(results: Path, *, rebuild: bool = False) -> Path:
     if previous is not None and not changed and not gone and suites == old_suites:
         return previous
     content = hashlib.sha256(canonical([STORE_SCHEMA, suites, sorted(signatures.items())]).encode()).hexdigest()[:16]
-    final = folder / f"{content}.duckdb"
-    if final.exists() and not rebuild:
-        _point_to(folder, final)
-        return final
-    with writing(folder, "mend its permissions"):
-        handle, name = tempfile.mkstemp(prefix=".building-", suffix=".duckdb", dir=folder)
-    os.close(handle)
+    made = None if rebuild else next((path for path in folder.glob(f"{content}*.duckdb") if is_whole(path)), None)
+    if made is None:
+        change = _Change(results, changed, gone, signatures, manifests, suites)
+        made = _make(folder, content, change, previous)
+    with writing(folder, "free some space, or mend its permissions"):
+        _point_to(folder, made)
+        _tidy(folder, made)
+    return made
+
+
+@dataclasses.dataclass(frozen=True)
+class _Change:
+    """What a new snapshot is to hold that the previous one does not."""
+
+    results: Path
+    changed: list[str]
+    gone: list[str]
+    signatures: Mapping[str, str]
+    manifests: list[dict[str, Any]]
+    suites: str
+
+
+def _linked(folder: Path) -> Path | None:
+    path = Path(os.path.realpath(folder / "current"))
+    return path if path.parent == Path(os.path.realpath(folder)) and is_whole(path) else None
+
+
+def _known(snapshot: Path) -> tuple[dict[str, str], str | None]:
+    """The signatures of a snapshot's trials, and what tells of its suites; ``None`` when it cannot be built upon."""
+    import duckdb
+
+    try:
+        with duckdb.connect(str(snapshot), read_only=True) as connection:
+            meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+            if meta.get("schema") == str(STORE_SCHEMA):
+                known = dict(connection.execute("SELECT trial, signature FROM sources").fetchall())
+                return known, meta.get("suites", "")
+    except duckdb.Error as error:
+        log.warning("%s: is damaged (%s); the store is built anew", snapshot, str(error).splitlines()[0])
+    return {}, None
+
+
+def _make(folder: Path, content: str, change: _Change, previous: Path | None) -> Path:
+    """A new snapshot under its own name, from the previous one or from nothing; the link does not point to it yet."""
+    import duckdb
+
+    with writing(folder, "free some space, or mend its permissions"):
+        handle, name = tempfile.mkstemp(prefix=BUILDING, suffix=".duckdb", dir=folder)
+        os.close(handle)
     temporary = Path(name)
     try:
         if previous is not None:
             shutil.copyfile(previous, temporary)
         else:
             temporary.unlink()
-        _build(temporary, results, changed, gone, signatures, manifests, suites, fresh=previous is None)
+        _build(temporary, change, fresh=previous is None)
+        _check_whole(temporary, change)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        final = folder / f"{content}{digest}.duckdb"
         os.replace(temporary, final)
+        return final
+    except duckdb.Error as error:
+        if previous is None:
+            why = " ".join(str(error).split())
+            raise ResultsError(
+                f"cannot be written ({why})",
+                str(folder),
+                "free some space, or mend its permissions; the old store stays",
+            ) from None
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise ResultsError(
+            f"cannot be written ({why})", str(folder), "free some space, or mend its permissions; the old store stays"
+        ) from None
     finally:
+        _remove_building(temporary)
+    everything = dataclasses.replace(change, changed=list(change.signatures), gone=[])
+    return _make(folder, content, everything, None)  # the previous one cannot be built upon
+
+
+def _remove_building(temporary: Path) -> None:
+    with contextlib.suppress(OSError):
         temporary.unlink(missing_ok=True)
         Path(f"{temporary}.wal").unlink(missing_ok=True)
-    _point_to(folder, final)
-    _tidy(folder, final)
-    return final
+        shutil.rmtree(f"{temporary}.tmp", ignore_errors=True)
 
 
-def _build(
-    path: Path,
-    results: Path,
-    changed: list[str],
-    gone: list[str],
-    signatures: Mapping[str, str],
-    manifests: list[dict[str, Any]],
-    suites: str,
-    *,
-    fresh: bool,
-) -> None:
+def _check_whole(path: Path, change: _Change) -> None:
+    """Open what was written and count it: a full disk must not pass for fewer results.
+
+    Raises:
+        OSError: when something is missing.
+    """
+    import duckdb
+
+    if os.path.exists(f"{path}.wal"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with duckdb.connect(str(path), read_only=True) as connection:
+        meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+        trials = [row[0] for row in connection.execute("SELECT trial FROM sources ORDER BY trial").fetchall()]
+        if json.loads(meta.get("counts", "{}")) != _counts(connection) or trials != sorted(change.signatures):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    tables = [table for table in TABLES if table != "meta"]
+    words = " UNION ALL ".join(f"SELECT '{table}', count(*) FROM {table}" for table in tables)
+    return dict(connection.execute(words).fetchall())
+
+
+def _build(path: Path, change: _Change, *, fresh: bool) -> None:
     import duckdb
 
     with duckdb.connect(str(path)) as connection:
@@ -203,22 +349,21 @@ def _build(
             for table, rows in _printed().items():
                 insert(connection, table, rows)
         connection.execute("BEGIN")
-        stale = [*changed, *gone]
+        stale = [*change.changed, *change.gone]
         if not fresh and stale:
             connection.execute("CREATE TEMP TABLE stale AS SELECT unnest(?) AS trial", [stale])
             for table in BY_TRIAL:
                 connection.execute(f"DELETE FROM {table} WHERE trial IN (SELECT trial FROM stale)")
-        for table, arrow in _read_changed(results, changed, signatures).items():
+        for table, arrow in _read_changed(change).items():
             _transfer(connection, table, arrow)
         connection.execute("DELETE FROM suite_trials")
-        for manifest in manifests:
-            try:
-                insert(connection, "suite_trials", _suite_rows(manifest))
-            except _DAMAGE as error:
-                _warn(manifest["file"], error, "remove the file and run the suite again")
+        for manifest in change.manifests:
+            insert(connection, "suite_trials", _suite_rows(manifest))
         connection.execute("DELETE FROM meta")
-        insert(connection, "meta", [{"key": "schema", "value": str(STORE_SCHEMA)}, {"key": "suites", "value": suites}])
+        meta = {"schema": str(STORE_SCHEMA), "suites": change.suites, "counts": json.dumps(_counts(connection))}
+        insert(connection, "meta", [{"key": key, "value": value} for key, value in meta.items()])
         connection.execute("COMMIT")
+        connection.execute("CHECKPOINT")  # said here: when the file is closed a full disk goes unnoticed
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
@@ -230,38 +375,19 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"CREATE VIEW {view} AS {query}")
 
 
-def _read_changed(results: Path, changed: Iterable[str], signatures: Mapping[str, str]) -> dict[str, pa.Table]:
-    """The rows of changed trials, by table. A trial whose record holds what no record does gives none and is named in a
+def _read_changed(change: _Change) -> dict[str, pa.Table]:
+    """The rows of changed trials, by table. A trial in quarantine gives its reason alone, and is named in a
     warning: it must not keep the others from the board."""
-    parts: dict[str, Rows] = {}
-    for trial in changed:
-        part: Rows = {table: [] for table in BY_TRIAL}
+    rows: Rows = {table: [] for table in BY_TRIAL}
+    for trial in change.changed:
+        folder = change.results / "trials" / trial
         try:
-            read_record(results / "trials" / trial, part)
-        except _DAMAGE as error:
-            _warn(results / "trials" / trial, error)
-        else:
-            part["sources"].append({"trial": trial, "signature": signatures[trial]})
-            parts[trial] = part
-
-    def merged() -> dict[str, pa.Table]:
-        return {table: to_arrow(table, [row for part in parts.values() for row in part[table]]) for table in BY_TRIAL}
-
-    try:
-        return merged()
-    except _DAMAGE:  # some value is none of its column's
-        for trial, part in list(parts.items()):
-            try:
-                for table, rows in part.items():
-                    to_arrow(table, rows)
-            except _DAMAGE as error:
-                _warn(results / "trials" / trial, error)
-                del parts[trial]
-        return merged()
-
-
-def _warn(path: Path, error: Exception, remedy: str = "move the folder away and run the trial again") -> None:
-    log.warning("%s: cannot be read (%s: %s) and is left out; %s", path, type(error).__name__, error, remedy)
+            add_rows(folder, read_record(folder), rows)
+        except Damage as damage:
+            log.warning("%s: is in quarantine (%s) and is left out; %s", folder, damage, REMEDY)
+            rows["quarantine"].append({"trial": trial, "reason": str(damage)})
+        rows["sources"].append({"trial": trial, "signature": change.signatures[trial]})
+    return {table: to_arrow(table, rows[table]) for table in BY_TRIAL}
 
 
 def to_arrow(table: str, rows: list[dict[str, Any]]) -> pa.Table:
@@ -288,50 +414,32 @@ def _transfer(connection: duckdb.DuckDBPyConnection, table: str, arrow: pa.Table
 
 
 def _signatures(results: Path) -> Iterator[tuple[str, str]]:
-    """What tells whether a trial's records have changed, from file times and sizes alone."""
-    try:
-        entries = sorted(os.scandir(results / "trials"), key=lambda entry: entry.name)
-    except FileNotFoundError:
-        return
-    for entry in entries:
-        if not entry.is_dir():
-            continue
-        parts = [str(entry.stat().st_mtime_ns)]
-        with contextlib.suppress(FileNotFoundError):
-            for attempt in sorted(item.path for item in os.scandir(entry.path) if item.name.startswith("attempt-")):
-                for name in ("result.json", "environment.json", "epochs.jsonl", "released"):
-                    try:
-                        stat = os.stat(f"{attempt}/{name}")
-                        parts.append(f"{stat.st_mtime_ns}.{stat.st_size}")
-                    except FileNotFoundError:
-                        parts.append("-")
-        yield entry.name, hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+    """What tells whether a trial's records have changed, from file times and sizes alone; of an unfinished one also
+    whether somebody is at work on it."""
+    for trial in sorted(known_trials(results)):
+        folder = f"{results}/trials/{trial}"
+        mark, _, unfinished = signature(folder)
+        alive = unfinished is not None and is_alive(Path(folder, unfinished))
+        yield trial, f"{mark}+" if alive else mark
 
 
-def read_record(folder: Path, rows: Rows) -> None:
-    """Append all rows of one trial's folder; a folder without a readable ``trial.json`` gives none."""
-    past = attempts(folder)
-    marker = done_marker(folder)
-    final = folder / str(marker["attempt"]) if marker is not None else (past[-1] if past else None)
-    words = read_json(f"{final}/trial.json") if final is not None else None
-    words = words or read_json(f"{folder}/trial.json")
-    if not isinstance(words, Mapping) or "identity" not in words:
+def add_rows(folder: Path, record: Record, rows: Rows) -> None:
+    """Append all rows of one trial; a folder that says of no trial what it is gives none."""
+    if record.words is None:
         return
-    identity = words["identity"]
-    trial = folder.name
-    result: Mapping[str, Any] = {}
-    for attempt in past:
-        found = _read_attempt(trial, attempt, attempt == final, rows)
-        result = found if attempt == final else result
-    status = result.get("status") or ("running" if final is not None and is_alive(final) else "missing")
-    error = result.get("error") or {}
-    threads = (read_json(f"{final}/environment.json") or {}).get("threads") if final is not None else None
+    identity, trial, final = record.words["identity"], record.trial, record.final
+    result: Mapping[str, Any] = final.result if final is not None and final.result is not None else {}
+    verdict = verdict_of(record)
+    where = standing(folder, verdict=verdict)
+    status = verdict.kind if verdict.kind in FINISHED else where.status  # a result stands while it is computed anew
+    error = (result.get("error") or {}) if status == "failed" else {}
+    environment = final.environment if final is not None and final.environment is not None else {}
     rows["trials"].append(
         {
             "trial": trial,
             "dataset": identity["dataset"]["name"],
             "noise": identity["noise"]["name"],
-            "rate": _number(identity["noise"]["params"].get("rate")),
+            "rate": _number(identity["noise"].get("params", {}).get("rate")),
             "model": identity["model"]["name"],
             "loss": identity["loss"]["name"],
             "transforms": " ".join(part["name"] for part in identity["transforms"]),
@@ -339,12 +447,13 @@ def read_record(folder: Path, rows: Rows) -> None:
             "seed": identity["seed"],
             "epochs": identity["training"]["epochs"],
             "batch_size": identity["training"].get("batch_size"),
-            "threads": threads,
+            "threads": environment.get("threads"),
             "num_classes": result.get("num_classes") or len(result.get("transitions") or ()) or None,
             "test_samples": result.get("test_samples"),
             "status": status,
+            "sealed": record.sealed,
             "attempt": final.name if final is not None else None,
-            "attempts": len(past),
+            "attempts": len(record.attempts),
             "label_digest": result.get("label_digest"),
             "corrupted": result.get("corrupted"),
             "selected_epoch": result.get("selected_epoch"),
@@ -352,43 +461,35 @@ def read_record(folder: Path, rows: Rows) -> None:
             "error": error.get("message"),
             "traceback": error.get("traceback"),
             "identity": json.dumps(identity),
-            "options": json.dumps(words.get("options", {})),
+            "options": json.dumps(record.words.get("options", {})),
             "histograms": json.dumps(result.get("histograms", {})),
             "transitions": json.dumps(result["transitions"]) if result.get("transitions") else None,
         }
     )
+    for attempt in record.attempts:
+        _add_attempt(folder, record, attempt, rows)
     if final is None:
         return
-    added = _added_quantities(folder, final, result)
+    added = {**result.get("quantities", {}), **record.quantities}
     rows["quantities"] += [{"trial": trial, "name": name, "facts": json.dumps(added[name])} for name in sorted(added)]
-    timings = {line["epoch"]: line for line in read_lines(f"{final}/timing.jsonl")}
-    for line in read_lines(f"{final}/epochs.jsonl"):
+    timings = {line["epoch"]: line for line in record.timings}
+    for line in record.epochs:
         epoch = line["epoch"]
         for name, value in line.get("diagnostics", {}).items():
             rows["diagnostics"].append({"trial": trial, "epoch": epoch, "name": name, "value": value})
         for name in [name for name in line if name.partition("@")[0] in added or name.startswith("detection_auroc@")]:
             rows["diagnostics"].append({"trial": trial, "epoch": epoch, "name": name, "value": line[name]})
-        line["trial"] = trial
-        line.update(timings.get(epoch, ()))
-        rows["epochs"].append(line)  # keys without a column are left out on insertion
-    measured = {(m, at): value for m, values in result.get("metrics", {}).items() for at, value in values.items()}
+        rows["epochs"].append({**line, "trial": trial, **timings.get(epoch, {})})  # further keys have no column
+    measured = {(m, at): value for m, values in record.evaluations.items() for at, value in values.items()}
+    measured |= {(m, at): value for m, values in result.get("metrics", {}).items() for at, value in values.items()}
     if status == "diverged":
         measured.update(_at_chance(result, added))
     if timings and result.get("status") in FINISHED:
-        measured["seconds_per_epoch", "last"] = math.fsum(float(t["train_seconds"]) for t in timings.values()) / len(
-            timings
-        )
-        measured["peak_memory", "last"] = max(float(t["peak_memory"]) for t in timings.values())
-    later = read_evaluations(folder, final)
-    measured.update({(m, at): value for m, values in later.items() for at, value in values.items()})
+        spent = math.fsum(line["train_seconds"] for line in timings.values())
+        measured["seconds_per_epoch", "last"] = spent / len(timings)
+        measured["peak_memory", "last"] = max(line["peak_memory"] for line in timings.values())
     for (metric, at), value in measured.items():
         rows["metrics"].append({"trial": trial, "metric": metric, "at": at, "value": _number(value)})
-
-
-def _added_quantities(folder: Path, attempt: Path, result: Mapping[str, Any]) -> dict[str, Any]:
-    """What plugins have said of the quantities that they added to a trial, by name."""
-    later = evaluated_quantities(folder, attempt)
-    return {**result.get("quantities", {}), **later}
 
 
 def _at_chance(result: Mapping[str, Any], added: Mapping[str, Any]) -> dict[tuple[str, str], float | None]:
@@ -405,25 +506,24 @@ def _at_chance(result: Mapping[str, Any], added: Mapping[str, Any]) -> dict[tupl
     return at_chance
 
 
-def _read_attempt(trial: str, attempt: Path, final: bool, rows: Rows) -> Mapping[str, Any]:
-    """Append the rows of one attempt, and return what its ``result.json`` holds."""
-    environment = read_json(f"{attempt}/environment.json") or {}
-    result = read_json(f"{attempt}/result.json")
-    result = result if isinstance(result, Mapping) else {}
-    claim = read_json(f"{attempt}/claim.json") or {}
-    status = result.get("status") or (
-        "interrupted" if environment.get("interrupted") else "running" if is_alive(attempt) else "lost"
-    )
+def _add_attempt(folder: Path, record: Record, attempt: Past, rows: Rows) -> None:
+    """Append the rows of one attempt."""
+    environment, claim = attempt.environment or {}, attempt.claim or {}
+    status = "interrupted" if environment.get("interrupted") else "lost"
+    if attempt.result is not None:
+        status = attempt.result["status"]
+    elif is_alive(folder / attempt.name):
+        status = "running"
     rows["attempts"].append(
         {
-            "trial": trial,
+            "trial": record.trial,
             "attempt": attempt.name,
-            "number": int(attempt.name.removeprefix("attempt-")),
+            "number": attempt.number,
             "status": status,
             "host": environment.get("host") or claim.get("host"),
             "job": environment.get("job") or claim.get("job"),
             "harness": environment.get("versions", {}).get("noisy-label-harness"),
-            "final": final,
+            "final": attempt is record.final,
             "resumes": environment.get("resumes", 0),
             **{
                 key: environment.get(key)
@@ -431,8 +531,8 @@ def _read_attempt(trial: str, attempt: Path, final: bool, rows: Rows) -> Mapping
             },
         }
     )
-    rows["environments"].append({"trial": trial, "attempt": attempt.name, "environment": json.dumps(environment)})
-    return result
+    words = json.dumps(environment)
+    rows["environments"].append({"trial": record.trial, "attempt": attempt.name, "environment": words})
 
 
 def _number(value: Any) -> float | None:
@@ -441,15 +541,34 @@ def _number(value: Any) -> float | None:
 
 def read_manifests(results: Path) -> tuple[dict[Path, Mapping[str, Any]], dict[str, Path]]:
     """All suite manifests by file, and the file of each suite's newest plan by the suite's own name: names that differ
-    in signs alone share a folder."""
-    files = sorted((results / "suites").glob("*/*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    read = {path: read_json(path) for path in files}
-    found = {
-        path: content
-        for path, content in read.items()
-        if isinstance(content, Mapping) and isinstance(content.get("suite"), str)
-    }
-    return found, {content["suite"]: path for path, content in found.items()}
+    in signs alone share a folder. One that is damaged is left out with a warning; the suite's next run writes it anew."""
+    found: dict[Path, Mapping[str, Any]] = {}
+    stamps: dict[Path, int] = {}
+    for path in manifest_files(results / "suites"):
+        try:
+            raw = read_bytes(path)
+            if raw is not None:
+                stamps[path] = path.stat().st_mtime_ns
+                found[path] = checked("manifest", raw, path.name)
+        except (Damage, OSError) as error:
+            log.warning("%s: is left out (%s); the suite's next run writes it anew", path, error)
+    order = sorted(found, key=lambda path: (stamps[path], path.name))
+    return {path: found[path] for path in order}, {found[path]["suite"]: path for path in order}
+
+
+def manifest_files(folder: Path) -> Iterator[Path]:
+    """``suites/<suite>/<digest>.json``; other names are not followed."""
+    for suite in _folders(folder):
+        with contextlib.suppress(OSError):
+            yield from (Path(suite, name) for name in os.listdir(suite) if MANIFEST.fullmatch(name))
+
+
+def _folders(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name.isprintable()]
+    except OSError:
+        return []
 
 
 def _manifests(results: Path) -> list[dict[str, Any]]:
@@ -496,15 +615,33 @@ def _printed() -> Rows:
 
 def _point_to(folder: Path, snapshot: Path) -> None:
     """Swap the link ``current`` in one step."""
-    temporary = folder / f".current-{os.getpid()}"
+    temporary, link = folder / f".current-{os.getpid()}", folder / "current"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(snapshot.name)
-    os.replace(temporary, folder / "current")
+    try:
+        os.replace(temporary, link)
+    except IsADirectoryError:  # somebody's folder of that name
+        os.rename(link, folder / f".aside-{time.time_ns()}")
+        os.replace(temporary, link)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what collectors that died have left."""
+    for path in folder.glob(f"{BUILDING}*.duckdb"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFTOVER_S:
+                _remove_building(path)
 
 
 def _tidy(folder: Path, keep: Path) -> None:
     """Remove old snapshots but the newest few; a reader that has one open keeps it."""
-    snapshots = sorted(folder.glob("*.duckdb"), key=lambda path: path.stat().st_mtime_ns)
-    snapshots = [path for path in snapshots if path != keep and not path.name.startswith(".")]
-    for path in snapshots[: -(KEPT_SNAPSHOTS - 1)]:
-        path.unlink(missing_ok=True)
+    dated = []
+    for path in folder.glob("*.duckdb"):
+        with contextlib.suppress(OSError):  # another collector was first
+            if path != keep and not path.name.startswith("."):
+                dated.append((path.stat().st_mtime_ns, path))
+    for _, path in sorted(dated)[: -(KEPT_SNAPSHOTS - 1)]:
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import statistics
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import SuiteError
+from harness.errors import SuiteError, writing
+from harness.files import Damage, read_bytes
 from harness.registry import printing_aside
 from harness.results.records import (
     FINISHED,
     STATUSES,
+    UNFINISHED,
+    Standing,
     Status,
+    Verdicts,
     final_attempt,
     known_trials,
     read_lines,
-    status_of,
+    standing,
     trial_folder,
-    write_json,
+    write_bytes,
 )
+from harness.results.records.standing import NOTHING
 from harness.suite.load import Entry, Suite, Template
 from harness.suite.search import Search, searches
 from harness.suite.select import matches, parse_selection
-from harness.trial import Trial, digest
+from harness.trial import Trial, canonical
+from harness.words import counted
+
+MOST_TOLD = 10
+RARE = frozenset({"queued", "lost", "quarantined"})
+"""Statuses that are counted only where a trial has one."""
 
 
 @dataclasses.dataclass
@@ -33,9 +45,13 @@ class PlannedTrial:
     """A trial of the suite and where it stands."""
 
     entry: Entry
-    status: Status
+    standing: Standing
     seconds: float | None = None
     """What it is expected to take, where recorded trials tell."""
+
+    @property
+    def status(self) -> Status:
+        return self.standing.status
 
     @property
     def trial(self) -> Trial:
@@ -71,18 +87,23 @@ class Plan:
     tries: dict[str, int] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
 
-    def counts(self) -> dict[Status, int]:
-        """How many trials have each status."""
+    def counts(self) -> Counter[Status]:
+        """How many trials have each status; of the rarer ones those that there are."""
         found = Counter(planned.status for planned in self.trials)
-        return {status: found[status] for status in STATUSES}
+        return Counter({status: found[status] for status in STATUSES if found[status] or status not in RARE})
+
+    @property
+    def left(self) -> int:
+        """Trials without a result that a run would go on with."""
+        return len(self.select(*UNFINISHED))
 
     def select(self, *statuses: Status) -> list[PlannedTrial]:
         """The trials that have one of the statuses."""
         return [planned for planned in self.trials if planned.status in statuses]
 
     def remaining_seconds(self, workers: int = 1) -> float | None:
-        """Time that the missing and running trials will take on ``workers`` processes; ``None`` when nothing tells."""
-        times = [planned.seconds for planned in self.select("missing", "running")]
+        """Time that the unfinished trials will take on ``workers`` processes; ``None`` when nothing tells."""
+        times = [planned.seconds for planned in self.select(*UNFINISHED)]
         known = [seconds for seconds in times if seconds is not None]
         if not known:
             return 0.0 if not times else None
@@ -116,13 +137,16 @@ class Plan:
         }
 
 
-def make_plan(suite: Suite, results: Path, selections: Sequence[str] = ()) -> Plan:
+def make_plan(
+    suite: Suite, results: Path, selections: Sequence[str] = (), queue: Mapping[str, Mapping[str, Any]] | None = None
+) -> Plan:
     """The plan of a suite against a results folder.
 
     Args:
         suite: a loaded suite.
         results: the results folder; it need not exist.
         selections: only trials that one of these selects, such as ``method=CDR*,noise.rate=0.4``.
+        queue: what executors have in hand, by trial; what is queued is missing without.
 
     Raises:
         SuiteError: for a selection that cannot be read or selects nothing.
@@ -141,17 +165,35 @@ def make_plan(suite: Suite, results: Path, selections: Sequence[str] = ()) -> Pl
             raise SuiteError(
                 "selects none of the suite's trials", f"--select {' '.join(selections)}", "`harness plan` lists them"
             )
+    verdicts, renew, queued = Verdicts(results), suite.host.registry.renewed, queue or {}
     for entry in entries:
         trial = entry.trial
-        digests, renew = trial.options["digests"], suite.host.registry.renewed
-        status = status_of(results, trial.id, digests, exists=trial.id in existing, renew=renew)
-        plan.trials.append(PlannedTrial(entry, status))
+        verdict = verdicts.of(trial.id) if trial.id in existing else NOTHING
+        folder, digests = trial_folder(results, trial.id), trial.options["digests"]
+        found = standing(folder, digests, queued.get(trial.id), renew=renew, verdict=verdict)
+        plan.trials.append(PlannedTrial(entry, found))
+    verdicts.save()
+    plan.notes += _told(plan)
     estimate(plan)
     if len(set(plan.tries.values())) > 1:
         tries = ", ".join(f"{name} {count}" for name, count in plan.tries.items())
         plan.notes.append(f"the methods have unequal numbers of tries ({tries}), which favours the larger")
     _let_plugins_modify(plan)
     return plan
+
+
+def _told(plan: Plan) -> list[str]:
+    """What is to be said of records that are in quarantine, or that hold no digests."""
+    aside = plan.select("quarantined")
+    notes = [f"trial {planned.id} is in quarantine: {planned.standing.reason}" for planned in aside[:MOST_TOLD]]
+    if (count := len(aside)) > MOST_TOLD:
+        notes.append(f"{count - MOST_TOLD} more trials are in quarantine")
+    if count:
+        notes.append("`harness retry SUITE --quarantined` moves their records aside, so that they run again")
+    if unsealed := sum(planned.standing.sealed is False for planned in plan.trials):
+        told = counted(unsealed, "result is unsealed (it holds", "results are unsealed (they hold")
+        notes.append(f"{told} no digests of the files); `harness collect --seal` seals what is there")
+    return notes
 
 
 def _let_plugins_modify(plan: Plan) -> None:
@@ -215,7 +257,7 @@ def estimate(plan: Plan) -> None:
     the setting's methods, scaled by epochs."""
     rates: dict[tuple[str, str], list[float]] = defaultdict(list)
     by_setting: dict[str, list[float]] = defaultdict(list)
-    todo = [planned for planned in plan.trials if planned.status in ("missing", "running")]
+    todo = [planned for planned in plan.trials if planned.status in UNFINISHED]
     if not todo:
         return
     for planned in plan.trials:
@@ -245,11 +287,22 @@ def seconds_per_epoch(results: Path, trial_id: str) -> float | None:
 
 
 def write_manifest(plan: Plan) -> Path:
-    """Write the suite's manifest under ``suites/<suite>/<digest>.json`` and return its path."""
-    manifest = plan.manifest()
-    path = plan.results / "suites" / plan.suite.slug / f"{digest(manifest)}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        write_json(path, manifest, indent=None)
-    path.touch()
+    """Write the suite's manifest under ``suites/<suite>/<digest>.json`` and return its path. One that is there and is not
+    what its name says has been damaged, and is written anew."""
+    content = canonical(plan.manifest()).encode()
+    path = plan.results / "suites" / plan.suite.slug / f"{hashlib.sha256(content).hexdigest()[:16]}.json"
+    with writing(path, "free some space, or mend its permissions"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not _holds(path, content + b"\n"):
+            if path.is_dir() and not path.is_symlink():
+                path.rename(path.with_name(f".aside-{time.time_ns()}"))
+            write_bytes(path, content + b"\n")
+        path.touch()
     return path
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return read_bytes(path) == content
+    except Damage:
+        return False

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.results.records import final_attempt, read_json, status_of, trial_folder
+from harness.results.records import FINISHED, Verdicts, read_json, trial_folder
 from harness.suite.load import Method, Setting, Suite
 from harness.tasks import TASKS, headline_of
 from harness.trial import Trial
@@ -80,7 +80,10 @@ class Search:
 
 def searches(suite: Suite, results: Path) -> list[Search]:
     """Every search of a suite with the scores that its results folder holds."""
-    return [_search(suite, results, method, settings) for method, settings in _groups(suite)]
+    verdicts = Verdicts(results)
+    found = [_search(suite, verdicts, method, settings) for method, settings in _groups(suite)]
+    verdicts.save()
+    return found
 
 
 def _groups(suite: Suite) -> Iterator[tuple[Method, Sequence[Setting]]]:
@@ -94,7 +97,7 @@ def _groups(suite: Suite) -> Iterator[tuple[Method, Sequence[Setting]]]:
             yield method, settings
 
 
-def _search(suite: Suite, results: Path, method: Method, settings: Sequence[Setting]) -> Search:
+def _search(suite: Suite, verdicts: Verdicts, method: Method, settings: Sequence[Setting]) -> Search:
     seeds = suite.table.tuning_seeds
     finished = True
     candidates = []
@@ -102,7 +105,7 @@ def _search(suite: Suite, results: Path, method: Method, settings: Sequence[Sett
         means = []
         for setting in settings:
             template = suite.templates(method, setting)[position]
-            found = [_validation(results, template.entry(seed).trial) for seed in seeds]
+            found = [_validation(verdicts, template.entry(seed).trial) for seed in seeds]
             finished = finished and None not in found
             scores = [score for each in found for score in each or ()]
             means += [statistics.mean(scores)] if len(scores) == len(seeds) else []
@@ -111,15 +114,15 @@ def _search(suite: Suite, results: Path, method: Method, settings: Sequence[Sett
     return Search(method.name, tuple(s.name for s in settings), tuple(candidates), finished, together)
 
 
-def _validation(results: Path, trial: Trial) -> list[float] | None:
+def _validation(verdicts: Verdicts, trial: Trial) -> list[float] | None:
     """The noisy-validation score of a finished trial; empty for a failed one, ``None`` for one still to run (also one
-    that failed and is let run again). One that diverged scores below all that did not."""
-    attempt = final_attempt(trial_folder(results, trial.id))
-    result = read_json(attempt / "result.json") if attempt is not None else None
-    if result is None or (result.get("status") == "failed" and status_of(results, trial.id) != "failed"):
+    that failed and is let run again, or whose record is in quarantine). One that diverged scores below all that did not."""
+    found = verdicts.of(trial.id)
+    if found.kind not in (*FINISHED, "failed"):
         return None
-    if result.get("status") == "diverged":
+    if found.kind == "diverged":
         return [-math.inf]
+    result = read_json(trial_folder(verdicts.results, trial.id) / str(found.attempt) / "result.json") or {}
     metrics = result.get("metrics", {})
     task = next(facts for facts in TASKS.values() if facts.headline == headline_of(metrics))
     score = task.selected_by({name: values.get("last") for name, values in metrics.items()})

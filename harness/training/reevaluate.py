@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness import running
 from harness.errors import ResultsError
+from harness.files import Damage
 from harness.plugins import Host
 from harness.results.records import (
     evaluated_quantities,
@@ -48,9 +49,10 @@ def evaluate_trial(
         path = attempt / f"{at}.pt"
         if not path.is_file():
             continue
-        state = checkpoint.load(path, device)
-        if state is None:
-            raise ResultsError("the kept state cannot be read", str(path), "run the trial again")
+        try:
+            state = checkpoint.load_unsealed(path, device) or checkpoint.load(path, device, trial.id)[0]
+        except Damage as damage:
+            raise ResultsError(f"the kept state cannot be used ({damage})", str(path), "run the trial again") from None
         prepared.run.load_prediction_state(state)
         for epsilon in epsilons:
             with running.method_working():

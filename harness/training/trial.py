@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import shutil
@@ -16,18 +17,18 @@ import torch
 
 from harness import faults, running
 from harness.errors import ClaimLost, HarnessError, TrialInterrupted, escaped, is_ctrl_c, kind_of, said
+from harness.files import Damage, append_bytes, encoded, read_bytes, whole_lines
 from harness.plugins import Host, merge_environment
 from harness.results.records import (
     FINISHED,
     Attempt,
-    append_line,
     drop_checkpoints,
     environment_facts,
     latest_checkpoint,
     read_json,
-    read_lines,
     write_json,
 )
+from harness.results.records.shapes import checked
 from harness.training import checkpoint
 from harness.training.evaluation import summarise
 from harness.training.guard import Guard
@@ -37,7 +38,7 @@ from harness.training.metrics import facts_of, quantities_of
 from harness.training.prepare import DataCache, Prepared, choose_device, parts_of, prepare
 from harness.trial import Trial
 
-RESULT_SCHEMA = 1
+RECORDED = ("epochs.jsonl", "timing.jsonl")
 OWN_FACTS = frozenset(
     {"device", "device_name", "threads", "resumed_from", "resumes", "interrupted", "yielded", "left"}
 ) | {*("started", "finished", "seconds", "executor", "job", "node", "worker", "warnings")}
@@ -55,19 +56,34 @@ class _Journal:
         self._stop = stop
         self._on_epoch = on_epoch
         self._process = os.getpid()
+        self._recorded: dict[str, list[bytes]] = {name: [] for name in RECORDED}
 
     def epoch(self, record: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
         self.attempt.check()
-        append_line(self.attempt.path / "epochs.jsonl", record)
+        self._append("epochs.jsonl", encoded(record)[:-1])
         if not timing:  # epoch 0, which trains nothing
             return
-        append_line(self.attempt.path / "timing.jsonl", timing)
+        self._append("timing.jsonl", encoded(timing)[:-1])
         if self._on_epoch is not None:
             self._on_epoch(record)
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         self.attempt.check()
-        checkpoint.save(self.attempt.path / "checkpoint.pt", state)
+        checkpoint.save(self.attempt.path / "checkpoint.pt", state, self.attempt.trial_id, self.records())
+
+    def records(self) -> str:
+        """A digest of the lines recorded so far, which a checkpoint belongs to."""
+        return records_digest(self._recorded)
+
+    def take_over(self, lines: Mapping[str, list[bytes]]) -> None:
+        """Begin with the lines of an earlier attempt."""
+        for name, earlier in lines.items():
+            for line in earlier:
+                self._append(name, line)
+
+    def _append(self, name: str, line: bytes) -> None:
+        append_bytes(self.attempt.path / name, line + b"\n")
+        self._recorded[name].append(line)
 
     def should_stop(self) -> bool:
         if os.getpid() != self._process:
@@ -80,6 +96,11 @@ class _Journal:
 def warm_up() -> None:
     """Import what torch puts off until the first optimizer is made: seconds that would count as the first trial's."""
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+
+
+def records_digest(lines: Mapping[str, list[bytes]]) -> str:
+    """A digest of recorded lines, which a checkpoint belongs to."""
+    return hashlib.sha256(b"\n".join(b"\n".join([name.encode(), *lines[name]]) for name in RECORDED)).hexdigest()
 
 
 def run_trial(
@@ -174,16 +195,15 @@ def _ended(
     result["error"].update(_blame(error, trial, host, marker, guard))
     log.error("%s", result["error"]["traceback"])
     try:
-        attempt.finish(result, trial.options.get("digests", {}))
+        return attempt.finish(result, trial.options.get("digests", {}))
     except ClaimLost:
         return None
-    return result
 
 
 def failure(error: BaseException, text: str = "") -> dict[str, Any]:
     """The content of ``result.json`` for a trial that failed."""
     words = {"type": kind_of(error), "message": said(error), "traceback": escaped(text, MOST_TRACEBACK)}
-    return {"schema": RESULT_SCHEMA, "status": "failed", "metrics": {}, "error": words}
+    return {"status": "failed", "metrics": {}, "error": words}
 
 
 def traced(error: BaseException) -> str:
@@ -235,10 +255,11 @@ def _train(
         prepared = prepare(trial, host, device, cache)
         epsilons = [float(epsilon) for epsilon in trial.options.get("fgsm", ())]
         keep = bool(execution.get("keep"))
+        journal = _Journal(attempt, should_stop, on_epoch)
         loop = Loop(
             run=prepared.run,
             evaluator=prepared.evaluator,
-            journal=_Journal(attempt, should_stop, on_epoch),
+            journal=journal,
             clip=trial.identity["training"]["clip"],
             checkpoint_epochs=execution.get("checkpoint_epochs"),
             checkpoint_s=60.0 * float(execution.get("checkpoint_minutes", 5.0)),
@@ -246,7 +267,7 @@ def _train(
             initial=bool(trial.identity["evaluation"].get("initial")),
             order=prepared.order,
         )
-        _resume(loop, attempt, trial, host, device, environment)
+        _resume(loop, journal, trial, host, device, environment)
         with running.method_working():
             history = loop.fit()
         further = quantities_of(prepared.evaluator.metrics, host.registry, loop.measured)
@@ -255,15 +276,14 @@ def _train(
         if loop.diverged:
             log.warning("diverged in epoch %d: loss, weights or outputs are no longer finite", len(history))
         elif keep:
-            checkpoint.save(attempt.path / "last.pt", prepared.run.prediction_state())
+            checkpoint.save(attempt.path / "last.pt", prepared.run.prediction_state(), trial.id)
             if loop.selected is not None:
-                checkpoint.save(attempt.path / "selected.pt", loop.selected)
+                checkpoint.save(attempt.path / "selected.pt", loop.selected, trial.id)
         histograms = prepared.evaluator.histograms(prepared.run)
         if not loop.diverged:
             with running.method_working():
                 metrics.update(fgsm_metrics(prepared, epsilons, loop.selected))
     result = {
-        "schema": RESULT_SCHEMA,
         "status": "diverged" if loop.diverged else "done",
         "metrics": metrics,
         **({"quantities": facts_of(further)} if further else {}),
@@ -280,8 +300,7 @@ def _train(
         "transitions": prepared.evaluator.transitions(prepared.run),
         "error": None,
     }
-    attempt.finish(result, trial.options.get("digests", {}))
-    return result
+    return attempt.finish(result, trial.options.get("digests", {}))
 
 
 def fgsm_metrics(
@@ -302,12 +321,14 @@ def fgsm_metrics(
 
 
 def _resume(
-    loop: Loop, attempt: Attempt, trial: Trial, host: Host, device: torch.device, environment: dict[str, Any]
+    loop: Loop, journal: _Journal, trial: Trial, host: Host, device: torch.device, environment: dict[str, Any]
 ) -> None:
     """Go on from the newest checkpoint of an earlier attempt; its epochs up to there are copied into this one.
 
-    A checkpoint that edited components left is none: half of the result would be theirs, and nothing would say so.
+    A checkpoint that edited components left is none: half of the result would be theirs, and nothing would say so. Nor is
+    one of another trial, or one whose epochs have been changed since.
     """
+    attempt = journal.attempt
     found = latest_checkpoint(attempt.path.parent, attempt.number)
     if found is None:
         return
@@ -317,25 +338,22 @@ def _resume(
         edited = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
         log.warning("%s ran another source of %s; the trial starts over", previous.name, ", ".join(edited))
         return
-    state = checkpoint.load(path, device)
-    if state is None:
-        log.warning("the checkpoint of %s cannot be read; the trial starts over", previous.name)
-        return
-    done = int(state["epochs_done"])
-    untrained, records = _epochs(previous)
-    timings = read_lines(previous / "timing.jsonl")
-    if len(records) < done or len(timings) < done:
-        log.warning("the records of %s are shorter than its checkpoint; the trial starts over", previous.name)
+    try:
+        state, recorded = checkpoint.load(path, device, trial.id)
+        kept, records = _recorded(previous, state)
+    except Damage as damage:
+        log.warning("%s: %s; the trial starts over", previous.name, damage)
         return
     if loop.lacks_selected(state, records):
         log.warning(
             "%s kept no state of its selected epoch, which is asked for now; the trial starts over", previous.name
         )
         return
-    kept = [*(untrained if state.get("untrained") else []), *records[:done]]
-    for name, lines in (("epochs.jsonl", kept), ("timing.jsonl", timings[:done])):
-        for line in lines:
-            append_line(attempt.path / name, line)
+    if records_digest(kept) != recorded:
+        log.warning("%s: its epochs have been changed since its checkpoint; the trial starts over", previous.name)
+        return
+    journal.take_over(kept)
+    done = int(state["epochs_done"])
     shutil.copyfile(path, attempt.path / "checkpoint.tmp")
     os.replace(attempt.path / "checkpoint.tmp", attempt.path / "checkpoint.pt")
     loop.load_state_dict(state, records)
@@ -345,10 +363,20 @@ def _resume(
     log.info("resumed from %s after %d epochs", previous.name, done)
 
 
-def _epochs(attempt: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The recorded lines of an attempt: that of epoch 0, where it was measured, and those of the epochs."""
-    lines = read_lines(attempt / "epochs.jsonl")
-    return [line for line in lines if line["epoch"] == 0], [line for line in lines if line["epoch"] > 0]
+def _recorded(attempt: Path, state: Mapping[str, Any]) -> tuple[dict[str, list[bytes]], list[dict[str, Any]]]:
+    """The lines that an attempt had recorded at its checkpoint, epoch 0 included, and its epochs from 1.
+
+    Raises:
+        Damage: when there are fewer of them, or they are no such lines.
+    """
+    done = int(state["epochs_done"])
+    wanted = {"epochs.jsonl": done + bool(state.get("untrained")), "timing.jsonl": done}
+    kept = {name: whole_lines(read_bytes(attempt / name) or b"")[:count] for name, count in wanted.items()}
+    for name, lines in kept.items():
+        if len(lines) < wanted[name]:
+            raise Damage("is shorter than the checkpoint", name)
+    epochs = checked("epochs.jsonl", b"[" + b",".join(kept["epochs.jsonl"]) + b"]")
+    return kept, [line for line in epochs if line["epoch"] > 0]
 
 
 def _digests(words: Any) -> Mapping[str, str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.results.records import FINISHED, final_attempt, is_alive, read_json, read_lines, trial_folder
+from harness.results.records import FINISHED, UNFINISHED, Verdicts, standing, trial_folder
+from harness.results.records.standing import NOTHING
+from harness.results.store import read_manifests
 
 MOST_READ = 3000
 """Unfinished trials whose folders are looked at in one go; beyond, a page could not refresh every few seconds."""
@@ -43,10 +44,10 @@ class Progress:
         return sum(state.status == status for state in self.states)
 
     def remaining(self) -> float | None:
-        """Seconds of a single process that missing and running trials will take; ``None`` when nothing tells."""
+        """Seconds of a single process that unfinished trials will take; ``None`` when nothing tells."""
         running = [s.remaining for s in self.states if s.status == "running" and s.remaining is not None]
         took = [s.running_for for s in self.states if s.status in FINISHED and s.running_for]
-        missing = self.count("missing")
+        missing = sum(map(self.count, UNFINISHED)) - self.count("running")
         if missing and not took:
             return None
         return sum(running) + missing * (sum(took) / len(took) if took else 0.0)
@@ -54,24 +55,14 @@ class Progress:
 
 def newest_manifest(results: Path, suite: str) -> Mapping[str, Any] | None:
     """The manifest of a suite that was planned last; a suite's folder name is found by what its files say."""
-    newest: tuple[int, Mapping[str, Any]] | None = None
-    for path in (results / "suites").glob("*/*.json"):
-        content = read_json(path)
-        if isinstance(content, Mapping) and content.get("suite") == suite:
-            stamp = path.stat().st_mtime_ns
-            if newest is None or stamp > newest[0]:
-                newest = (stamp, content)
-    return newest[1] if newest is not None else None
+    found, newest = read_manifests(results)
+    return found[newest[suite]] if suite in newest else None
 
 
 def suites_on_disk(results: Path) -> list[str]:
-    """The suites that have been planned into a results folder, also before anything is collected."""
-    names = []
-    for path in sorted((results / "suites").glob("*/*.json"), key=lambda p: -p.stat().st_mtime_ns):
-        content = read_json(path)
-        if isinstance(content, Mapping) and content.get("suite") not in names:
-            names.append(content.get("suite"))
-    return [name for name in names if isinstance(name, str)]
+    """The suites that have been planned into a results folder, also before anything is collected; the newest first."""
+    found, _ = read_manifests(results)
+    return list(dict.fromkeys(content["suite"] for content in reversed(found.values())))
 
 
 def read_progress(
@@ -85,6 +76,7 @@ def read_progress(
         known: status, error and seconds of trials that the snapshot holds as done or failed; others are looked at.
     """
     states, looked_at, unread = [], 0, 0
+    verdicts = Verdicts(results)
     for line in manifest["trials"]:
         who = (line["id"], line["method"], line["setting"], int(line["seed"]))
         if line["id"] in known:
@@ -92,36 +84,25 @@ def read_progress(
             states.append(TrialState(*who, status=status, error=error, running_for=seconds))
         elif looked_at < MOST_READ:
             looked_at += 1
-            states.append(_look(results, who))
+            states.append(_look(verdicts, who))
         else:
             unread += 1
             states.append(TrialState(*who, status="missing"))
+    verdicts.save()
     return Progress(tuple(states), unread)
 
 
-def _look(results: Path, who: tuple[str, str, str, int]) -> TrialState:
-    attempt = final_attempt(trial_folder(results, who[0]))
-    if attempt is None:
-        return TrialState(*who, status="missing")
-    result = read_json(attempt / "result.json")
-    claim = read_json(attempt / "claim.json") or {}
-    timing = read_lines(attempt / "timing.jsonl")
-    if isinstance(result, Mapping):
-        error = result.get("error") or {}
-        words = f"{error.get('type')}: {error.get('message')}" if error else ""
-        seconds = (read_json(attempt / "environment.json") or {}).get("seconds")
-        return TrialState(*who, status=str(result.get("status")), epoch=len(timing), error=words, running_for=seconds)
-    if not is_alive(attempt):
-        return TrialState(*who, status="missing")
-    asked = read_json(attempt / "trial.json") or read_json(attempt.parent / "trial.json") or {}
-    epochs = int(asked.get("identity", {}).get("training", {}).get("epochs", 0))
-    per_epoch = sum(t["train_seconds"] + t["evaluation_seconds"] for t in timing) / len(timing) if timing else None
+def _look(verdicts: Verdicts, who: tuple[str, str, str, int]) -> TrialState:
+    folder = trial_folder(verdicts.results, who[0])
+    found = standing(folder, verdict=verdicts.of(who[0]) if folder.exists() else NOTHING)
+    running = found.status == "running"
     return TrialState(
         *who,
-        status="running",
-        epoch=len(timing),
-        epochs=epochs,
-        host=str(claim.get("host") or ""),
-        running_for=time.time() - claim["claimed"] if "claimed" in claim else None,
-        remaining=per_epoch * (epochs - len(timing)) if per_epoch is not None else None,
+        status=found.status,
+        epoch=found.epoch,
+        epochs=(found.epochs or 0) if running else 0,
+        host=str(found.host or "") if running else "",
+        running_for=found.running_for if running else found.seconds,
+        remaining=found.eta if running else None,
+        error=found.error,
     )

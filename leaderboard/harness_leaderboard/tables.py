@@ -46,8 +46,11 @@ STATES = {
     "diverged": ("bad", "∞"),
     "failed": ("bad", "✕"),
     "running": ("", "▶"),
+    "queued": ("", "…"),
+    "lost": ("warn", "?"),
     "missing": ("", "·"),
     "stale": ("warn", "↻"),
+    "quarantined": ("bad", "⚠"),
 }
 MOST_ROWS = 300
 
@@ -619,16 +622,15 @@ def cost_table(found: Sequence[MethodCost], metric: Quantity) -> Markup:
 
 
 def progress_bar(found: Progress) -> Markup:
-    """Done, failed, running and missing as a bar and in words."""
+    """How many trials stand where, as a bar and in words."""
     total = len(found.states)
-    counts = {status: found.count(status) for status in ("done", "stale", "diverged", "failed", "running", "missing")}
-    counts["done"] += counts.pop("stale")
+    counts = {status: found.count(status) for status in STATES}
     words = ", ".join(f"{STATES[status][1]} {count} {status}" for status, count in counts.items() if count)
     remaining = found.remaining()
     return part(
         "progress.html",
         "bar",
-        finished=counts["done"] + counts["diverged"],
+        finished=counts["done"] + counts["diverged"] + counts["stale"],
         total=total,
         parts=[(status, f"{100 * count / max(1, total):.2f}") for status, count in counts.items() if count],
         words=words,
@@ -637,16 +639,17 @@ def progress_bar(found: Progress) -> Markup:
 
 
 def progress_tables(found: Progress, to: Link = trial_link) -> Markup:
-    """What runs, what failed and why, what is missing."""
-    of = {status: [s for s in found.states if s.status == status] for status in ("running", "failed", "missing")}
+    """What runs, what failed or is in quarantine and why, what is missing."""
+    of = {status: [s for s in found.states if s.status == status] for status in STATES}
+    ended = (("Failed", of["failed"]), ("In quarantine", of["quarantined"]))
     groups: dict[tuple[str, str], list[int]] = {}
-    for state in of["missing"]:
+    for state in (*of["missing"], *of["lost"], *of["queued"]):
         groups.setdefault((state.method, state.setting), []).append(state.seed)
     return part(
         "progress.html",
         "tables",
         running=of["running"],
-        failed=[(state, textwrap.shorten(state.error, 400)) for state in of["failed"]],
+        ended=[(title, [(state, textwrap.shorten(state.error, 400)) for state in states]) for title, states in ended],
         missing=[(method, setting, seeds) for (method, setting), seeds in groups.items()],
         most=MOST_ROWS,
         to=to,

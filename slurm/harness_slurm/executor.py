@@ -18,10 +18,10 @@ from harness.execution.executor import PlannedArray, PlannedJob, Queueing
 from harness.parameters import Count, Positive
 from harness.results.records import (
     ENDED,
-    attempts,
-    is_alive,
     known_trials,
+    let_go,
     read_json,
+    standing,
     status_of,
     trial_folder,
     write_json,
@@ -201,14 +201,15 @@ class Slurm(Queueing):
             in_hand = batch_job is not None and batch_job[1] in live
             if in_hand and not (trial_id in existing and _spent(results, trial_id, batch_job)):
                 continue
-            past = attempts(trial_folder(results, trial_id)) if trial_id in existing else []
-            if past and not (past[-1] / "result.json").exists() and is_alive(past[-1]):
-                job = (read_json(past[-1] / "claim.json") or {}).get("job")
-                if not job or job in live:
+            found = standing(trial_folder(results, trial_id)) if trial_id in existing else None
+            if found is not None and found.status == "quarantined":
+                continue
+            if found is not None and found.status == "running":
+                if not found.job or found.job in live:
                     continue
                 with contextlib.suppress(OSError):
-                    (past[-1] / "released").touch()
-            elif trial_id not in rerun and past and status_of(results, trial_id) in ENDED:
+                    let_go(results, trial_id)
+            elif found is not None and trial_id not in rerun and found.status in ENDED:
                 continue
             free.append(trial_id)
         return free
@@ -335,10 +336,9 @@ def close_batches(results: Path, live: set[str]) -> None:
 
 def _spent(results: Path, trial_id: str, placement: Placement | None) -> bool:
     """Whether a live job has already failed at a trial that ``harness retry`` lets run again."""
-    past = attempts(trial_folder(results, trial_id))
-    if not past or not (past[-1] / "result.json").exists() or status_of(results, trial_id) != "missing":
-        return False
-    return placement is not None and (read_json(past[-1] / "claim.json") or {}).get("job") == placement[1]
+    found = standing(trial_folder(results, trial_id))
+    failed_before = found.status == "missing" and found.attempt is not None and found.error != ""
+    return failed_before and placement is not None and found.job == placement[1]
 
 
 def check_shared(results: Path, hosts: set[str] | None = None) -> None:

@@ -6,16 +6,16 @@ import collections
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
+from harness.files import Damage, read_bytes
 from harness.results.records import (
     ENDED,
     attempts,
     done_marker,
-    latest_attempt,
-    read_json,
     rerun_failed,
+    standing,
     status_of,
     trial_folder,
 )
@@ -54,16 +54,15 @@ class _Follower:
     def ended(self, trial_id: str, status: str) -> None:
         """Tell the end of a trial."""
         self.look(trial_id)
-        attempt = latest_attempt(trial_folder(self._results, trial_id))
-        result: dict[str, Any] = (read_json(attempt / "result.json") or {}) if attempt is not None else {}
-        self._executor.on_event({"event": status, "id": trial_id, "error": (result.get("error") or {}).get("message")})
+        error = standing(trial_folder(self._results, trial_id)).error if status == "failed" else None
+        self._executor.on_event({"event": status, "id": trial_id, "error": error})
 
 
 def epochs_in(attempt: Path) -> int:
     """How many epochs an attempt has recorded."""
     try:
-        return (attempt / "timing.jsonl").read_bytes().count(b"\n")
-    except OSError:
+        return (read_bytes(attempt / "timing.jsonl") or b"").count(b"\n")
+    except Damage:
         return 0
 
 
@@ -103,6 +102,11 @@ def wait(
             if status in ENDED:
                 follower.ended(trial_id, status)
                 del open_[trial_id]
+                continue
+            if status == "quarantined":
+                del open_[trial_id]
+                given_up.add(trial_id)
+                executor.on_event({"event": "warning", "message": f"trial {trial_id} is in quarantine"})
                 continue
             follower.look(trial_id)
             past = attempts(trial_folder(results, trial_id))

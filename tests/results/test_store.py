@@ -15,7 +15,15 @@ from harness.results.archive import pack, unpack
 from harness.results.board import read_board, shorten, suites_in
 from harness.results.export import to_csv, to_json, to_markdown
 from harness.results.merge import merge_results
-from harness.results.records import claim, final_attempt, open_results, read_json, trial_folder, write_json
+from harness.results.records import (
+    claim,
+    final_attempt,
+    open_results,
+    read_json,
+    trial_folder,
+    write_evaluations,
+    write_json,
+)
 from harness.results.store import TABLES, VIEWS, collect, connect, current_snapshot
 from harness.suite.load import load_suite
 from harness.training.reevaluate import evaluate_trial
@@ -35,6 +43,13 @@ def results(write_suite: Write, tmp_path: Path) -> Path:
     )  # fmt: skip
     harness.run(load_suite(path, ["suite.seeds=[0, 1]"]), tmp_path / "r")
     return tmp_path / "r"
+
+
+def _measured_later(results: Path) -> None:
+    trial = next((results / "trials").iterdir())
+    attempt = final_attempt(trial)
+    assert attempt is not None
+    write_evaluations(trial, attempt, {"fgsm_accuracy@0.5": {"last": 0.25}})
 
 
 def test_every_number_of_a_record_is_in_the_store(results: Path) -> None:
@@ -65,8 +80,7 @@ def test_collecting_again_changes_nothing_and_a_new_record_only_adds(results: Pa
         rebuilt = collect(results, rebuild=True)
         with connect(rebuilt) as after:
             assert after.execute("SELECT * FROM metrics ORDER BY ALL").fetchall() == rows
-    trial = next((results / "trials").iterdir())
-    write_json(trial / "evaluations.json", {"fgsm_accuracy@0.5": {"last": 0.25}})
+    _measured_later(results)
     second = collect(results)
     assert second != first and current_snapshot(results) == second
     with connect(second) as connection:
@@ -77,8 +91,7 @@ def test_collecting_again_changes_nothing_and_a_new_record_only_adds(results: Pa
 
 def test_a_reader_keeps_its_snapshot_while_a_new_one_is_made(results: Path) -> None:
     with harness.open_store(results) as reader:
-        trial = next((results / "trials").iterdir())
-        write_json(trial / "evaluations.json", {"fgsm_accuracy@0.5": {"last": 0.25}})
+        _measured_later(results)
         collect(results)
         assert reader.execute("SELECT count(*) FROM metrics WHERE metric = 'fgsm_accuracy@0.5'").fetchone() == (0,)
     with harness.open_store(results) as reader:
@@ -173,7 +186,9 @@ def stored(results: Path, metric: str) -> list[tuple[float]]:
         return connection.execute("SELECT value FROM metrics m WHERE metric = ? AND m.at = 'last'", [metric]).fetchall()
 
 
-def test_what_was_measured_later_counts_for_its_own_attempt_only(write_suite: Write, tmp_path: Path) -> None:
+def test_what_was_measured_later_counts_for_its_own_attempt_only(
+    write_suite: Write, tmp_path: Path, unseal: Callable[[Path], None]
+) -> None:
     """... wherever it goes: through a merge, and through a packed file."""
     suite = load_suite(write_suite(epochs=1, tables="[execution]\nkeep = true"))
     (entry,) = suite.entries()
@@ -192,11 +207,14 @@ def test_what_was_measured_later_counts_for_its_own_attempt_only(write_suite: Wr
         assert stored(other, "fgsm_accuracy@0.5") == [(measured["last"],)]
 
     unnamed = {"fgsm_accuracy@0.5": {"last": 0.25}}
+    unseal(results)
     write_json(folder / "evaluations.json", unnamed)
     assert stored(results, "fgsm_accuracy@0.5") == [(0.25,)], "it can be of one attempt only"
     again = claim(results, trial.id, rerun=True)
     assert again is not None and run_trial(trial, again, suite.host) is not None
     for left in (evaluated, unnamed):
+        if left is unnamed:
+            unseal(results)
         write_json(folder / "evaluations.json", left)
         assert stored(results, "fgsm_accuracy@0.5") == []
         pack(results, tmp_path / "packed.parquet")
@@ -258,18 +276,21 @@ def test_a_record_that_no_run_writes_is_named_and_keeps_no_other_from_the_board(
     odd = sorted((results / "trials").iterdir())[3]
     attempt = final_attempt(odd)
     assert attempt is not None
+    before = (attempt / file).read_bytes()
     (attempt / file).write_text(content)
     with connect(collect(results, rebuild=True)) as connection:
         counted = connection.execute("SELECT count(*) FROM trials").fetchone()
         assert counted == (7,)
         for table in TABLES:
-            if "trial" in TABLES[table] and table != "suite_trials":
+            if "trial" in TABLES[table] and table not in ("suite_trials", "sources", "quarantine"):
                 assert connection.execute(f"SELECT count(*) FROM {table} WHERE trial = ?", [odd.name]).fetchone() == (
                     0,
                 )
-        assert read_board(connection, "small").rows
+        assert connection.execute("SELECT trial FROM quarantine").fetchall() == [(odd.name,)]
+        assert sum(row.quarantined for row in read_board(connection, "small").rows) == 1
+        assert "1 run is in quarantine" in read_board(connection, "small").caution
     assert str(odd) in caplog.text and "left out" in caplog.text
-    (attempt / file).unlink()
+    (attempt / file).write_bytes(before)
     with connect(collect(results)) as connection:
         assert connection.execute("SELECT count(*) FROM trials").fetchone() == (8,), "mended, it is read again"
 
@@ -283,7 +304,7 @@ def test_a_plan_that_no_run_writes_keeps_no_other_from_the_board(
     odd.write_text(content)
     with connect(collect(results, rebuild=True)) as connection:
         assert len(read_board(connection, "small").rows) == 2
-    assert (str(odd) in caplog.text) == (content == '{"suite": "odd"}')
+    assert str(odd) in caplog.text and "writes it anew" in caplog.text
 
 
 def test_a_snapshot_of_another_version_is_told_in_one_line_and_built_anew(results: Path) -> None:

@@ -5,22 +5,18 @@ Workers write records and nothing else; everything that is shown of a trial come
 
 from harness.files import append_line, read_json, read_lines, write_bytes, write_json
 from harness.results.records.claims import (
-    DEAD_AFTER_S,
-    HEARTBEAT_S,
     Attempt,
-    boot_id,
     cancel,
     cancelled_since,
     claim,
     forgive,
-    is_alive,
+    let_go,
     make_claim,
-    process_start,
+    set_aside,
 )
 from harness.results.records.environment import environment_facts
 from harness.results.records.folder import (
     ENDED,
-    FINISHED,
     RESULTS_SCHEMA,
     attempts,
     done_marker,
@@ -33,12 +29,22 @@ from harness.results.records.folder import (
     open_results,
     read_evaluations,
     read_trial,
-    rerun_failed,
     submit_trials,
     trial_folder,
     write_evaluations,
 )
-from harness.results.records.standing import STATUSES, Status, status_of
+from harness.results.records.liveness import DEAD_AFTER_S, HEARTBEAT_S, boot_id, is_alive, process_start
+from harness.results.records.record import FINISHED, Record, read_record, seal
+from harness.results.records.standing import (
+    STATUSES,
+    UNFINISHED,
+    Standing,
+    Status,
+    Verdicts,
+    rerun_failed,
+    standing,
+    status_of,
+)
 from harness.source import code_commit
 
 __all__ = [
@@ -48,8 +54,12 @@ __all__ = [
     "HEARTBEAT_S",
     "RESULTS_SCHEMA",
     "STATUSES",
+    "UNFINISHED",
     "Attempt",
+    "Record",
+    "Standing",
     "Status",
+    "Verdicts",
     "append_line",
     "attempts",
     "boot_id",
@@ -67,14 +77,19 @@ __all__ = [
     "known_trials",
     "latest_attempt",
     "latest_checkpoint",
+    "let_go",
     "make_claim",
     "open_results",
     "process_start",
     "read_evaluations",
     "read_json",
     "read_lines",
+    "read_record",
     "read_trial",
     "rerun_failed",
+    "seal",
+    "set_aside",
+    "standing",
     "status_of",
     "submit_trials",
     "trial_folder",

@@ -10,19 +10,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ResultsError, writing
+from harness.files import Damage, read_bytes
 from harness.paths import cache_folder
-from harness.results.records import attempts, done_marker, open_results, read_evaluations, write_bytes
+from harness.results.records.folder import open_results
 from harness.results.records.merge import merge_results
+from harness.results.records.record import read_record
 from harness.results.store import collect, read_manifests
 from harness.trial import Trial, digest
 
@@ -33,6 +36,9 @@ _RECORD = re.compile(
 )
 _KEPT = ("trial.json", "environment.json", "epochs.jsonl", "timing.jsonl", "result.json")
 _PRIVATE = ("host", "pid", "job")
+LEAST_UNPACKED, MOST_PACKED = 1 << 26, 1000
+"""Bytes that every file may unpack to, and how many times its size: records are packed to about a twentieth."""
+log = logging.getLogger("harness.archive")
 
 
 def pack(results: Path, file: Path, suites: Iterable[str] = ()) -> int:
@@ -66,8 +72,13 @@ def pack(results: Path, file: Path, suites: Iterable[str] = ()) -> int:
     return packed
 
 
-def unpack(file: Path, results: Path) -> tuple[int, int]:
+def unpack(
+    file: Path, results: Path, *, stale: Callable[[Mapping[str, str]], bool] = lambda digests: False
+) -> tuple[int, int]:
     """Merge the records of a packed file into a results folder.
+
+    Args:
+        stale: as :func:`~harness.results.records.merge.merge_results` takes it.
 
     Returns:
         Trials taken, and trials left because the folder holds them already.
@@ -76,17 +87,17 @@ def unpack(file: Path, results: Path) -> tuple[int, int]:
         ResultsError: when the file is no packed records, or a record is not what its path says.
     """
     target = open_results(results)
-    aside = target / f".unpacking-{file.stem}"
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        for path, text in _checked(file):
-            place = aside / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(place, text.encode())
-        (aside / "suites").mkdir(exist_ok=True)
-        return merge_results(aside, target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with writing(target, "free some space, or mend its permissions"):
+        aside = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=target))
+        try:
+            (aside / "trials").mkdir()
+            for path, text in _checked(file):
+                place = aside / path
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(text.encode())
+            return merge_results(aside, target, stale=stale, ids_checked=True)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def reference_files() -> list[Path]:
@@ -126,46 +137,70 @@ def _manifests(results: Path, suites: set[str]) -> list[tuple[Path, Mapping[str,
 
 
 def _records(folder: Path) -> Iterator[tuple[str, str]]:
-    """Record files of one trial's final attempt; none when it has not finished."""
-    marker = done_marker(folder)
-    past = attempts(folder)
-    final = folder / str(marker["attempt"]) if marker else past[-1] if past else None
-    if final is None or not (final / "result.json").exists():
+    """Record files of one trial's final attempt; none when it has not finished, or when its record is damaged."""
+    try:
+        record = read_record(folder)
+    except Damage as damage:
+        log.warning("%s: is in quarantine (%s) and is not packed", folder, damage)
         return
-    for path in (folder / "trial.json", folder / "done.json"):
-        if path.exists():
-            yield path.name, path.read_text()
-    if read_evaluations(folder, final):  # of another attempt, which does not come along, they would count there
-        yield "evaluations.json", (folder / "evaluations.json").read_text()
-    for name in _KEPT:
-        if (final / name).exists():
-            text = (final / name).read_text()
-            if name == "environment.json":
-                text = json.dumps({key: value for key, value in json.loads(text).items() if key not in _PRIVATE})
-            yield f"{final.name}/{name}", text
+    final = record.final
+    if final is None or final.result is None:
+        return
+    names = ["trial.json", *(["done.json"] if record.marker is not None else [])]
+    names += ["evaluations.json"] if record.evaluations else []  # of another attempt they would count there
+    for name in (*names, *(f"{final.name}/{kept}" for kept in _KEPT)):
+        raw = read_bytes(folder / name)
+        if raw is None:
+            continue
+        text = raw.decode()
+        if name.endswith("/environment.json"):
+            text = json.dumps({key: value for key, value in json.loads(text).items() if key not in _PRIVATE})
+        yield name, text
 
 
 def _checked(file: Path) -> Iterator[tuple[str, str]]:
     """The rows of a packed file, each with a path that records have and an identity that its id is the hash of."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(file, columns=["path", "text"])
-    except FileNotFoundError:
-        raise ResultsError("no such file", str(file)) from None
-    except (OSError, pa.ArrowException) as error:
-        why = str(error).splitlines()[0]
-        raise ResultsError(
-            f"holds no packed records ({why})", str(file), "`harness export --format records` makes such a file"
-        ) from None
-    for path, text in zip(table["path"].to_pylist(), table["text"].to_pylist(), strict=True):
+    for path, text in _rows(file):
         match = _RECORD.fullmatch(path) if isinstance(path, str) else None
         if match is None or match["suite"] in (".", "..") or not isinstance(text, str):
             raise ResultsError(f"holds a row that is no record ({str(path)[:80]!r})", str(file))
         if path.endswith("/trial.json") and not _is_own(text, match["trial"]):
             raise ResultsError(f"its trial {match['trial']} is not what its id says", str(file), "ask for a fresh copy")
         yield path, text
+
+
+def _rows(file: Path) -> Iterator[tuple[Any, Any]]:
+    """Paths and texts, a few at a time. A file of repeated text can hold what no disk does: one that unpacks to more
+    than records ever do is refused."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    most = max(LEAST_UNPACKED, MOST_PACKED * os.stat(file).st_size) if os.path.exists(file) else 0
+    try:
+        with pq.ParquetFile(file, read_dictionary=["path", "text"]) as packed:
+            groups = [packed.metadata.row_group(number) for number in range(packed.num_row_groups)]
+            declared = max(sum(group.total_byte_size for group in groups), packed.metadata.num_rows)
+            unpacked = 0 if declared <= most else declared
+            for batch in packed.iter_batches(batch_size=256, columns=["path", "text"]) if unpacked <= most else ():
+                for path, text in zip(batch["path"], batch["text"], strict=True):
+                    row = (path.as_py(), text.as_py())
+                    unpacked += len(row[1] or "")
+                    if unpacked > most:
+                        break
+                    yield row
+                if unpacked > most:
+                    break
+    except FileNotFoundError:
+        raise ResultsError("no such file", str(file)) from None
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        why = str(error).splitlines()[0]
+        raise ResultsError(
+            f"holds no packed records ({why})", str(file), "`harness export --format records` makes such a file"
+        ) from None
+    if unpacked > most:
+        raise ResultsError(
+            f"unpacks to more than {most >> 20} MiB, which no packed records do", str(file), "ask for a fresh copy"
+        )
 
 
 def _is_own(text: str, trial_id: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import shutil
 import socket
@@ -14,40 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ClaimLost
-from harness.files import read_json, write_json
-from harness.results.records.folder import (
-    FINISHED,
-    attempts,
-    done_marker,
-    failed_for_good,
-    has_result,
-    rerun_failed,
-    trial_folder,
-)
-
-HEARTBEAT_S = 15.0
-DEAD_AFTER_S = 120.0
-
-
-@functools.cache
-def boot_id() -> str:
-    """Identifies this boot and process namespace, so that a pid means the same process."""
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
-    return ""
-
-
-def process_start(pid: int) -> float | None:
-    """When a live process started, in seconds since boot or the epoch; ``None`` when there is none (or a zombie)."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
-    except psutil.Error:
-        return None
+from harness.errors import ClaimLost, ResultsError, writing
+from harness.files import encoded, read_json, write_bytes, write_json
+from harness.results.records.folder import RESULTS_SCHEMA, attempts, done_marker, trial_folder
+from harness.results.records.liveness import DEAD_AFTER_S, HEARTBEAT_S, boot_id, is_alive, process_start
+from harness.results.records.record import FINISHED, digests_of, marker_record, number_of
+from harness.results.records.standing import judge
 
 
 def make_claim(job: str | None = None) -> dict[str, Any]:
@@ -60,21 +31,6 @@ def make_claim(job: str | None = None) -> dict[str, Any]:
         "job": job,
         "claimed": time.time(),
     }
-
-
-def is_alive(attempt: Path) -> bool:
-    """Whether the owner of an unfinished attempt may still be at work: its process lives (same machine), else its
-    heartbeat is young."""
-    if (attempt / "released").exists():
-        return False
-    claim = read_json(attempt / "claim.json")
-    if isinstance(claim, Mapping) and claim.get("boot") == boot_id() and boot_id():
-        started = process_start(int(claim["pid"]))
-        return started is not None and abs(started - float(claim["started"] or started)) < 1.0
-    try:
-        return time.time() - (attempt / "heartbeat").stat().st_mtime < DEAD_AFTER_S
-    except OSError:
-        return False
 
 
 @dataclasses.dataclass
@@ -124,29 +80,36 @@ class Attempt:
             self.lost.set()
             raise ClaimLost(self.trial_id)
 
-    def finish(self, result: Mapping[str, Any], digests: Mapping[str, str]) -> None:
-        """Write ``result.json``; a result, done or diverged, is written by one attempt of a trial only.
+    def finish(self, result: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
+        """Write ``result.json``, with the trial it is of; a result, done or diverged, is written by one attempt of a trial
+        only, with the digests of the attempt's files in ``done.json``.
+
+        Returns:
+            What ``result.json`` holds.
 
         Raises:
             ClaimLost: when another attempt has finished the trial or taken it over.
         """
         self.check()
+        record = {**result, "schema": RESULTS_SCHEMA, "trial": self.trial_id}
+        content = encoded(record, 1)
         if result["status"] in FINISHED:
             marker = self.path.parent / "done.json"
             temporary = self.path / "done.tmp"
-            said = {} if result["status"] == "done" else {"status": result["status"]}
-            write_json(temporary, {"attempt": self.path.name, "digests": dict(digests), **said}, durable=True)
+            files = digests_of(self.path, content)
+            said = marker_record(self.trial_id, self.path.name, digests, files, result["status"])
             try:
+                write_json(temporary, said, durable=True)
                 os.link(temporary, marker)
             except FileExistsError:
-                held = read_json(marker)
-                owner = held.get("attempt") if isinstance(held, Mapping) else None
-                if owner is not None and has_result(self.path.parent / owner) and not self._reruns(owner):
+                held = done_marker(self.path.parent)
+                if held is not None and not self._reruns(held["attempt"]):
                     raise ClaimLost(self.trial_id) from None
                 os.replace(temporary, marker)
             finally:
                 temporary.unlink(missing_ok=True)
-        write_json(self.path / "result.json", result, durable=True)
+        write_bytes(self.path / "result.json", content, durable=True)
+        return record
 
     def _reruns(self, owner: str) -> bool:
         """Whether this attempt was claimed knowing that ``owner`` had finished (a stale trial run again)."""
@@ -159,25 +122,30 @@ def claim(results: Path, trial_id: str, *, job: str | None = None, rerun: bool =
 
     Returns:
         The attempt, or ``None`` when the trial is finished, failed for good, or somebody is at work on it.
+
+    Raises:
+        ResultsError: when its record is in quarantine.
     """
     folder = trial_folder(results, trial_id)
     folder.mkdir(parents=True, exist_ok=True)
     while True:
+        found = judge(folder)
+        if found.kind == "quarantined":
+            raise ResultsError(f"is in quarantine ({found.reason})", str(folder), "`harness status` says what to do")
+        finished = found.kind in FINISHED
+        if (finished and not rerun) or found.kind == "failed" or (finished and found.failed_again):
+            return None
+        if found.latest is not None and is_alive(folder / found.latest):
+            return None
         past = attempts(folder)
-        finished = done_marker(folder)
-        if finished is not None and not rerun:
-            return None
-        if past and not (past[-1] / "result.json").exists() and is_alive(past[-1]):
-            return None
-        if past and (rerun_failed(folder) if finished is not None else failed_for_good(folder, past)):
-            return None
-        number = int(past[-1].name.removeprefix("attempt-")) + 1 if past else 1
+        number = number_of(past[-1].name) + 1 if past else 1
         temporary = folder / f".claim-{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        facts = {**make_claim(job), "after": finished["attempt"] if finished is not None else None}
+        facts = {**make_claim(job), "after": found.attempt if finished else None}
         write_json(temporary / "claim.json", facts)
         (temporary / "heartbeat").touch()
+        now = (temporary / "heartbeat").stat().st_mtime
         target = folder / f"attempt-{number:03d}"
         try:
             os.rename(temporary, target)  # fails when another claim, never empty, has taken the name
@@ -187,7 +155,7 @@ def claim(results: Path, trial_id: str, *, job: str | None = None, rerun: bool =
                 continue
             raise
         for leftover in folder.glob(f".claim-{socket.gethostname()}-*"):
-            if time.time() - leftover.stat().st_mtime > DEAD_AFTER_S:
+            if now - leftover.stat().st_mtime > DEAD_AFTER_S:
                 shutil.rmtree(leftover, ignore_errors=True)
         return Attempt(results, trial_id, target, number)
 
@@ -197,7 +165,32 @@ def forgive(results: Path, trial_id: str) -> None:
     folder = trial_folder(results, trial_id)
     past = attempts(folder)
     if past:
-        write_json(folder / "retry.json", {"upto": int(past[-1].name.removeprefix("attempt-"))})
+        write_json(folder / "retry.json", {"upto": number_of(past[-1].name)})
+
+
+def let_go(results: Path, trial_id: str) -> None:
+    """Say in the name of an owner that is gone that it has let go (``harness retry --lost``)."""
+    for attempt in attempts(trial_folder(results, trial_id))[-1:]:
+        (attempt / "released").touch()
+
+
+def set_aside(results: Path, trial_id: str) -> Path:
+    """Move the record of a trial in quarantine to ``quarantine/``, so that it runs anew (``harness retry --quarantined``).
+
+    Returns:
+        Where it lies now.
+
+    Raises:
+        ResultsError: when it cannot be moved.
+    """
+    aside = results / "quarantine"
+    with writing(aside, "mend its permissions"):
+        aside.mkdir(exist_ok=True)
+        number = 1
+        while os.path.lexists(target := aside / f"{trial_id}-{number}"):
+            number += 1
+        os.rename(trial_folder(results, trial_id), target)
+    return target
 
 
 def cancel(results: Path, trial_id: str) -> None:
@@ -210,4 +203,5 @@ def cancel(results: Path, trial_id: str) -> None:
 def cancelled_since(results: Path, trial_id: str, since: float) -> bool:
     """Whether a trial was cancelled after a moment, in seconds since the epoch."""
     noted = read_json(f"{results}/trials/{trial_id}/cancel.json")
-    return isinstance(noted, Mapping) and float(noted.get("at", 0.0)) >= since
+    at = noted.get("at") if isinstance(noted, Mapping) else None
+    return isinstance(at, (int, float)) and at >= since

@@ -14,6 +14,7 @@ Workers write records and nothing else. Whole files appear by rename, lines by a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -23,14 +24,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harness.errors import ResultsError
-from harness.files import read_json, write_json
+from harness.errors import ResultsError, writing
+from harness.files import Damage, read_bytes, read_json, write_json
 from harness.paths import expanded
+from harness.results.records.record import (
+    FINISHED,
+    SEALED_SCHEMA,
+    Record,
+    attempt_names,
+    evaluations_record,
+    number_of,
+    read_record,
+)
+from harness.results.records.shapes import TRIAL, checked
 from harness.trial import Trial
 
-RESULTS_SCHEMA = 1
-FINISHED = ("done", "diverged")
-"""A result, with ``done.json``: it is not run again."""
+RESULTS_SCHEMA = SEALED_SCHEMA
 ENDED = (*FINISHED, "failed")
 
 
@@ -73,7 +82,7 @@ def open_results(folder: str | Path, *, create: bool = True, there: bool = False
         try:
             (path / "trials").mkdir(parents=True, exist_ok=True)
             (path / "suites").mkdir(exist_ok=True)
-            if found is None:
+            if found is None or schema < RESULTS_SCHEMA:
                 write_json(stamp, {"schema": RESULTS_SCHEMA})
             if not os.access(path / "trials", os.W_OK):
                 raise PermissionError(13, "Permission denied")
@@ -96,23 +105,23 @@ def submit_trials(results: Path, trials: Iterable[Trial]) -> None:
     existing = known_trials(results)
     root = str(results / "trials")
     suffix = f"{os.getpid()}.{threading.get_ident()}.tmp"
-    for trial in trials:
-        folder = f"{root}/{trial.id}"
-        content = json.dumps(trial.to_json(), allow_nan=False).encode() + b"\n"
-        if trial.id not in existing:
-            os.makedirs(folder, exist_ok=True)
-        elif _holds(f"{folder}/trial.json", content):
-            continue
-        with open(f"{folder}/.trial.json.{suffix}", "wb") as file:
-            file.write(content)
-        os.replace(f"{folder}/.trial.json.{suffix}", f"{folder}/trial.json")
+    with writing(results / "trials", "free some space, or mend its permissions"):
+        for trial in trials:
+            folder = f"{root}/{trial.id}"
+            content = json.dumps(trial.to_json(), allow_nan=False).encode() + b"\n"
+            if trial.id not in existing:
+                os.makedirs(folder, exist_ok=True)
+            elif _holds(f"{folder}/trial.json", content):
+                continue
+            with open(f"{folder}/.trial.json.{suffix}", "wb") as file:
+                file.write(content)
+            os.replace(f"{folder}/.trial.json.{suffix}", f"{folder}/trial.json")
 
 
 def _holds(path: str, content: bytes) -> bool:
     try:
-        with open(path, "rb") as file:
-            return file.read() == content
-    except OSError:
+        return read_bytes(path) == content
+    except Damage:
         return False
 
 
@@ -123,12 +132,12 @@ def read_trial(results: Path, trial_id: str) -> Trial:
         ResultsError: when it is absent or its content does not match its id.
     """
     path = trial_folder(results, trial_id) / "trial.json"
-    found = read_json(path)
-    if found is None:
-        raise ResultsError("no such trial", str(path), "submit it with `harness run`")
     try:
-        return Trial.from_json(found)
-    except (KeyError, ValueError) as error:
+        raw = read_bytes(path)
+        if raw is None:
+            raise ResultsError("no such trial", str(path), "submit it with `harness run`")
+        return Trial.from_json(checked("trial.json", raw))
+    except (Damage, KeyError, ValueError) as error:
         raise ResultsError(str(error), str(path), "remove the folder and run again") from None
 
 
@@ -136,55 +145,34 @@ def attempts(folder: Path) -> list[Path]:
     """A trial's attempts, oldest first."""
     try:
         names = os.listdir(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return [folder / name for name in sorted(names) if name.startswith("attempt-")]
+    return [folder / name for name in attempt_names(names)]
 
 
 def done_marker(folder: str | Path) -> dict[str, Any] | None:
-    """What ``done.json`` says, when the attempt it names has its result."""
-    try:
-        with open(f"{folder}/done.json", "rb") as file:
-            found = json.loads(file.read())
-    except (OSError, ValueError):
-        return None
-    if isinstance(found, dict) and has_result(f"{folder}/{found.get('attempt')}"):
-        return found
+    """Which attempt finished a trial, with which sources, by ``done.json``; ``None`` unless that attempt has its result."""
+    with contextlib.suppress(Damage):
+        raw = read_bytes(f"{folder}/done.json")
+        if raw is None:
+            return None
+        found = checked("done.json", raw)
+        if has_result(f"{folder}/{found['attempt']}"):
+            said = {"status": found["status"]} if found.get("status", "done") != "done" else {}
+            return {"attempt": found["attempt"], "digests": found.get("digests", {}), **said}
     return None
 
 
 def has_result(attempt: str | Path) -> bool:
     """Whether an attempt has its whole ``result.json``: what a full disk or a power cut left of one counts as none."""
-    try:
-        with open(f"{attempt}/result.json", "rb") as file:
-            file.seek(-2, os.SEEK_END)
-            if file.read() == b"}\n":  # as we write it
-                return True
-    except OSError:
-        return False
     return isinstance(read_json(f"{attempt}/result.json"), Mapping)
-
-
-def failed_for_good(folder: Path, past: list[Path]) -> bool:
-    result = read_json(past[-1] / "result.json")
-    if not isinstance(result, Mapping) or result.get("status") != "failed":
-        return False
-    forgiven = read_json(folder / "retry.json")
-    number = int(past[-1].name.removeprefix("attempt-"))
-    return not (isinstance(forgiven, Mapping) and number <= int(forgiven["upto"]))
-
-
-def rerun_failed(folder: Path) -> bool:
-    """Whether a trial that had finished was run again and failed; its earlier result still stands."""
-    marker, past = done_marker(folder), attempts(folder)
-    return marker is not None and past[-1].name > marker["attempt"] and failed_for_good(folder, past)
 
 
 def known_trials(results: Path) -> set[str]:
     """Ids that have a folder."""
     try:
-        return set(os.listdir(results / "trials"))
-    except FileNotFoundError:
+        return {name for name in os.listdir(results / "trials") if TRIAL.fullmatch(name)}
+    except (FileNotFoundError, NotADirectoryError):
         return set()
 
 
@@ -203,37 +191,36 @@ def final_attempt(folder: Path) -> Path | None:
     return past[-1] if past else None
 
 
+def _in_order(folder: Path) -> Record:
+    try:
+        return read_record(folder)
+    except Damage as damage:
+        raise ResultsError(f"is in quarantine ({damage})", str(folder), "`harness status` says what to do") from None
+
+
 def read_evaluations(folder: Path, attempt: Path) -> dict[str, Any]:
     """Metrics measured later on an attempt's kept states; none when they are those of another attempt.
 
-    A file that names no attempt, as they once were, counts where it can be of one attempt only.
+    Raises:
+        ResultsError: when the trial's record is in quarantine.
     """
-    found = read_json(folder / "evaluations.json")
-    if not isinstance(found, dict):
-        return {}
-    if "attempt" in found:
-        metrics = found.get("metrics")
-        return metrics if found["attempt"] == attempt.name and isinstance(metrics, dict) else {}
-    results = (read_json(past / "result.json") for past in attempts(folder))
-    finished = [result for result in results if isinstance(result, Mapping) and result.get("status") in FINISHED]
-    return found if len(finished) == 1 else {}
+    record = _in_order(folder)
+    mine = record.final is not None and record.final.name == attempt.name
+    return {name: dict(values) for name, values in record.evaluations.items()} if mine else {}
 
 
 def evaluated_quantities(folder: Path, attempt: Path) -> dict[str, Any]:
     """What plugins said of the metrics that were measured later on an attempt's kept states, by name."""
-    found = read_json(folder / "evaluations.json")
-    if not isinstance(found, dict) or found.get("attempt") != attempt.name:
-        return {}
-    quantities = found.get("quantities")
-    return quantities if isinstance(quantities, dict) else {}
+    record = _in_order(folder)
+    return dict(record.quantities) if record.final is not None and record.final.name == attempt.name else {}
 
 
 def write_evaluations(
     folder: Path, attempt: Path, metrics: Mapping[str, Any], quantities: Mapping[str, Any] = MappingProxyType({})
 ) -> None:
     """Keep what :func:`read_evaluations` and :func:`evaluated_quantities` read."""
-    added = {"quantities": dict(quantities)} if quantities else {}
-    write_json(folder / "evaluations.json", {"attempt": attempt.name, "metrics": dict(metrics), **added})
+    done = read_bytes(folder / "done.json") or b""
+    write_json(folder / "evaluations.json", evaluations_record(attempt.name, metrics, done, quantities))
 
 
 def drop_checkpoints(folder: Path) -> None:
@@ -247,8 +234,7 @@ def drop_checkpoints(folder: Path) -> None:
 def latest_checkpoint(folder: Path, before: int) -> tuple[Path, Path] | None:
     """(attempt, checkpoint) of the newest earlier attempt that has one and did not finish."""
     for attempt in reversed(attempts(folder)):
-        number = int(attempt.name.removeprefix("attempt-"))
-        if number >= before:
+        if number_of(attempt.name) >= before:
             continue
         if (attempt / "result.json").exists():
             return None

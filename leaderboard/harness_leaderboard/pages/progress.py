@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from pathlib import Path
 
 import streamlit as st
 
+from harness.plugins import load_host
 from harness_leaderboard import progress, queries, shell, tables
 from harness_leaderboard.render import part
 
@@ -14,15 +17,25 @@ EVERY_S = 2.0
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _known(snapshot: str, suite: str) -> dict[str, tuple[str, str, float | None]]:
-    """Trials that the snapshot holds as finished: status, error, seconds."""
+    """Trials that the snapshot holds as finished: status, error, seconds. A result whose components have another source
+    now is stale."""
     sql = """
-        SELECT DISTINCT s.trial, t.status, coalesce(t.error_type || ': ' || t.error, '') AS error, a.seconds
+        SELECT DISTINCT s.trial, t.status, coalesce(t.error_type || ': ' || t.error, '') AS error, a.seconds,
+               CAST(json_extract(t.options, '$.digests') AS VARCHAR) AS digests
         FROM suite_trials s JOIN trials t USING (trial)
         LEFT JOIN (SELECT trial, max(seconds) AS seconds FROM attempts WHERE final GROUP BY trial) a USING (trial)
         WHERE s.suite = ? AND t.status IN ('done', 'diverged', 'failed')
     """
     found = queries.rows(Path(snapshot), sql, [suite])
-    return {row["trial"]: (row["status"], row["error"], row["seconds"]) for row in found}
+    changed = functools.cache(lambda digests: load_host().registry.has_changed(json.loads(digests)))
+    return {
+        row["trial"]: (
+            "stale" if row["status"] != "failed" and row["digests"] and changed(row["digests"]) else row["status"],
+            row["error"],
+            row["seconds"],
+        )
+        for row in found
+    }
 
 
 def page(suite: str | None) -> None:
