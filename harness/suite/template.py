@@ -1,0 +1,204 @@
+"""One method on one setting: the stack checked, references put in, and everything that its trials share."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError, StackError, SuiteError, unknown
+from harness.parameters import NOISE_MATRIX, NOISE_RATE, check_json
+from harness.plugins import DISTRIBUTION
+from harness.registry import as_component
+from harness.suite.compose import Part, check_stack
+from harness.suite.methods import OVERRIDES, Method
+from harness.suite.optim import OPTIMIZERS, SCHEDULES
+from harness.suite.schema import (
+    EvaluationTable,
+    TrainingTable,
+    parse,
+)
+from harness.suite.settings import Setting, merge, optim_table, tasks_of
+from harness.trial import SCHEMA, Trial, flatten, seeded
+
+if TYPE_CHECKING:
+    from harness.suite.load import Suite
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One trial in its suite: which method, setting and seed it is, and in which role."""
+
+    trial: Trial
+    method: str
+    setting: str
+    seed: int
+    oracle: bool
+    candidate: Mapping[str, Any] | None = None
+    """The searched values; ``None`` for a method that searches nothing."""
+    tuning: bool = False
+
+    @functools.cached_property
+    def view(self) -> dict[str, Any]:
+        flat = flatten({key: value for key, value in self.trial.identity.items() if key != "schema"})
+        return {**flat, "method": self.method, "setting": self.setting, "id": self.trial.id, "oracle": self.oracle}
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """All seeds of one method on one setting (and one candidate): validated once, then only the seed varies."""
+
+    method: Method
+    setting: Setting
+    identity: Mapping[str, Any]
+    options: Mapping[str, Any]
+    oracle: bool
+    candidate: Mapping[str, Any] | None
+
+    @functools.cached_property
+    def _trials(self) -> Callable[[int], Trial]:
+        return seeded(self.identity, self.options)
+
+    def entry(self, seed: int, *, tuning: bool = False) -> Entry:
+        trial = self._trials(seed)
+        return Entry(trial, self.method.name, self.setting.name, seed, self.oracle, self.candidate, tuning)
+
+
+def make_templates(suite: Suite, method: Method, setting: Setting) -> list[Template]:
+    table = method.table_for(setting)
+    searching = bool(method.table.search)
+    if searching and not setting.training["validation"]:
+        raise SuiteError(
+            f"a search chooses by the noisy validation, and {setting.name!r} holds none out",
+            f"{method.where}.search",
+            "set validation above 0 in [training] or the [[setting]], or drop the search",
+        )
+    return [
+        _template(
+            suite, method, setting, _with_candidate(table, candidate, method.where), candidate if searching else None
+        )
+        for candidate in method.candidates
+    ]
+
+
+def _with_candidate(table: Mapping[str, Any], candidate: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A method's table with searched values put in: ``optimizer.lr``, ``algorithms.sop.lr_u``, ``loss.q``, ``epochs``."""
+    changed = copy.deepcopy(dict(table))
+    for key, value in candidate.items():
+        head, *rest = key.split(".")
+        place = f"{where}.search.{key}"
+        if head in ("epochs", "batch_size", "clip") and not rest:
+            changed[head] = value
+        elif head in ("optimizer", "schedule") and len(rest) == 1:
+            base = changed[head]
+            changed[head] = {**({"name": base} if isinstance(base, str) else base or {}), rest[0]: value}
+        elif head == "loss" and len(rest) == 1:
+            name, params = as_component(changed["loss"], place)
+            changed["loss"] = {"name": name, **params, rest[0]: value}
+        elif head in ("transforms", "algorithms") and len(rest) == 2:
+            parts = [as_component(part, place) for part in changed[head]]
+            if rest[0] not in [name for name, _ in parts]:
+                raise SuiteError(unknown(head[:-1], rest[0], [name for name, _ in parts]), place)
+            changed[head] = [{"name": n, **p, **({rest[1]: value} if n == rest[0] else {})} for n, p in parts]
+        else:
+            known = "optimizer.KEY, schedule.KEY, loss.KEY, transforms.NAME.KEY, algorithms.NAME.KEY, epochs, batch_size, clip"
+            raise SuiteError(f"cannot search {key!r}", place, f"search one of {known}")
+    return changed
+
+
+def _template(
+    suite: Suite, method: Method, setting: Setting, table: Mapping[str, Any], candidate: Mapping[str, Any] | None
+) -> Template:
+    registry = suite.host.registry
+    where = method.where
+    oracle = False
+    digests: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    parts: dict[str, list[Part]] = {"loss": [], "transforms": [], "algorithms": []}
+    chosen: dict[str, list[dict[str, Any]]] = {"loss": [], "transforms": [], "algorithms": []}
+    for key, kind in (("loss", "loss"), ("transforms", "transform"), ("algorithms", "algorithm")):
+        values = [table[key]] if key == "loss" else table[key]
+        for position, value in enumerate(values):
+            place = f"{where}.{key}" if key == "loss" else f"{where}.{key}[{position}]"
+            try:
+                name, written = as_component(value, "")
+                component, _ = registry.find(kind, name)
+                facts = registry.facts(component)
+                resolved, used = _resolve(written, setting, registry)
+                validated = registry.validate(kind, name, resolved)
+                filled, used_default = _resolve(validated, setting, registry)
+                check_json(filled, component.label)
+            except HarnessError as error:
+                raise SuiteError(
+                    f"{error.where}: {error.what}" if error.where else error.what, place, error.remedy
+                ) from None
+            oracle = oracle or used or used_default
+            chosen[key].append({"name": name, "version": component.version, "params": filled})
+            parts[key].append(Part(name, tuple(facts.hooks), facts.declares))
+            digests[f"{kind}:{name}"] = component.digest()
+            if not component.owner.startswith(f"{DISTRIBUTION} "):
+                owners[f"{kind}:{name}"] = component.owner
+    tasks = tasks_of(suite.host.registry, setting.dataset)
+    try:
+        task = tasks[0] if len(tasks) == 1 else None
+        check_stack(parts["loss"][0], parts["algorithms"], task, parts["transforms"])
+    except StackError as error:
+        raise SuiteError(error.what, where, error.remedy) from None
+    for kind, choice in (("dataset", setting.dataset), ("noise", setting.noise), ("model", setting.model)):
+        digests[f"{kind}:{choice.name}"] = registry.find(kind, choice.name)[0].digest()
+    training = dict(setting.training)
+    for key in OVERRIDES:
+        if table[key] is not None:
+            training[key] = merge(training[key], table[key])
+    for key, value in suite.forced.get("training", {}).items():
+        training[key] = merge(training[key], value)
+    training["optimizer"] = optim_table(OPTIMIZERS, training["optimizer"], "optimizer", where)
+    training["schedule"] = optim_table(SCHEDULES, training["schedule"], "schedule", where)
+    evaluation = setting.evaluation
+    identity = {
+        "schema": SCHEMA,
+        **setting.to_json(),
+        "loss": chosen["loss"][0],
+        "transforms": chosen["transforms"],
+        "algorithms": chosen["algorithms"],
+        "training": parse(TrainingTable, training, where).identity(),
+        "evaluation": parse(EvaluationTable, evaluation, where).identity(),
+        **({"replay": dict(suite.replay.digests)} if suite.replay.digests else {}),
+    }
+    options = {
+        "fgsm": evaluation["fgsm"],
+        **({"metrics": list(evaluation["metrics"])} if evaluation["metrics"] else {}),
+        "execution": suite.execution.model_dump(),
+        "plugins": list(suite.plugin_files),
+        **({"replay": dict(suite.replay.paths)} if suite.replay.paths else {}),
+        "digests": dict(sorted(digests.items())),
+        **({"owners": dict(sorted(owners.items()))} if owners else {}),
+    }
+    return Template(method, setting, identity, options, oracle, candidate)
+
+
+def _resolve(values: Mapping[str, Any], setting: Setting, registry: Any) -> tuple[dict[str, Any], bool]:
+    """References to the setting put in: ``"noise.rate"`` becomes a number, ``"noise.matrix"`` is left to the trial."""
+    resolved: dict[str, Any] = {}
+    used = False
+    noise = setting.noise
+    for key, value in values.items():
+        if value == NOISE_RATE:
+            used = True
+            rate = noise.params.get("rate")
+            if rate is None:
+                rate = registry.facts(registry.find("noise", noise.name)[0]).declares.fixed_rate
+            if rate is None:
+                raise SuiteError(f"noise {noise.name!r} has no rate to refer to", key, f"give {key} a number")
+            resolved[key] = rate
+            continue
+        if value == NOISE_MATRIX:
+            used = True
+            if "transition_matrix" not in registry.facts(registry.find("noise", noise.name)[0]).hooks:
+                raise SuiteError(
+                    f"noise {noise.name!r} has no transition matrix", key, "choose 'estimated' or give a matrix"
+                )
+        resolved[key] = value
+    return resolved, used
