@@ -72,11 +72,14 @@ def quantities_of(
 ) -> dict[str, Quantity]:
     """By the name under which values stand in the records of epochs: the quantities that plugins add to a trial.
 
-    These are the metrics that it was measured by, and those that its algorithms have recorded the values of.
+    These are the metrics that it was to be measured by, and those that its algorithms have recorded the values of.
     """
     names = {name: None for epoch in history for name in epoch}
     by_base = {metric.name: metric for metric in metrics}
     found = {name: by_base[base].quantity(names) for name in names if (base := name.partition("@")[0]) in by_base}
+    taken = {name.partition("@")[0] for name in found}
+    for name in (name for name in by_base if name not in taken):
+        found[name] = by_base[name].quantity((name,))  # of a run that diverged before anything was measured
     registered = {c.name: Metric(c) for c in registry.components("metric") if c.measured and c.measured.diagnostic}
     for name in dict.fromkeys(name for epoch in history for name in epoch.get("diagnostics", ())):
         metric = registered.get(name.partition("@")[0])

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, log_loss, top_k_accuracy_score
 from torch import Tensor
 
+from harness.plugins import load_host
 from harness.training.measures import average_precision
+from harness.training.metrics import asked_for, quantities_of
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 ALL: list[Metric] = [
@@ -136,6 +138,16 @@ def test_outputs_that_say_nothing_give_what_the_docstrings_say() -> None:
     assert float(metrics.calibration_error(outputs, targets)) == pytest.approx(0.0, abs=1e-6)
     assert float(metrics.negative_log_likelihood(outputs, targets)) == pytest.approx(math.log(10))
     assert metrics.class_average_precision(outputs, targets).tolist() == pytest.approx([0.1] * 10)
+
+
+def test_a_metric_of_a_run_that_diverged_at_once_is_recorded_with_what_it_is() -> None:
+    registry = load_host().registry
+    asked = asked_for(["balanced_accuracy", "macro_f1"], registry, "classification")
+    history = [{"epoch": 1, "test_accuracy": None, "macro_f1": 0.5}]
+    found = quantities_of(asked, registry, history)
+    assert set(found) == {"balanced_accuracy", "macro_f1"}
+    assert found["balanced_accuracy"].title == "balanced test accuracy" and "best" in found["balanced_accuracy"].moments
+    assert asked_for(["balanced_accuracy"], registry, "regression") == ()
 
 
 @pytest.mark.parametrize("metric", ALL, ids=lambda metric: metric.__name__)
