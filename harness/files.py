@@ -81,8 +81,8 @@ def read_bytes(path: str | Path, where: str = "", most: int = MOST_BYTES) -> byt
         if facts.st_size > most:
             raise Damage(f"is longer than {most} bytes", where)
         raw = os.read(handle, facts.st_size + 1)
-        while len(raw) < most and (more := os.read(handle, 1 << 20)):  # it has grown, or came in parts
-            raw += more
+        while len(raw) != facts.st_size and len(raw) < most and (more := os.read(handle, 1 << 20)):
+            raw += more  # it has grown, or came in parts
         return raw
     except OSError as error:
         raise Damage(f"cannot be read ({error.strerror})", where) from None
