@@ -236,6 +236,8 @@ class Loop:
         watch.begin(epoch=run.epoch, first=run.epoch == 1 and self._batch == 0)  # for one step
         for index, inputs in self._batches():
             step = Step(index, inputs, run.targets.index_select(0, index), "train", self._batch)
+            if watch.on:
+                watch.made(step)
             self._train_step(step)
             if watch.on:
                 watch.rest()

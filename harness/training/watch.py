@@ -63,6 +63,14 @@ class Watch:
         self.on, self.first = True, first
         self.looks = self.marker.watching = epoch <= 1
 
+    def made(self, step: Step) -> None:
+        """Take in what a batch begins with: no hook is blamed for what was given."""
+        self.rest(keep_on=True)
+        self._step = step
+        for name in ("index", "inputs", "targets"):
+            value = value_of(step, name)
+            self._seen[name], self._finite[name] = (value, _version(value)), finite(value)
+
     # --- after a hook --------------------------------------------------------------------------------------------------
 
     def left(self, hook: str, number: int, run: Run, entry: Any, step: Step | None = None) -> None:
