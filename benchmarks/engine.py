@@ -237,7 +237,9 @@ def records_before_and_after(before: Path, trials: int, pairs: int) -> Iterator[
             )
             environment = {**os.environ, "PYTHONPATH": paths, "HARNESS_CACHE": f"{place}/cache-{tree.name}"}
             started = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], check=True, env=environment, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [sys.executable, *arguments], check=True, env=environment, cwd=place, stdout=subprocess.DEVNULL
+            )
             return time.perf_counter() - started
 
         trees = (before.resolve(), here)
