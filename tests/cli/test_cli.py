@@ -216,7 +216,7 @@ BAD = [
     (("run", "suite:nothing"), "unknown suite"),
     (("board",), "nothing has been collected"),
     (("logs", "abc"), "no trial's id begins with"),
-    (("retry", "{suite}"), "add --failed or --lost"),
+    (("retry", "{suite}"), "add --failed, --lost or --quarantined"),
     (("components", "lss"), "did you mean 'loss'"),
     (("components", "loss", "gec"), "did you mean 'gce'"),
     (("rnu",), "did you mean 'run'"),

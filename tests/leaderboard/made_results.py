@@ -128,12 +128,13 @@ class Folder:
                 for e in range(epochs)
             ]
             (attempt / "timing.jsonl").write_text("".join(json.dumps(line) + "\n" for line in timing))
+            best = min(1.0, value + 0.01)
             taken = {
                 "last": value,
                 "last10": value - 0.01,
                 "selected": value - 0.002,
-                "best": value + 0.01,
-                "best_minus_last": 0.01,
+                "best": best,
+                "best_minus_last": best - value,
             }
             found = {
                 "accuracy": taken,
@@ -150,7 +151,8 @@ class Folder:
             }  # fmt: skip
         (attempt / "result.json").write_text(json.dumps(result))
         if not error:
-            (attempt.parent / "done.json").write_text(json.dumps({"attempt": "attempt-001", "digests": {}}))
+            marker = {"attempt": "attempt-001", "digests": {}, "status": result["status"]}
+            (attempt.parent / "done.json").write_text(json.dumps(marker))
         return trial
 
     def collect(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from harness.plugins import load_host
 from harness.results.board import read_board
 from harness.results.collapse import collapsed
 from harness.results.records import final_attempt, open_results, read_json, read_lines, trial_folder, write_json
+from harness.results.records.record import digests_of
 from harness.results.store import collect
 from harness.suite.load import load_suite
 from harness.training.evaluation import summarise
@@ -84,6 +86,11 @@ def test_a_cell_counts_its_collapsed_runs_and_says_what_differs(write_suite: Wri
     assert result["test_samples"] == len(prepare(plan.trials[0].trial, load_host(), torch.device("cpu")).evaluator.test_targets)  # fmt: skip
     result["metrics"]["predicted_share"]["last"] = 0.97
     write_json(still / "result.json", result)
+    lines = [{**line, "predicted_share": 0.97} for line in read_lines(still / "epochs.jsonl")]
+    (still / "epochs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    marker = read_json(still.parent / "done.json")
+    marker["files"] = digests_of(still, (still / "result.json").read_bytes())
+    write_json(still.parent / "done.json", marker)
     environment = read_json(still / "environment.json")
     write_json(still / "environment.json", {**environment, "threads": 4})
     collect(results)

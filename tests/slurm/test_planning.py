@@ -194,13 +194,29 @@ def test_the_id_made_from_the_words_around_the_seed_is_the_hash_of_all_words(
     assert canonical(trial.identity) == canonical({**identity, "seed": seed})
 
 
-@given(st.lists(st.tuples(identities, st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True)), max_size=4))
+PART = {"name": "a", "version": "1", "params": {}}
+WHOLE = {
+    **dict.fromkeys(("dataset", "noise", "model", "loss"), PART), "transforms": [], "algorithms": [PART],
+    "training": {"epochs": 1},
+}  # fmt: skip
+"""What the words of every trial hold."""
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.fixed_dictionaries({"zeta": values, "subset": st.none() | values}),
+            st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True),
+        ),
+        max_size=4,
+    )
+)
 def test_a_batch_carries_its_trials(tmp_path_factory: pytest.TempPathFactory, groups: list[Any]) -> None:
     folder = tmp_path_factory.mktemp("batch")
     trials = {
         trial.id: trial
         for number, (identity, seeds) in enumerate(groups)
-        for make in [seeded(identity, {"number": number})]
+        for make in [seeded({**WHOLE, **identity}, {"number": number})]
         for trial in map(make, seeds)
     }
     parcel.write(folder, trials.values())
