@@ -5,7 +5,8 @@ One file is one paper: `[paper]`, its `[[table]]`s, its `[[claim]]`s and its `[[
     [[table]]
     id = "table4"                       # the reproducing suite is named <paper key>/<table id>: rrm/table4
     page = 8
-    printed = "table"                   # or "text": numbers from running text, such as a claimed average
+    printed = "table"                   # or "text": numbers from running text, such as a claimed average; or "quoted":
+                                        # read elsewhere than in the paper: no page, but an attribute `source`
     title = "..."  protocol = "..."     # own words; the protocol ends with what the paper does not state
     metric = "accuracy"  unit = "percent"
     at = "selected"                     # last | last10 | selected | best; absent where the paper does not say
@@ -80,13 +81,14 @@ _FLAG_JOIN: Final = " | "
 class PublishedCell:
     """One printed number with everything that says what it is; the row of the store's table `published`.
 
-    `std` and `n` are None where the paper does not say; `extra` is JSON with sorted keys (epsilon, rank, iteration ...;
-    an interval half-width that is no standard deviation is there as `interval`).
+    `std` and `n` are None where the paper does not say, `page` where the number is quoted from elsewhere; `extra` is JSON
+    with sorted keys (epsilon, rank, iteration ...; an interval half-width that is no standard deviation is there as
+    `interval`).
     """
 
     paper: str
     table: str
-    page: int
+    page: int | None
     printed: str
     block: str | None
     label: str
@@ -270,8 +272,8 @@ class Table(_Described):
     """A results table, or numbers from running text."""
 
     id: Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9.-]*$")]
-    page: Annotated[int, Field(ge=1)]
-    printed: Literal["table", "text"] = "table"
+    page: Annotated[int, Field(ge=1)] | None = None
+    printed: Literal["table", "text", "quoted"] = "table"
     title: Name
     protocol: str = ""
     seeds: Annotated[int, Field(ge=1)] | None = None
@@ -437,6 +439,8 @@ def _cells(file: str, paper: PublishedPaper) -> list[PublishedCell]:
 
 
 def _table_cells(where: str, paper: str, table: Table) -> Iterator[PublishedCell]:
+    if (table.page is None) != (table.printed == "quoted"):
+        raise ResultsError("a table has a page, unless it is quoted", where, 'give page, or printed = "quoted"')
     if len({column.name for column in table.columns}) < len(table.columns):
         raise ResultsError("two columns have one name", f"{where}.columns")
     flagged: set[int] = set()
@@ -518,6 +522,8 @@ def _cell(
     if known["noise"] == "none" and known["rate"] not in (None, 0):
         raise ResultsError(f"no noise, yet a rate of {known['rate']:g}", where)
     extra = {key: known[key] for key in table.attributes if known[key] is not None}
+    if table.printed == "quoted" and not extra.get("source"):
+        raise ResultsError("a quoted number has no source", where, 'say source = "where it was read"')
     if value.spread is not None:
         if table.spread is None:
             raise ResultsError("a spread is printed", where, 'say what follows +-: spread = "std"')

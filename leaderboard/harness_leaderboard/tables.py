@@ -540,7 +540,7 @@ def _printed(item: Reproduced, widest: float) -> dict[str, Any]:
         "verdict": check.reason if bare else check.verdict,
         "note": textwrap.shorten(why, 160) if why else printed["flag"] or "",
         "suite": item.suite,
-        "page": printed["page"],
+        "place": f"p. {printed['page']}" if printed["page"] else "quoted",
     }
 
 

@@ -48,6 +48,13 @@ COUNTS = {
     "rrm/table12": 2 * 4 * 2,
     "rrm/appendix-e.3": 4,
     "rrm/appendix-f.1": 5,
+    "field/cifar10": 10 * 5 - 4,  # Co-teaching+, JoCoR: one rate less; PES(semi): three columns
+    "field/cifar100": 10 * 4 - 2 + 2,  # JoCoR, PES(semi): one rate less; DivideMix, ELR+: also asymmetric
+    "field/cifar10n": 8 * 5,
+    "field/cifar100n": 8,
+    "field/clothing1m": 7,
+    "field/food101n": 4,
+    "field/webvision": 2 * 4,
 }
 
 # At least three cells of every table, read again from the papers: who, and what is printed.
@@ -187,6 +194,44 @@ SPOTS: dict[str, list[tuple[dict[str, object], float, float | None]]] = {
         ({"label": "weighted zero at the end"}, 626, None),
         ({"label": "clean-labelled"}, 38400, None),
     ],
+    "field/cifar10": [
+        ({"method": "DivideMix", "rate": 0.9, "at": "best"}, 76.0, None),
+        ({"method": "ProMix", "noise": "asymmetric", "at": "last"}, 96.51, None),
+        ({"method": "JoCoR", "rate": 0.8}, 27.8, None),
+        ({"method": "LongReMix", "noise": "asymmetric"}, 94.7, None),
+        ({"method": "ELR+", "rate": 0.9}, 78.7, None),
+    ],
+    "field/cifar100": [
+        ({"method": "PES(semi)", "rate": 0.8}, 61.6, None),
+        ({"method": "DivideMix", "noise": "asymmetric", "source": "SOP's table 2"}, 72.1, None),
+        ({"method": "ProMix", "rate": 0.9, "at": "best"}, 42.93, None),
+    ],
+    "field/cifar10n": [
+        ({"method": "DivideMix", "annotation": "aggregate", "at": "best"}, 95.01, 0.71),
+        ({"method": "ELR+", "annotation": "worse"}, 91.09, 1.60),
+        ({"method": "ProMix", "annotation": "random3"}, 97.52, 0.09),
+        ({"method": "PES(semi)", "annotation": "random2"}, 95.19, 0.23),
+    ],
+    "field/cifar100n": [
+        ({"method": "DivideMix"}, 71.13, 0.48),
+        ({"method": "CORES*"}, 55.72, 0.42),
+        ({"method": "PES(semi)"}, 70.36, 0.33),
+    ],
+    "field/clothing1m": [
+        ({"method": "CC"}, 75.40, None),
+        ({"method": "ProMix"}, 74.94, None),
+        ({"method": "LRA-diffusion"}, 75.7, None),
+    ],
+    "field/food101n": [
+        ({"method": "SURE", "at": "best"}, 88.0, None),
+        ({"method": "CleanNet"}, 83.95, None),
+        ({"method": "LongReMix"}, 87.39, None),
+    ],
+    "field/webvision": [
+        ({"method": "DivideMix", "metric": "accuracy", "evaluated_on": None}, 77.32, None),
+        ({"method": "DivideMix", "metric": "top5_accuracy", "evaluated_on": "ilsvrc12"}, 90.84, None),
+        ({"method": "ELR+", "metric": "accuracy", "evaluated_on": "ilsvrc12"}, 70.29, None),
+    ],
 }
 
 
@@ -260,7 +305,8 @@ def test_seeds_and_epochs_are_only_given_where_the_paper_gives_them() -> None:
     }
     selected = {cell.suite for cell in CELLS if cell.at is not None}
     kpd = {"kpd/table1", "kpd/table2", "kpd/table3", "kpd/table4"}
-    assert selected == kpd | {"rrm/table5", "rrm/table10", "rrm/table12", "rrm/appendix-e.3"}
+    field = {f"field/{name}" for name in ("cifar10", "cifar100", "cifar10n", "cifar100n", "food101n", "webvision")}
+    assert selected == kpd | field | {"rrm/table5", "rrm/table10", "rrm/table12", "rrm/appendix-e.3"}
 
 
 # --- what the papers compute from their own numbers ---
@@ -426,7 +472,55 @@ def test_no_other_number_is_called_wrong() -> None:
         "kpd/table3": 1,
         "kpd/table4": 1,
         "rrm/table1": 1,
+        "field/cifar10": 5 + 4 + 4 + 5 + 5,
+        "field/cifar100": 4 + 4 + 3 + 4 + 1 + 5,
+        "field/cifar10n": 5,
+        "field/cifar100n": 1,
+        "field/webvision": 2 * 4,
     }
+
+
+# --- numbers that others quote ---
+
+
+def test_what_is_quoted_says_its_source_and_has_no_page() -> None:
+    for cell in CELLS:
+        assert (cell.page is None) == (cell.printed == "quoted") == (cell.paper == "field")
+        if cell.paper == "field":
+            assert json.loads(cell.extra)["source"]
+
+
+def test_what_is_from_memory_is_never_compared_with() -> None:
+    remembered = [cell for cell in CELLS if json.loads(cell.extra).get("source") == "memory"]
+    assert {(cell.suite, cell.method) for cell in remembered} == {
+        ("field/cifar10", "DivideMix"),
+        ("field/cifar100", "DivideMix"),
+        ("field/webvision", "DivideMix"),
+        ("field/webvision", "ELR+"),
+    }
+    assert all(not cell.ordered and "memory" in str(cell.flag) for cell in remembered)
+
+
+def test_what_is_quoted_twice_is_quoted_alike() -> None:
+    pairs = {
+        ("rrm/table2", "field/clothing1m"): {
+            "DivideMix",
+            "ELR+",
+            "CC",
+            "LRA-diffusion",
+            "Knockoffs-SPR",
+            "Meta-Weight-Net",
+        },
+        ("rrm/table3", "field/food101n"): {"LRA-diffusion", "SURE", "LongReMix", "CleanNet"},
+    }
+    for (paper, field), methods in pairs.items():
+        for method in methods:
+            assert mean(paper, method=method) == mean(field, method=method)
+    for annotation in ("random1", "random2", "random3", "aggregate", "worse"):
+        for method in ("CE", "Forward", "ELR+", "CORES*"):
+            (one,) = select("sop/table4", method=method, annotation=annotation)
+            (other,) = select("field/cifar10n", method=method, annotation=annotation)
+            assert (one.mean, one.std, one.model) == (other.mean, other.std, other.model)
 
 
 # --- hyper-parameters ---
@@ -525,6 +619,9 @@ def test_a_folder_is_read_file_by_file_and_other_files_are_left_alone(tmp_path: 
     [
         ('key = "p"', "key = ", ["p.toml: not TOML", "line 3"]),
         ('title = "t"\nauthors', "authors", ["p.toml: paper.title: missing"]),
+        ("page = 3\n", "", ["p.toml: table1: a table has a page, unless it is quoted"]),
+        ("page = 3", 'page = 3\nprinted = "quoted"', ["p.toml: table1: a table has a page, unless it is quoted"]),
+        ("page = 3", 'printed = "quoted"', ["column 'A': a quoted number has no source"]),
         ("page = 3", "page = 0", ["p.toml: table1.page:", "greater than or equal to 1"]),
         ("page = 3", 'page = "3"', ["p.toml: table1.page:", "integer"]),
         ('unit = "percent"', 'unit = "percents"', ["p.toml: table1.unit:", "'percent'"]),
