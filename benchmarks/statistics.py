@@ -72,8 +72,8 @@ def boards() -> list[dict[str, Any]]:
 def freeze(name: str, results: Path, suite: str | None, commit: str) -> None:
     """Add a board's spreads to the file, or replace those of that name."""
     from harness import open_store
-    from harness.results.board import read_board, scores_of
     from harness.results.records import open_results
+    from harness.results.report import read_board, scores_of
 
     with open_store(open_results(results, create=False)) as connection:
         scores = scores_of(read_board(connection, suite, "last"))

@@ -81,7 +81,7 @@ def harness_register_metrics(register: RegisterMetric) -> None:
 @hostspec
 def harness_register_plots(register: Register) -> None:
     """Register pictures for ``harness plot``: ``function(connection, request) -> Figure`` of the read-only store and a
-    ``harness.results.plots.Request``. Its attribute ``suits``, a function of what a suite has recorded, says where it is
+    ``harness.results.report.plots.Request``. Its attribute ``suits``, a function of what a suite has recorded, says where it is
     what ``harness plot`` draws when no kind is named."""
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.papers.claims import JudgedClaim
     from harness.papers.reproduction import Reproduced
     from harness.papers.verdict import OrderingAgreement
-    from harness.results.board import Board, BoardRow
+    from harness.results.report import Board, BoardRow
 
 COLUMN_WIDTH = 21
 """Characters that a column of `97.31 ± 0.12 (3)` takes with its frame and marks."""
@@ -53,8 +53,8 @@ def board(
 ) -> None:
     """The ranking table of a suite in the terminal."""
     from harness.api import open_store
-    from harness.results.board import read_board, with_ties
     from harness.results.records import open_results
+    from harness.results.report import read_board, with_ties
 
     suite = suite if file is None else _name_of(file)
     with open_store(open_results(results, create=False)) as connection:
@@ -156,7 +156,7 @@ def print_board(found: Board, out: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from harness.results.board import SIGNS, TIES, WORDS, mark_words, shorten
+    from harness.results.report import SIGNS, TIES, WORDS, mark_words, shorten
 
     heads = shorten(found.settings)
     unit = f" [{found.metric.unit_shown}]" if found.metric.unit_shown else ""
@@ -209,7 +209,7 @@ def _cell_markup(found: Board, row: BoardRow, setting: str) -> str:
     """A cell with its mark, and what became of its runs in a second line."""
     from rich.markup import escape
 
-    from harness.results.board import SIGNS, cell_text, mark_of
+    from harness.results.report import SIGNS, cell_text, mark_of
 
     cell = row.cells.get(setting)
     mark = mark_of(found, row.method, setting)

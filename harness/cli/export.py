@@ -39,9 +39,9 @@ def export(
     from harness.api import open_store
     from harness.papers.claims import read_published
     from harness.papers.export import export_published
-    from harness.results.board import read_board, with_ties
-    from harness.results.export import export as write
     from harness.results.records import open_results
+    from harness.results.report import read_board, with_ties
+    from harness.results.report.export import export as write
 
     if published:
         with open_store(open_results(results, create=False)) as connection:

@@ -36,10 +36,10 @@ def plot(
     from harness.api import open_store
     from harness.errors import ResultsError, unknown
     from harness.foreign import file_name
-    from harness.results.board import suites_in
-    from harness.results.figure import save
-    from harness.results.plots import Request, draw, suitable_kind
     from harness.results.records import open_results
+    from harness.results.report import suites_in
+    from harness.results.report.figure import save
+    from harness.results.report.plots import Request, draw, suitable_kind
 
     folder = open_results(results, create=False)
     with open_store(folder) as connection:

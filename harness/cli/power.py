@@ -11,7 +11,7 @@ from harness.words import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.results.board import Board
+    from harness.results.report import Board
     from harness.results.statistics import SeedsNeeded
 
 
@@ -30,7 +30,7 @@ def power_rows(board: Board) -> list[PowerRow]:
     Raises:
         ResultsError: fewer than two methods can be compared.
     """
-    from harness.results.board import over_settings
+    from harness.results.report import over_settings
     from harness.results.statistics import seeds_needed
 
     pairwise = over_settings(board)

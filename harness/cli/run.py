@@ -223,7 +223,7 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
     """The board, what failed, and how to go on."""
     from harness.cli.board import print_board
     from harness.cli.plan import chosen_lines
-    from harness.results.board import read_board, with_ties
+    from harness.results.report import read_board, with_ties
     from harness.results.store import connect, current_snapshot
 
     out = console()

@@ -18,8 +18,8 @@ from harness.errors import ResultsError, unknown
 from harness.papers.printed import Comparison, PublishedCell, PublishedClaim, load_claims
 from harness.papers.reproduction import EPOCHS, Reproduced, published_rows, reproduce, suite_of
 from harness.papers.verdict import reach
-from harness.results.board import suites_in
 from harness.results.quantities import find_quantity
+from harness.results.report import suites_in
 from harness.results.statistics.scores import Interval, scipy_special
 
 if TYPE_CHECKING:

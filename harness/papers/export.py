@@ -10,7 +10,7 @@ from typing import Any
 from harness.errors import ResultsError, unknown, writing
 from harness.papers.claims import JudgedClaim, here_text, printed_text, why
 from harness.papers.reproduction import Reproduced, remarks, value_text
-from harness.results.export import csv_text, escape_latex, escape_markdown
+from harness.results.report.export import csv_text, escape_latex, escape_markdown
 
 FORMATS = ("csv", "json", "markdown", "latex", "parquet")
 

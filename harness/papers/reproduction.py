@@ -13,9 +13,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.results.board import COLLAPSE_AT, fallen
 from harness.results.collapse import collapsed
 from harness.results.quantities import find_quantity
+from harness.results.report import COLLAPSE_AT, fallen
 from harness.words import counted
 
 if TYPE_CHECKING:

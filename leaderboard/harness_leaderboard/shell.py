@@ -19,9 +19,9 @@ import streamlit as st
 from markupsafe import Markup
 
 from harness.errors import HarnessError
-from harness.results.board import Board, main_metric, read_board
 from harness.results.quantities import Quantity, find_quantity, metric_word, offered, parse_metric, quantities_in
 from harness.results.records.archive import reference_files, reference_results
+from harness.results.report import Board, main_metric, read_board
 from harness.results.store import current_snapshot
 from harness_leaderboard import queries, tables
 from harness_leaderboard.progress import suites_on_disk

@@ -22,8 +22,6 @@ from harness.papers.claims import judge_claims
 from harness.papers.printed import load_claims
 from harness.papers.reproduction import orderings, reproduce, summary_sentence
 from harness.paths import expanded
-from harness.results.board import Board, main_metric, read_board, with_ties
-from harness.results.export import TEXT_FORMATS, write_parquet
 from harness.results.quantities import (
     Quantity,
     curve_charts,
@@ -34,6 +32,8 @@ from harness.results.quantities import (
     quantities_in,
 )
 from harness.results.records import known_trials
+from harness.results.report import Board, main_metric, read_board, with_ties
+from harness.results.report.export import TEXT_FORMATS, write_parquet
 from harness.results.store import current_snapshot
 from harness_leaderboard import queries, tables
 from harness_leaderboard.render import joined, part

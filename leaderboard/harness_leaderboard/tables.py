@@ -17,8 +17,8 @@ from markupsafe import Markup
 from harness.papers.claims import JudgedClaim, claims_sentence, here_text, printed_text, why
 from harness.papers.reproduction import Reproduced, ordering_sentence, remarks, value_text
 from harness.papers.verdict import OrderingAgreement
-from harness.results.board import TIES, WORDS, Mark, mark_of, shorten
 from harness.results.quantities import MOMENTS, QUANTITIES, Quantity, curve_charts, find_quantity, moment
+from harness.results.report import TIES, WORDS, Mark, mark_of, shorten
 from harness.results.statistics import Interval
 from harness.words import counted
 from harness_leaderboard import charts

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.results import statistics
-from harness.results.board import Board, BoardRow, narrow, over_settings, scores_of, with_ties
+from harness.results.report import Board, BoardRow, narrow, over_settings, scores_of, with_ties
 from harness.results.statistics import Interval
 from harness_leaderboard.queries import CellCost, SettingFacts
 

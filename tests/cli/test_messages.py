@@ -74,7 +74,7 @@ def test_a_family_without_a_name_says_that_it_needs_one(write_suite: Write) -> N
 
 
 def test_a_metric_that_exists_and_that_no_trial_has_is_told_as_that(write_suite: Write, tmp_path: Path) -> None:
-    from harness.results.board import read_board
+    from harness.results.report import read_board
 
     harness.run(write_suite(epochs=1, setting="subset = 100"), tmp_path / "r", executor="inline")
     with harness.open_store(tmp_path / "r") as store:

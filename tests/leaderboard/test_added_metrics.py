@@ -23,11 +23,11 @@ from harness.cli.main import app as commands
 from harness.errors import ResultsError, SuiteError
 from harness.execution.orchestrate import Orchestrator
 from harness.plugins import Host
-from harness.results.board import read_board
-from harness.results.export import caption, to_csv
-from harness.results.plots import Request, draw
 from harness.results.quantities import Quantity, quantities_in
 from harness.results.records import final_attempt, open_results, read_json, read_lines, trial_folder
+from harness.results.report import read_board
+from harness.results.report.export import caption, to_csv
+from harness.results.report.plots import Request, draw
 from harness.results.store import collect
 from harness.suite.load import load_suite
 

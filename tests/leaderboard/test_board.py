@@ -15,8 +15,8 @@ from made_results import HOSTILE, SETTINGS, Folder
 
 from harness.api import open_store
 from harness.errors import ResultsError
-from harness.results.board import Board, narrow, read_board, with_ties
-from harness.results.export import caption, escape_latex, export, to_csv, to_json, to_latex, to_markdown
+from harness.results.report import Board, narrow, read_board, with_ties
+from harness.results.report.export import caption, escape_latex, export, to_csv, to_json, to_latex, to_markdown
 
 
 def board_of(folder: Folder, metric: str = "last") -> Board:

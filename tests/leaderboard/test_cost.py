@@ -14,7 +14,7 @@ from test_pages import html_of, words_of
 
 from harness.api import open_store
 from harness.errors import HarnessError
-from harness.results.board import read_board
+from harness.results.report import read_board
 from harness.results.statistics import front_certainty
 from harness.results.store import current_snapshot
 

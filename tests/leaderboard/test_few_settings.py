@@ -10,7 +10,7 @@ from test_pages import html_of, words_of
 
 from harness import open_store
 from harness.results import statistics
-from harness.results.board import narrow, read_board, scores_of
+from harness.results.report import narrow, read_board, scores_of
 
 ONE = "mnist5k / lenet / symmetric 0.2"
 

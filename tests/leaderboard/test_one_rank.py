@@ -17,8 +17,8 @@ from test_pages import html_of, words_of
 from harness.api import open_store
 from harness.cli.board import board_json, print_board
 from harness.results import statistics
-from harness.results.board import Board, narrow, read_board, scores_of, with_ties
-from harness.results.export import caption, to_csv, to_latex, to_markdown
+from harness.results.report import Board, narrow, read_board, scores_of, with_ties
+from harness.results.report.export import caption, to_csv, to_latex, to_markdown
 
 UP, DOWN = (0.1, 0.2, 0.3), (0.3, 0.2, 0.1)
 

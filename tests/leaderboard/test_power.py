@@ -12,7 +12,7 @@ from harness import open_store
 from harness.cli.power import power_json, power_rows, print_power
 from harness.errors import ResultsError
 from harness.results import statistics
-from harness.results.board import narrow, over_settings, read_board
+from harness.results.report import narrow, over_settings, read_board
 
 
 def board_of(folder):

@@ -15,9 +15,10 @@ from test_one_rank import board_of, method_rows, terminal
 from test_pages import html_of, words_of
 
 from harness.cli.board import board_json
-from harness.results.board import _arrange, with_ties
-from harness.results.export import caption, rows, to_csv, to_latex, to_markdown
 from harness.results.quantities import find_quantity
+from harness.results.report import with_ties
+from harness.results.report.export import caption, rows, to_csv, to_latex, to_markdown
+from harness.results.report.rank import arrange
 
 LEVEL = {"CE": 0.900, "AUX": 0.8999, "L1": 0.85, "CDR": 0.5}
 SPREAD = {"CE": 0.0005, "AUX": 0.0005, "L1": 0.08, "CDR": 0.0005}
@@ -140,7 +141,7 @@ def random_board(seed: int, settings: int):
          0.2, 10, 1000)
         for i, name in enumerate(names) for s in range(settings) for r in range(3)
     ]  # fmt: skip
-    return _arrange("made", find_quantity("accuracy"), "last", lines, True, "")
+    return arrange("made", find_quantity("accuracy"), "last", lines, True, "")
 
 
 @pytest.mark.parametrize("seed", range(40))

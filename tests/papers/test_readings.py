@@ -12,8 +12,8 @@ from harness.api import open_store
 from harness.papers.claims import JudgedClaim, read_published
 from harness.papers.reproduction import Reproduced
 from harness.results.archive import unpack
-from harness.results.board import read_board
 from harness.results.records import open_results
+from harness.results.report import read_board
 from harness.results.store import collect
 
 ROOT = Path(__file__).parents[2]

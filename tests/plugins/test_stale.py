@@ -98,7 +98,7 @@ def test_a_board_of_both_rules_is_not_mixed_while_the_source_is_one(
     write_plugin: Callable[..., Path], write_suite: Callable[..., Path], tmp_path: Path
 ) -> None:
     import harness
-    from harness.results.board import read_board
+    from harness.results.report import read_board
 
     path = write_suite(epochs=1, methods='[[method]]\nname = "tested"\nloss = "mine"', setting="subset = 64")
     results = open_results(tmp_path / "results")
@@ -189,7 +189,7 @@ def test_a_method_stands_on_the_board_with_the_owner_of_its_components(
     write_plugin: Callable[..., Path], write_suite: Callable[..., Path], tmp_path: Path
 ) -> None:
     import harness
-    from harness.results.board import read_board
+    from harness.results.report import read_board
 
     methods = '[[method]]\nname = "CE"\n[[method]]\nname = "tested"\nloss = "mine"'
     file = write_plugin(LOSS.format(factor="1.0"), "losses")
@@ -204,8 +204,8 @@ def test_a_board_of_two_versions_of_a_source_says_so(
 ) -> None:
     import harness
     from harness.cli.board import board_json
-    from harness.results.board import read_board
-    from harness.results.export import to_markdown
+    from harness.results.report import read_board
+    from harness.results.report.export import to_markdown
 
     methods = '[[method]]\nname = "CE"\n[[method]]\nname = "tested"\nloss = "mine"'
     path = write_suite(epochs=1, methods=methods, setting="subset = 64")

@@ -13,10 +13,10 @@ import torch
 import harness
 from harness.execution.orchestrate import Orchestrator
 from harness.plugins import load_host
-from harness.results.board import read_board
 from harness.results.collapse import collapsed
 from harness.results.records import final_attempt, open_results, read_json, read_lines, trial_folder, write_json
 from harness.results.records.record import digests_of
+from harness.results.report import read_board
 from harness.results.store import collect
 from harness.suite.load import load_suite
 from harness.training.evaluation import summarise

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from harness import HarnessError, load_suite, open_store, run
 from harness.plugins import load_host
-from harness.results.figure import add_legend, make_panels, noted, save
-from harness.results.plots import KINDS, Request, draw, kinds, suitable_kind
 from harness.results.records import read_lines
+from harness.results.report.figure import add_legend, make_panels, noted, save
+from harness.results.report.plots import KINDS, Request, draw, kinds, suitable_kind
 
 SMALL = """
 [suite]

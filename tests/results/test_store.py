@@ -12,8 +12,6 @@ import pytest
 import harness
 from harness.errors import ResultsError
 from harness.results.archive import pack, unpack
-from harness.results.board import read_board, shorten, suites_in
-from harness.results.export import to_csv, to_json, to_markdown
 from harness.results.merge import merge_results
 from harness.results.records import (
     claim,
@@ -24,6 +22,8 @@ from harness.results.records import (
     write_evaluations,
     write_json,
 )
+from harness.results.report import read_board, shorten, suites_in
+from harness.results.report.export import to_csv, to_json, to_markdown
 from harness.results.store import TABLES, VIEWS, collect, connect, current_snapshot
 from harness.suite.load import load_suite
 from harness.training.reevaluate import evaluate_trial

@@ -195,8 +195,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_tries_reach_the_store_and_every_form_of_export(ran: Any, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    from harness.results.board import read_board
-    from harness.results.export import export
+    from harness.results.report import read_board
+    from harness.results.report.export import export
 
     _, results, plan = ran
     assert plan.manifest()["search_over"] == "suite"
@@ -238,8 +238,8 @@ def test_plan_and_board_say_that_the_choice_is_for_all_settings(ran: Any) -> Non
 
 
 def test_a_board_of_which_nothing_was_tuned_says_nothing_of_tries(write_suite: Write, tmp_path: Path) -> None:
-    from harness.results.board import read_board
-    from harness.results.export import export
+    from harness.results.report import read_board
+    from harness.results.report.export import export
 
     path = write_suite(setting="subset = 100", epochs=1)
     harness.run(path, tmp_path / "results", executor="inline")

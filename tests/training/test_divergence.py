@@ -17,8 +17,8 @@ import harness
 from harness.cli.main import app
 from harness.execution.orchestrate import Orchestrator
 from harness.plugins import load_host
-from harness.results.board import read_board, with_ties
 from harness.results.records import attempts, claim, open_results, read_json, read_lines, trial_folder
+from harness.results.report import read_board, with_ties
 from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
 from harness.training.prepare import prepare

@@ -22,8 +22,8 @@ from harness import DataSplits, LabelledData
 from harness.errors import DataError, HarnessError, SuiteError
 from harness.execution.orchestrate import Orchestrator
 from harness.plugins import load_host
-from harness.results.board import read_board
 from harness.results.records import final_attempt, open_results, read_json, read_lines, trial_folder
+from harness.results.report import read_board
 from harness.suite.load import find_suite, load_suite
 from harness.suite.plan import make_plan
 from harness.testing.subject import TESTING

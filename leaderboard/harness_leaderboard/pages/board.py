@@ -10,7 +10,7 @@ import streamlit as st
 from markupsafe import Markup
 
 from harness.errors import HarnessError
-from harness.results.board import narrow, read_board
+from harness.results.report import narrow, read_board
 from harness_leaderboard import queries, shell, tables
 from harness_leaderboard.render import joined, part
 from harness_leaderboard.shell import View

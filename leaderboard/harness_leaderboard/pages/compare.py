@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from harness.errors import HarnessError
-from harness.results.board import shorten
+from harness.results.report import shorten
 from harness_leaderboard import shell, tables
 from harness_leaderboard.render import joined, part
 from harness_leaderboard.shell import View

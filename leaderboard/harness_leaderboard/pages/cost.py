@@ -7,7 +7,7 @@ import dataclasses
 from markupsafe import Markup
 
 from harness.errors import HarnessError
-from harness.results.board import Board
+from harness.results.report import Board
 from harness_leaderboard import shell, tables
 from harness_leaderboard.render import joined
 from harness_leaderboard.shell import View

@@ -7,8 +7,8 @@ import io
 import streamlit as st
 
 from harness.errors import HarnessError
-from harness.results.board import with_ties
-from harness.results.export import TEXT_FORMATS, rows
+from harness.results.report import with_ties
+from harness.results.report.export import TEXT_FORMATS, rows
 from harness_leaderboard import shell, tables
 from harness_leaderboard.shell import View
 

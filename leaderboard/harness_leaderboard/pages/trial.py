@@ -10,8 +10,8 @@ import streamlit as st
 from markupsafe import Markup
 
 from harness.papers import departure
-from harness.results.board import BoardCell, cell_text
 from harness.results.quantities import find_quantity
+from harness.results.report import BoardCell, cell_text
 from harness.results.statistics import cell
 from harness_leaderboard import progress, queries, shell, tables
 from harness_leaderboard.render import joined, part

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
-from harness.results.figure import COLOURS, TITLE_WIDTH, make_panels, noted, spelled
-from harness.results.plots import Recorded, Request, trials_of, whole
+from harness.results.report.figure import COLOURS, TITLE_WIDTH, make_panels, noted, spelled
+from harness.results.report.plots import Recorded, Request, trials_of, whole
 
 if TYPE_CHECKING:
     import duckdb

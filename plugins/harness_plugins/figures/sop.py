@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
-from harness.results.figure import add_legend, line_look, make_panels, noted
-from harness.results.plots import Drawn, Recorded, Request, last_diagnostics, trials_of, whole
+from harness.results.report.figure import add_legend, line_look, make_panels, noted
+from harness.results.report.plots import Drawn, Recorded, Request, last_diagnostics, trials_of, whole
 
 if TYPE_CHECKING:
     import duckdb
