@@ -119,6 +119,7 @@ def harness_register_algorithms(register: Register) -> None:
     register("cores2", f"{HERE}.algorithms.cores2:CORES2")
     register("co_teaching", f"{HERE}.algorithms.co_teaching:CoTeaching")
     register("co_teaching_plus", f"{HERE}.algorithms.co_teaching_plus:CoTeachingPlus")
+    register("jocor", f"{HERE}.algorithms.jocor:JoCoR")
     register("sop_linear", f"{HERE}.algorithms.sop_linear:SOPLinear")
     register("sparse_recovery", f"{HERE}.algorithms.sparse_recovery:SparseRecovery")
     register("score_census", f"{HERE}.algorithms.score_census:ScoreCensus")

@@ -36,6 +36,7 @@ PARAMETERS: Mapping[str, str] = {
     "dmi": "warmup = 2",
     "elr": "lam = 0.3",
     "cores2": "beta = 1, warmup = 1, ramp = 1, sieve_after = 2",
+    "jocor": "lam = 0.3, warmup = 2",
     "kpd": "rank = 4",
     "rank_factorization": "rank = 16",
     "rdi": "lam = 0.5",

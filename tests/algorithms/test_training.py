@@ -52,6 +52,7 @@ METHODS = {
     "co_teaching": 'algorithms = [{ name = "co_teaching", warmup = 2 }]',
     "co_teaching both": 'algorithms = [{ name = "co_teaching", warmup = 2, ensemble = true }]',
     "co_teaching_plus": 'algorithms = [{ name = "co_teaching_plus", warmup = 2, init_epoch = 2 }]',
+    "jocor": 'algorithms = [{ name = "jocor", lam = 0.5, warmup = 2 }]',
     "all of a stack": 'algorithms = ["cdr", "aux", "elr", { name = "rrm", every = 1 }, "fgsm"]',
 }
 DETECTS = {
@@ -64,6 +65,7 @@ DETECTS = {
     "cores2": "cores2.sieve",
     "co_teaching": "co_teaching.loss",
     "co_teaching_plus": "co_teaching_plus.loss",
+    "jocor": "jocor.loss",
 }
 DIAGNOSES = {
     "sop": "sop.recovered_share",
@@ -78,6 +80,7 @@ DIAGNOSES = {
     "cores2": "cores2.kept_share",
     "co_teaching": "co_teaching.selected_share",
     "co_teaching_plus": "co_teaching_plus.disagreement",
+    "jocor": "jocor.disagreement",
 }
 BATCHES = 23
 """Of an epoch: 1,438 samples by 64."""

@@ -1,4 +1,4 @@
-"""Taylor cross entropy, JoCoR and annotated digits for noisy-label-harness. Importing this imports no torch."""
+"""Taylor cross entropy, SuperLoss and annotated digits for noisy-label-harness. Importing this imports no torch."""
 
 from harness import hookimpl
 
@@ -11,8 +11,8 @@ def harness_register_losses(register):
 
 @hookimpl
 def harness_register_algorithms(register):
-    """JoCoR."""
-    register("jocor", "noisy_label_extras.jocor:JoCoR")
+    """SuperLoss."""
+    register("superloss", "noisy_label_extras.superloss:SuperLoss")
 
 
 @hookimpl
