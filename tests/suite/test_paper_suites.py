@@ -14,7 +14,9 @@ from harness.papers.printed import PublishedCell, load_published
 from harness.suite.load import Suite, find_suite, packaged_suites
 from harness.trial import digest
 
+FIELD = {"field/cifar10": 150, "field/cifar10n": 90}
 TRIALS = {
+    **FIELD,
     "cdr-aux/figure1": 6,
     "cdr-aux/figure2": 42,
     "cdr-aux/table1": 144,
@@ -39,6 +41,8 @@ TRIALS = {
     "sop/table5": 4,
 }
 IDS = {
+    "field/cifar10": "616def725131fa30",
+    "field/cifar10n": "a6c5c09ea6900876",
     "cdr-aux/figure1": "0d4da024408992d3",
     "cdr-aux/figure2": "cc0ea117b47749f7",
     "cdr-aux/table1": "47f622d38fae74ce",
