@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.suite.plan import Plan
     from harness.training.data import DataSplits, LabelledData
     from harness.training.drive import drive
+    from harness.training.passes import Pass
     from harness.training.run import Run, Step
     from harness.trial import Trial
 
@@ -26,6 +27,7 @@ __all__ = [
     "Declares",
     "HarnessError",
     "LabelledData",
+    "Pass",
     "Plan",
     "Run",
     "Step",
@@ -45,6 +47,7 @@ _HOMES = {
     "Declares": "harness.declarations",
     "HarnessError": "harness.errors",
     "LabelledData": "harness.training.data",
+    "Pass": "harness.training.passes",
     "Plan": "harness.suite.plan",
     "Run": "harness.training.run",
     "Step": "harness.training.run",

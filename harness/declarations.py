@@ -26,6 +26,11 @@ class Declares:
         mixes_samples: it blends samples, so that a target is soft and an index names no single sample.
         perturbs_inputs: it changes inputs by a gradient, so inputs must be real-valued.
         own_step: it replaces the training step (``train_step``), so hooks between forward and step do not fire for it.
+        descends: its ``train_step`` ends in ``run.descend``, so hooks from ``after_losses`` on do fire, for the rows of
+            its losses, each of which is owned by one sample.
+        row_weights: it keeps numbers for each sample and uses them only to weight rows of losses by their owners, so it
+            may stand with a method that descends by rows (RRM).
+        steps_again: it takes a step's forward pass and losses once more (``run.again``), so the step must be the loop's.
         uses_matrix: it needs a transition matrix, so the noise must have one unless a matrix is given.
         views: the named augmented views it asks for through ``run.view``.
         files: (dataset) what must lie under ``HARNESS_DATA``; ``harness data fetch`` knows how to get it.
@@ -49,6 +54,9 @@ class Declares:
     mixes_samples: bool = False
     perturbs_inputs: bool = False
     own_step: bool = False
+    descends: bool = False
+    row_weights: bool = False
+    steps_again: bool = False
     uses_matrix: bool = False
     views: tuple[str, ...] = ()
     files: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from harness.registry import Register, RegisterMetric
     from harness.suite.plan import Plan
+    from harness.training.passes import Pass
     from harness.training.run import Run, Step
     from harness.trial import Trial
 
@@ -135,6 +136,13 @@ def epoch_start(run: Run) -> None:
     """Before the first batch; ``run.epoch`` counts from 1."""
 
 
+@hookspec(firstresult=True)
+def next_pass(run: Run, number: int) -> Pass | None:
+    """The epoch's pass ``number`` (from 0), a :class:`harness.Pass`: over which samples, for which network. It is asked
+    before each pass, so that one may depend on what the last has done; the first result wins, and ``None`` of all ends
+    the epoch. Without the hook an epoch is one ``Pass()``, over all samples for the trial's network."""
+
+
 @hookspec
 def epoch_end(run: Run) -> None:
     """After the last batch, before evaluation: re-weighting, mixture fits, scores of samples."""
@@ -145,7 +153,10 @@ def epoch_end(run: Run) -> None:
 
 @hookspec(firstresult=True)
 def train_step(run: Run, step: Step) -> bool | None:
-    """Replace everything from forward to optimizer step (co-teaching). The first ``True`` wins; ``None`` passes."""
+    """Replace everything from forward to optimizer step (co-teaching). The first ``True`` wins; ``None`` passes.
+
+    One that ends in ``run.descend(step)`` (DivideMix) sets the losses of its rows and leaves the rest to the harness, from
+    ``after_losses`` on; it declares ``descends``."""
 
 
 @hookspec
@@ -166,12 +177,13 @@ def compute_losses(run: Run, step: Step) -> bool | None:
 
 @hookspec
 def after_losses(run: Run, step: Step) -> None:
-    """Change ``step.losses``, ``step.weights`` (B,) or ``step.penalty`` (ELR, RRM, class balance)."""
+    """Change ``step.losses``, ``step.weights`` (B,) or ``step.penalty`` (ELR, RRM, class balance). In a step that descends
+    by itself these are of its rows, ``step.index`` names each row's sample, and ``step.outputs`` may be ``None``."""
 
 
 @hookspec
 def after_backward(run: Run, step: Step) -> None:
-    """Change gradients (CDR, RDI), before clipping and the optimizer's step."""
+    """Change gradients (CDR, RDI) of ``run.of(step.network)``, before clipping and the optimizer's step."""
 
 
 @hookspec
@@ -191,6 +203,7 @@ HOST_HOOKS: tuple[str, ...] = tuple(name for name in dir() if name.startswith("h
 TRAINING_HOOKS: tuple[str, ...] = (
     "setup",
     "epoch_start",
+    "next_pass",
     "train_step",
     "before_forward",
     "after_forward",

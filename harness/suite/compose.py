@@ -11,7 +11,14 @@ from harness.errors import StackError
 
 BETWEEN = ("before_forward", "after_forward", "compute_losses", "after_losses", "after_backward", "after_step")
 """Hooks that never fire when an algorithm replaces the whole training step."""
-SINGLE = {"compute_losses": "computes the losses", "train_step": "replaces the training step", "predict": "predicts"}
+BEFORE_DESCENT = BETWEEN[:3]
+"""Those of them that do not fire when it descends from the losses of its rows."""
+SINGLE = {
+    "next_pass": "divides the epoch into passes",
+    "compute_losses": "computes the losses",
+    "train_step": "replaces the training step",
+    "predict": "predicts",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +108,8 @@ def _check_algorithm(part: Part, loss: Part, algorithms: tuple[Part, ...]) -> No
             remedy="choose a per-sample loss",
         )
     if declares.mixes_samples:
-        keepers = [other.name for other in (loss, *algorithms) if other.declares.sample_state]
+        facts = [(other.name, other.declares) for other in (loss, *algorithms)]
+        keepers = [name for name, given in facts if given.sample_state or given.row_weights]
         if keepers:
             raise StackError(
                 f"algorithm {part.name!r} mixes samples, and {keepers[0]!r} keeps a state for each sample",
@@ -122,7 +130,7 @@ def _check_algorithm(part: Part, loss: Part, algorithms: tuple[Part, ...]) -> No
             )
     if declares.own_step:
         for other in (*algorithms, loss):
-            idle = [hook for hook in other.hooks if hook in BETWEEN]
+            idle = [hook for hook in other.hooks if hook in (BEFORE_DESCENT if declares.descends else BETWEEN)]
             if other is not part and idle:
                 raise StackError(
                     f"algorithm {part.name!r} replaces the training step, so {idle[0]!r} of {other.name!r} would never "
@@ -132,6 +140,11 @@ def _check_algorithm(part: Part, loss: Part, algorithms: tuple[Part, ...]) -> No
             if other is not part and other.declares.sample_state:
                 raise StackError(
                     f"algorithm {part.name!r} replaces the training step, in which {other.name!r} keeps its state of samples",
+                    remedy="use one of them",
+                )
+            if other is not part and other.declares.steps_again:
+                raise StackError(
+                    f"algorithm {part.name!r} replaces the training step, which {other.name!r} takes once more",
                     remedy="use one of them",
                 )
         if loss.declares.per_batch:

@@ -239,8 +239,8 @@ class BatchSource(Protocol):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """``(index, inputs)`` of an epoch in the given order, augmented, from batch ``skip`` on."""
 
-    def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """``(index, inputs)`` of all samples in order, not augmented."""
+    def ordered(self, batch_size: int, index: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """``(index, inputs)`` of all samples in order, or of some in theirs, not augmented."""
 
     def gather(self, index: Tensor) -> Tensor:
         """Standardised inputs of some samples, not augmented."""
@@ -281,9 +281,10 @@ class ResidentSource:
             inputs = self.gather(index)
             yield index, self.augmentation(inputs, generator) if self.augmentation.active else inputs
 
-    def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for index in torch.arange(self.num_samples, device=self.device).split(batch_size):
-            yield index, self.gather(index)
+    def ordered(self, batch_size: int, index: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.arange(self.num_samples, device=self.device) if index is None else index.to(self.device)
+        for part in order.split(batch_size) if len(order) else ():
+            yield part, self.gather(part)
 
 
 class _Positions(Dataset[tuple[int, Any]]):
@@ -333,8 +334,8 @@ class StreamingSource:
         for index, inputs in self._batches(order[skip * batch_size :].cpu(), batch_size):
             yield index, self.augmentation(inputs, generator) if self.augmentation.active else inputs
 
-    def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        yield from self._batches(torch.arange(self.num_samples), batch_size)
+    def ordered(self, batch_size: int, index: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from self._batches(torch.arange(self.num_samples) if index is None else index.cpu(), batch_size)
 
     def gather(self, index: Tensor) -> Tensor:
         return next(iter(self._batches(index.cpu(), max(1, len(index)))))[1]

@@ -23,7 +23,9 @@ from harness.training import optim, seeds
 from harness.training.augment import Augmentation
 from harness.training.data import ResidentSource
 from harness.training.loop import Loop
-from harness.training.run import Network, Run, Step
+from harness.training.networks import Network
+from harness.training.passes import Pass
+from harness.training.run import Run, Step, Table
 from harness.training.stack import Stack
 from harness.training.tasks import task_of
 
@@ -180,12 +182,19 @@ def _make_run(
     schedule: Mapping[str, Any],
     **options: Any,
 ) -> Run:
-    def network(module: nn.Module) -> Network:
-        made = optim.make_optimizer(optimizer, module)
-        return Network(module, made, optim.make_schedule(schedule, made, options["epochs"]))
+    def network(
+        module: nn.Module, own: Table | None = None, rates: Table | None = None, epochs: int | None = None
+    ) -> Network:
+        made = optim.make_optimizer(optim.chosen_table(OPTIMIZERS, own, optimizer), module)
+        table = optim.chosen_table(SCHEDULES, rates, schedule)
+        return Network(module, made, optim.make_schedule(table, made, epochs or options["epochs"]))
 
-    def further(name: str) -> Network:
-        """A network of the same architecture, initialised anew by its own stream."""
+    def further(name: str, *, head: nn.Module | None = None, **given: Any) -> Network:
+        """A network of the same architecture, initialised anew by its own stream; of a head that is made already its
+        optimizer and schedule."""
+        own = [given.get(key) for key in ("optimizer", "schedule", "epochs")]
+        if head is not None:
+            return network(head, *own)
         module = copy.deepcopy(model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(options["seed"], "init", name))
@@ -193,7 +202,7 @@ def _make_run(
                 reset: Any = getattr(part, "reset_parameters", None)
                 if reset is not None:
                     reset()
-        return network(module)
+        return network(module, *own)
 
     training = model.training
     model.eval()
@@ -223,14 +232,23 @@ class _Given(Loop):
 
     batches: Sequence[Sequence[Tensor]] = ()
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        batches = self.batches[self.run.epoch - 1]
-        self._samples = sum(len(batch) for batch in batches)
-        self._stepped: list[Tensor] = []
-        return ((index, self.run.source.gather(index)) for index in batches)
+    def _planned(self, walk: Pass) -> int:
+        if walk.index is not None:
+            return super()._planned(walk)
+        return sum(len(batch) for batch in self.batches[self.run.epoch - 1])
 
-    def _train_step(self, step: Step) -> None:
-        super()._train_step(step)
+    def _batches(self, walk: Pass) -> Iterator[tuple[Tensor, Tensor]]:
+        """The given batches where a pass is over all samples; some samples are shuffled by the seed."""
+        if walk.index is not None:
+            return super()._batches(walk)
+        return ((index, self.run.source.gather(index)) for index in self.batches[self.run.epoch - 1])
+
+    def _train_epoch(self) -> None:
+        self._stepped: list[Tensor] = []
+        super()._train_epoch()
+
+    def train(self, step: Step) -> None:
+        super().train(step)
         if step.loss is not None:
             self._stepped.append(step.loss.detach())
 

@@ -3,12 +3,20 @@
     setup -> the prelude of an algorithm that asks for one -> measurement of epoch 0 where it is asked for
     for each epoch:
         epoch_start
-        for each batch:
-            train_step, or:
-                before_forward -> model -> after_forward -> compute_losses or the loss -> after_losses
-                loss = (weights * losses).sum() / divisor + penalty;  backward
-                after_backward -> clip -> optimizer -> rows of per-sample state -> after_step
-        epoch_end -> diagnostics -> evaluation -> schedule -> record -> checkpoint
+        for each pass: next_pass, until it gives none; without the hook one pass over all samples
+            for each batch, with the batch beside it where the pass has one:
+                train_step, or:
+                    before_forward -> model -> after_forward -> compute_losses or the loss
+                then, also where a train_step of a method's own calls run.descend(step) with the losses of its rows:
+                    after_losses
+                    loss = (weights * losses).sum() / divisor + penalty;  backward
+                    after_backward -> clip -> optimizer -> rows of per-sample state -> after_step
+        epoch_end -> diagnostics -> evaluation -> schedules of what was trained -> record -> checkpoint
+
+Between two batches a trial may stop and go on to the same numbers: the checkpoint holds the pass under way, its number and
+the batches done of it. Lap ``j`` of pass ``n`` of epoch ``e`` is in the order of the stream ``("order", e, n, j)``, the
+samples beside it in that of ``("order", e, n, "beside", j)``; the first lap over all samples in an epoch's first pass is in
+that of ``("order", e)``, whichever method trains.
 
 There is no ``.item()`` between the first batch and the last: the loss is summed on the device. At the end of every epoch
 one transfer tells whether it and all weights are finite; a run that has diverged is not trained on.
@@ -17,6 +25,7 @@ one transfer tells whether it and all weights are finite; a run that has diverge
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import math
 import time
@@ -31,8 +40,11 @@ from harness.tasks import TASKS
 from harness.training import seeds
 from harness.training.evaluation import OUTPUTS, Evaluator
 from harness.training.optim import learning_rates
+from harness.training.passes import Laps, Pass
 from harness.training.run import Run, Step, copied
 
+MOST_PASSES = 10_000
+"""Passes of an epoch after which ``next_pass`` is taken to end none."""
 Hook = Callable[..., Any]
 log = logging.getLogger("harness.trial")
 
@@ -82,8 +94,10 @@ class Loop:
         self.selected: dict[str, Any] | None = None
         self._best_validation: float | None = None
         self._epoch_loss = self._no_loss()
-        self._samples = self.run.num_samples
+        self._samples = 0
         self._prelude_done = 0
+        self._pass: Pass | None = None
+        self._number = 0
         self._batch = 0
         self._epoch_seconds = 0.0
         self._saved_at = time.monotonic()
@@ -106,6 +120,9 @@ class Loop:
         return {
             "run": self.run.state_dict(),
             "batch": self._batch,
+            "pass": None if self._pass is None else self._pass.state_dict(),
+            "pass_number": self._number,
+            "samples": self._samples,
             "epoch_loss": self._epoch_loss,
             "epoch_seconds": self._epoch_seconds,
             "augment": self._augment.get_state(),
@@ -120,7 +137,7 @@ class Loop:
     def load_state_dict(self, state: dict[str, Any], history: list[dict[str, Any]]) -> None:
         """Continue from a checkpoint; ``history`` holds the epochs recorded before it, from 1."""
         self.run.load_state_dict(state["run"])
-        self._batch = int(state["batch"])
+        self._load_place(state)
         self._epoch_loss = state["epoch_loss"].to(self.run.device)
         self._epoch_seconds = float(state["epoch_seconds"])
         self._augment.set_state(state["augment"].cpu())
@@ -130,6 +147,14 @@ class Loop:
         self.untrained = state.get("untrained")
         self._best_validation = self._best(self.measured)
         self.selected = state["selected"] if self.keep_selected else None
+
+    def _load_place(self, state: dict[str, Any]) -> None:
+        """Where in an epoch a checkpoint stands; those of earlier harnesses know of one pass only."""
+        self._batch = int(state["batch"])
+        self._number = int(state.get("pass_number", 0))
+        walk = state.get("pass", {} if self._batch else None)
+        self._pass = None if walk is None else Pass(**walk)
+        self._samples = int(state.get("samples", self._planned(Pass()) if self._batch else 0))
 
     def lacks_selected(self, state: dict[str, Any], history: list[dict[str, Any]]) -> bool:
         """Whether a checkpoint holds no state of its best epoch, though this loop keeps it: FGSM was asked for later."""
@@ -162,8 +187,9 @@ class Loop:
     def _run_epoch(self, number: int) -> None:
         """The hooks and batches of an epoch, from the batch on at which the state stands."""
         run = self.run
-        if self._batch == 0:
+        if self._pass is None and self._number == 0:
             run.epoch = number
+            run.stepped.clear()
             run._set_training(True)
             if run.stack.epoch_start is not None:
                 self._timed(run.stack.epoch_start)
@@ -195,7 +221,7 @@ class Loop:
                 return
             self._step_schedules()
             self._prelude_done += 1
-            self._batch, self._epoch_loss = 0, self._no_loss()
+            self._rewind()
             if self._prelude_done == prelude.epochs:
                 started = time.perf_counter()
                 with run.stack.watch.prelude():
@@ -233,12 +259,10 @@ class Loop:
         run = self.run
         started = time.perf_counter()
         watch = run.stack.watch
-        watch.begin(epoch=run.epoch, first=run.epoch == 1 and self._batch == 0)  # for one step
-        for index, inputs in self._batches():
-            step = Step(index, inputs, run.targets.index_select(0, index), "train", self._batch)
+        for step in self.steps():
             if watch.on:
                 watch.made(step)
-            self._train_step(step)
+            self.train(step)
             if watch.on:
                 watch.rest()
             self._batch += 1
@@ -251,66 +275,115 @@ class Loop:
             torch.cuda.synchronize(run.device)
         self._epoch_seconds += time.perf_counter() - started
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """``(index, inputs)`` of what is left of the epoch."""
-        order = self._ordered()
-        self._samples = len(order)
-        return self.run.source.shuffled(order, self.run.batch_size, self._batch, self._augment)
+    def steps(self) -> Iterator[Step]:
+        """The steps that are left of the epoch, pass after pass, from where the state stands; whoever takes them counts
+        the batches."""
+        while (walk := self._next_pass()) is not None:
+            self.run.stack.watch.begin(  # for one step
+                epoch=self.run.epoch, first=self.run.epoch == 1 and self._number == self._batch == 0
+            )
+            yield from self._walk(walk)
+            self._pass, self._number, self._batch = None, self._number + 1, 0
 
-    def _ordered(self) -> Tensor:
-        """The samples of the epoch in its order, less a short last batch under ``last_batch = "drop"``. Of a drawn order a
-        last batch of one is left out, as batch normalisation has no statistics of it; a replayed one is as it is."""
+    def _next_pass(self) -> Pass | None:
+        """The pass under way, or the one that comes next."""
+        ask = self.run.stack.next_pass
+        if self._pass is not None:
+            return self._pass
+        if self._number >= MOST_PASSES:
+            watch, number = self.run.stack.watch, self.run.stack.only["next_pass"]
+            raise watch.refused(number, "next_pass", f"gave {self._number} passes", "return None to end the epoch")
+        if ask is not None:
+            self._pass = ask(run=self.run, number=self._number)
+        elif self._number == 0:
+            self._pass = Pass()
+        if self._pass is not None:
+            self._samples += self._planned(self._pass)
+        return self._pass
+
+    def _walk(self, walk: Pass) -> Iterator[Step]:
+        """The steps that are left of a pass."""
         run = self.run
-        samples, size = run.num_samples, run.batch_size
-        if run.last_batch == "drop":
-            samples -= samples % size
-        elif self.order is None and samples % size == 1 and samples > 1:
-            samples -= 1
-        if self.order is not None:
-            return self.order[run.epoch - 1, :samples]
-        return torch.randperm(run.num_samples, generator=seeds.torch_stream(run.seed, "order", run.epoch))[:samples]
+        nominal = walk.batch_size if run.last_batch == "scaled" else None
+        beside = None if walk.beside is None or not len(walk.beside) else self._beside(walk)
+        for index, inputs in self._batches(walk):
+            targets = run.targets.index_select(0, index)
+            step = Step(index, inputs, targets, "train", self._batch, walk.network, walk.label)
+            step.divisor = nominal
+            if beside is not None:
+                index, inputs = next(beside)
+                targets = run.targets.index_select(0, index)
+                step.beside = Step(index, inputs, targets, "train", self._batch, walk.network, walk.label)
+            yield step
 
-    def _train_step(self, step: Step) -> None:
+    def _batches(self, walk: Pass) -> Iterator[tuple[Tensor, Tensor]]:
+        """``(index, inputs)`` of what is left of a pass."""
+        laps = self._laps(walk)
+        return itertools.islice(self._stream(walk.index, laps), self._steps_of(walk, laps) - self._batch)
+
+    def _beside(self, walk: Pass) -> Iterator[tuple[Tensor, Tensor]]:
+        """``(index, inputs)`` of the samples that are drawn beside those of a pass, without end."""
+        assert walk.beside is not None
+        size = walk.beside_size or walk.batch_size or self.run.batch_size
+        laps = Laps.over(len(walk.beside), size, drop_last=walk.drop_last, keep_single=True)
+        return self._stream(walk.beside, laps, "beside")
+
+    def _laps(self, walk: Pass) -> Laps:
+        """How the samples of a pass are cut into batches."""
+        run = self.run
+        count = run.num_samples if walk.index is None else len(walk.index)
+        replayed = self.order is not None and walk.index is None and self._number == 0  # a replayed order is as it is
+        drop = walk.drop_last or run.last_batch == "drop"
+        return Laps.over(count, walk.batch_size or run.batch_size, drop_last=drop, keep_single=replayed)
+
+    def _steps_of(self, walk: Pass, laps: Laps) -> int:
+        """Batches of a pass: of no samples there are none."""
+        return laps.steps if walk.steps is None or not laps.samples else walk.steps
+
+    def _planned(self, walk: Pass) -> int:
+        """Samples that a pass trains on."""
+        laps = self._laps(walk)
+        return laps.walked(self._steps_of(walk, laps))
+
+    def _stream(self, samples: Tensor | None, laps: Laps, *keys: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of lap after lap, from the batch on at which the pass stands."""
+        if not laps.samples:
+            return
+        first, skip = divmod(self._batch, laps.steps)
+        for lap in itertools.count(first):
+            order = self._order(samples, lap, *keys)[: laps.samples]
+            yield from self.run.source.shuffled(order, laps.size, skip if lap == first else 0, self._augment)
+
+    def _order(self, samples: Tensor | None, lap: int, *keys: str) -> Tensor:
+        """The samples of a lap in its order."""
+        run = self.run
+        whole = samples is None and self._number == lap == 0
+        if whole and self.order is not None:
+            return self.order[run.epoch - 1]
+        stream = seeds.torch_stream(run.seed, "order", run.epoch, *(() if whole else (self._number, *keys, lap)))
+        order = torch.randperm(run.num_samples if samples is None else len(samples), generator=stream)
+        return order if samples is None else samples[order.to(samples.device)]
+
+    def train(self, step: Step) -> None:
         """Train on a batch by the stack's own step or the loop's, and add its loss to the epoch's."""
-        run = self.run
-        run.divisor(step)
+        run, drawn = self.run, len(step.index)
+        run.under(step)
         if run.stack.train_step is None or not run.stack.train_step(run=run, step=step):
             self.train_batch(step)
         if step.loss is not None:
-            self._epoch_loss.add_(_mean_loss(step), alpha=len(step.index))
+            self._epoch_loss.add_(_mean_loss(step), alpha=drawn)
 
     def _is_finite(self) -> bool:
         """Whether the summed loss and all weights are finite."""
-        weights = [p.detach() for n in (self.run.network, *self.run.networks.values()) for p in n.model.parameters()]
+        weights = [p.detach() for model in self.run.models() for p in model.parameters()]
         largest = torch.nn.utils.get_total_norm(weights, math.inf)
         return bool(torch.stack([self._epoch_loss, largest.to(self._epoch_loss)]).isfinite().all())
 
     def train_batch(self, step: Step) -> None:
         """One optimizer step on a mini-batch, with every hook."""
-        run, stack = self.run, self.run.stack
-        run.optimizer.zero_grad(set_to_none=True)
-        run.fill(step)
-        losses, divisor = step.losses, run.divisor(step)
-        assert losses is not None
-        if losses.ndim == 0:
-            loss = losses if divisor == len(step.index) else losses * (len(step.index) / divisor)
-        elif step.weighted:
-            loss = torch.dot(step.weights.to(losses.dtype), losses) / divisor
-        else:
-            loss = losses.sum() / divisor
-        step.loss = loss if step.penalty is None else loss + step.penalty
-        if stack.watch.on:
-            stack.watch.differentiable(step.loss)
-        step.loss.backward()  # type: ignore[no-untyped-call]
-        if stack.after_backward is not None:
-            stack.after_backward(run=run, step=step)
-        if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_(run.model_parameters, self.clip)
-        run.optimizer.step()
-        for state in run.sample_states.values():
-            state.update(divisor)
-        if stack.after_step is not None:
-            stack.after_step(run=run, step=step)
+        self.run.zero_grad((step.network,))
+        self.run.fill(step)
+        self.run.update(step, (step.network,))
 
     def _close_epoch(self) -> None:
         run = self.run
@@ -328,7 +401,7 @@ class Loop:
         record = {
             "epoch": run.epoch,
             "lr": rates[0],
-            "train_loss": _finite(float(self._epoch_loss) / self._samples),
+            "train_loss": _finite(float(self._epoch_loss) / max(1, self._samples)),
             **measured,
             "diagnostics": {name: _finite(float(value)) for name, value in found.items()},
         }
@@ -340,14 +413,21 @@ class Loop:
             "evaluation_seconds": evaluation_seconds,
             "peak_memory": peak_memory(run.device),
         }
-        self._epoch_loss = self._no_loss()
+        self._rewind()
         self._epoch_seconds = 0.0
-        self._batch = 0
         self.journal.epoch(record, timing)
 
+    def _rewind(self) -> None:
+        """To the start of an epoch."""
+        self._pass, self._number, self._batch = None, 0, 0
+        self._samples, self._epoch_loss = 0, self._no_loss()
+
     def _step_schedules(self) -> None:
-        for network in (self.run.network, *self.run.networks.values()):
-            if network.schedule is not None:
+        """A schedule counts the epochs in which its network was trained: all of them where an epoch is one pass."""
+        run = self.run
+        all_trained = run.stack.next_pass is None or not run.stepped
+        for name, network in run.trainees().items():
+            if network.schedule is not None and (all_trained or name in run.stepped):
                 network.schedule.step()
 
     def _select(self, record: Mapping[str, Any]) -> None:

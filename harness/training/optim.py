@@ -6,12 +6,20 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.suite.optim import OPTIMIZERS, SCHEDULES, Groups
+from harness.suite.optim import OPTIMIZERS, SCHEDULES, Groups, validate
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
+
+
+def chosen_table(
+    known: Mapping[str, Any], given: Mapping[str, Any] | str | None, default: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """A component's own table of an optimizer or a schedule, checked, or the trial's where it gives none."""
+    where = "optimizer" if known is OPTIMIZERS else "schedule"
+    return default if given is None else validate(known, given, where)
 
 
 def make_optimizer(spec: Mapping[str, Any], model: nn.Module) -> Optimizer:

@@ -21,6 +21,7 @@ from harness.plugins import Host
 from harness.registry import Component
 from harness.running import Part as TrialPart
 from harness.running import Source
+from harness.suite.optim import OPTIMIZERS, SCHEDULES
 from harness.training import seeds
 from harness.training.augment import Augmentation
 from harness.training.data import (
@@ -36,9 +37,10 @@ from harness.training.data import (
 from harness.training.evaluation import Evaluator
 from harness.training.memory import keep_freed_memory
 from harness.training.metrics import asked_for
-from harness.training.optim import make_optimizer, make_schedule
+from harness.training.networks import Network
+from harness.training.optim import chosen_table, make_optimizer, make_schedule
 from harness.training.replay import Replay
-from harness.training.run import Network, Run
+from harness.training.run import Run, Table
 from harness.training.stack import Stack, call_name
 from harness.training.watch import mark_layers
 from harness.trial import Trial, canonical
@@ -496,9 +498,11 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
         seeds.seed_globals(trial.seed)
         if run.stack.setup is not None:
             run.stack.setup(run=run)
-    replay.check(run.networks, {name: state.data for name, state in run.sample_states.items()})
-    parameters = sum(p.numel() for p in run.model_parameters)
-    parameters += sum(p.numel() for n in run.networks.values() for p in n.model.parameters() if p.requires_grad)
+    replay.check({*run.networks, *run.averages}, {n: state.data for n, state in run.sample_states.items()})
+    networks = [run.network, *run.networks.values()]
+    trained = {id(p): p for network in networks for p in network.parameters}
+    trained |= {id(p): p for head in run.heads.values() for p in head.parameters()}
+    parameters = sum(p.numel() for p in trained.values())
     return Prepared(run, evaluator, labels.digest, parameters, replay.order(run.epochs, run.num_samples))
 
 
@@ -516,17 +520,29 @@ class NetworkMaker:
     channels_last: bool = False
     compile: bool = False
 
-    def __call__(self, stream: str = "") -> Network:
+    def __call__(
+        self,
+        stream: str = "",
+        *,
+        head: nn.Module | None = None,
+        optimizer: Table | None = None,
+        schedule: Table | None = None,
+        epochs: int | None = None,
+    ) -> Network:
+        """A network of the trial's architecture, initialised by ``stream``, or of a ``head`` that is made already, with
+        an optimizer and a schedule: the trial's, or those of the tables that are given."""
+        made = self._model(stream) if head is None else head
+        with running.current().at(self.model.source, self.model.hook):
+            chosen = make_optimizer(chosen_table(OPTIMIZERS, optimizer, self.optimizer), made)
+        rates = make_schedule(chosen_table(SCHEDULES, schedule, self.schedule), chosen, epochs or self.epochs)
+        if self.compile:
+            made.compile()
+        return Network(made, chosen, rates)
+
+    def _model(self, stream: str) -> nn.Module:
         model = self.model(stream).to(self.device, self.dtype)
         self.replay.initialise(model, stream)
-        if self.channels_last:
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        with running.current().at(self.model.source, self.model.hook):
-            optimizer = make_optimizer(self.optimizer, model)
-        schedule = make_schedule(self.schedule, optimizer, self.epochs)
-        if self.compile:
-            model.compile()
-        return Network(model, optimizer, schedule)
+        return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload,no-any-return]
 
 
 def _shape(data: LabelledData) -> tuple[int, ...]:

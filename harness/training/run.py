@@ -6,9 +6,10 @@ A run holds noisy targets only; the evaluator alone holds the clean ones, and no
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +20,27 @@ from harness.errors import ComponentError, HarnessError, unknown
 from harness.running import NOBODY, Source
 from harness.training import checkpoint, seeds
 from harness.training.data import BatchSource
+from harness.training.networks import Average, Network, catching, classifier_of
 from harness.training.stack import Stack
 from harness.training.tasks import PREDICTIONS, Task, task_of
 from harness.training.views import strong_view
 
-Phase = Literal["train", "probe", "score"]
+Phase = Literal["train", "probe", "again", "score"]
 LastBatch = Literal["scaled", "mean", "drop"]
 """What becomes of a short last batch: its sum is divided by the nominal size, by its own size, or it is left out."""
+Table = Mapping[str, Any] | str
+"""An optimizer or a schedule as a suite writes it: a table with a name, or a name."""
+Part = Literal["losses", "outputs", "features"]
+"""What can be examined of training samples."""
+VIEWS = ("weak", "strong")
+"""Augmented views that :meth:`Run.view` draws."""
 
 
 class Step:
     """One mini-batch on its way through the hooks, which edit it in place.
+
+    A step that descends by itself (``run.descend``) may have R rows of losses in place of one for each sample: then
+    ``index``, ``losses`` and ``weights`` are (R,), and ``index`` names the sample that owns each row.
 
     Attributes:
         index: (B,) int64 positions of the samples in the training set.
@@ -40,16 +51,41 @@ class Step:
         penalty: a scalar added to the reduced loss, alike in a short batch.
         divisor: what the sum of the weighted losses is divided by; ``None`` before :meth:`Run.divisor` has set it.
         loss: the scalar that is differentiated; ``None`` before reduction.
-        phase: ``train``, ``probe`` (an extra pass for input gradients) or ``score`` (an extra pass that ranks samples).
-        number: batches trained before this one in the epoch.
+        phase: ``train``, ``probe`` (an extra pass for input gradients), ``again`` (the same samples once more, for
+            :meth:`Run.again`) or ``score`` (an extra pass that ranks samples).
+        number: batches trained before this one in the pass.
+        network: the name of the network that is trained; ``""`` is the trial's own.
+        label: that of the pass.
+        beside: the batch that is drawn beside this one, with ``index``, ``inputs`` and ``targets``; ``None`` is none.
     """
 
     __slots__ = (
-        *("_weights", "divisor", "index", "inputs", "loss", "losses", "number", "outputs", "penalty", "phase"),
-        "targets",
+        *(
+            "_weights",
+            "beside",
+            "divisor",
+            "index",
+            "inputs",
+            "label",
+            "loss",
+            "losses",
+            "network",
+            "number",
+            "outputs",
+        ),
+        *("penalty", "phase", "targets"),
     )
 
-    def __init__(self, index: Tensor, inputs: Tensor, targets: Tensor, phase: Phase = "train", number: int = 0) -> None:
+    def __init__(
+        self,
+        index: Tensor,
+        inputs: Tensor,
+        targets: Tensor,
+        phase: Phase = "train",
+        number: int = 0,
+        network: str = "",
+        label: str = "",
+    ) -> None:
         self.index = index
         self.inputs = inputs
         self.targets = targets
@@ -59,6 +95,9 @@ class Step:
         self.loss: Tensor | None = None
         self.phase: Phase = phase
         self.number = number
+        self.network = network
+        self.label = label
+        self.beside: Step | None = None
         self.divisor: float | None = None
         self._weights: Tensor | None = None
 
@@ -112,26 +151,34 @@ class SampleState:
         self._touched.clear()
 
 
-class Network:
-    """A further network of an algorithm, with its own optimizer and schedule."""
+class Examined:
+    """What :meth:`Run.examine` found, a row for each sample.
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler | None) -> None:
-        self.model = model
-        self.optimizer = optimizer
-        self.schedule = schedule
+    Attributes:
+        losses: (n,) the stack's loss of the targets as they are now.
+        outputs: (n, K) logits or predictions.
+        features: (n, d) inputs of the last linear layer.
+    """
 
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict() if self.schedule is not None else None,
-        }
+    def __init__(self, found: Mapping[Part, Tensor]) -> None:
+        self._found = found
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
+    def _get(self, what: Part) -> Tensor:
+        if what not in self._found:
+            raise HarnessError(f"{what} were not examined", remedy=f'ask for run.examine(what=("{what}",))')
+        return self._found[what]
+
+    @property
+    def losses(self) -> Tensor:
+        return self._get("losses")
+
+    @property
+    def outputs(self) -> Tensor:
+        return self._get("outputs")
+
+    @property
+    def features(self) -> Tensor:
+        return self._get("features")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +215,11 @@ class Run:
         dtype: of outputs, losses and per-sample state: float32, or float64 under that precision.
         prelude: a training before the first epoch that an algorithm asks for in ``setup``; ``None`` is none.
         phase: what kind of pass is under way.
-        clip: largest gradient norm, which an algorithm with its own ``train_step`` applies itself; ``None`` is off.
+        clip: largest gradient norm, of each network; an algorithm whose ``train_step`` does not descend by
+            :meth:`descend` applies it itself. ``None`` is off.
+        networks, averages, heads: what algorithms have added, by name; see :meth:`new_network`, :meth:`average`,
+            :meth:`new_head`.
+        trained: names of the networks that were trained in the epoch so far; ``""`` is the trial's own.
     """
 
     def __init__(
@@ -184,7 +235,7 @@ class Run:
         batch_size: int,
         seed: int,
         device: torch.device,
-        build_network: Callable[[str], Network],
+        build_network: Callable[..., Network],
         autocast: torch.dtype | None = None,
         class_names: tuple[str, ...] = (),
         name: str = "",
@@ -217,15 +268,20 @@ class Run:
         self.dtype = dtype
         self.prelude: Prelude | None = None
         self.networks: dict[str, Network] = {}
+        self.averages: dict[str, Average] = {}
+        self.heads: dict[str, nn.Module] = {}
+        self.stepped: set[str] = set()
         self.sample_states: dict[str, SampleState] = {}
         self.sample_scores: dict[str, tuple[Tensor, bool]] = {}
-        self.model_parameters = [p for p in network.model.parameters() if p.requires_grad]
+        self.model_parameters = network.parameters
         self._build_network = build_network
         self._initial_states = dict(initial_states or {})
         self._autocast = autocast
         self._generators: dict[str, torch.Generator] = {}
         self._model_number = NOBODY if model_source is None else stack.watch.marker.number(model_source, "forward")
         self._transformed = transformed
+        self._own_optimizer: dict[str, Network] = {}
+        self._current = ""
         stack.watch.know(self)
 
     @property
@@ -240,12 +296,43 @@ class Run:
     def schedule(self) -> LRScheduler | None:
         return self.network.schedule
 
+    @property
+    def trained(self) -> frozenset[str]:
+        """Names of the networks that were trained in the epoch so far."""
+        return frozenset(name for name in self.stepped if not name or name in self.networks)
+
+    def of(self, name: str) -> Network:
+        """A network by its name; ``""`` is the trial's own.
+
+        Raises:
+            HarnessError: when there is none.
+        """
+        if not name:
+            return self.network
+        if name not in self.networks:
+            raise HarnessError(unknown("network", name, list(self.networks)), self.name, "add it by run.new_network")
+        return self.networks[name]
+
+    def trainees(self) -> dict[str, Network]:
+        """All that has an optimizer, by name: networks, and heads with one of their own."""
+        return {"": self.network, **self.networks, **self._own_optimizer}
+
+    def models(self) -> list[nn.Module]:
+        """Every model and head of the trial."""
+        networks = [network.model for network in (self.network, *self.networks.values())]
+        return [*networks, *(average.model for average in self.averages.values()), *self.heads.values()]
+
     def divisor(self, step: Step) -> float:
         """What the sum of a step's losses is divided by: what ``step.divisor`` says; where it is not set yet, the nominal
         batch size, and under ``last_batch = "mean"`` the number of the batch's own samples."""
         if step.divisor is None:
             step.divisor = self.batch_size if self.last_batch == "scaled" else len(step.index)
         return step.divisor
+
+    def under(self, step: Step) -> None:
+        """A step of the loop is under way: an extra pass without a name is one of its network."""
+        self._current = step.network
+        self.divisor(step)
 
     # --- state that algorithms ask for ---------------------------------------------------------------------------------
 
@@ -283,13 +370,78 @@ class Run:
             )
         self.prelude = prelude
 
-    def new_network(self, name: str) -> nn.Module:
-        """A further model of the same architecture and transforms, initialised by its own stream, with an optimizer and
-        a schedule of the same kind; found again as ``run.networks[name]`` and checkpointed."""
-        if name in self.networks:
+    def _new(self, name: str) -> None:
+        """Refuse a name that is taken: networks, averages and heads share their names."""
+        if not name or name in {**self.networks, **self.averages, **self.heads}:
             raise HarnessError(f"two parts of the stack add a network {name!r}", remedy="give one another name")
-        self.networks[name] = self._build_network(name)
+
+    def new_network(
+        self, name: str, optimizer: Table | None = None, schedule: Table | None = None, epochs: int | None = None
+    ) -> nn.Module:
+        """A further model of the same architecture and transforms, initialised by its own stream, with an optimizer and
+        a schedule; found again as ``run.of(name)`` and checkpointed.
+
+        Args:
+            name: unique among networks, averages and heads.
+            optimizer, schedule: tables as in ``[training]``; of the same kind as the trial's without.
+            epochs: over how many epochs the schedule runs, those in which the network is trained; the trial's without.
+        """
+        self._new(name)
+        options = {"optimizer": optimizer, "schedule": schedule, "epochs": epochs}
+        given = {key: value for key, value in options.items() if value is not None}
+        self.networks[name] = self._build_network(name, **given)
         return self.networks[name].model
+
+    def average(self, name: str, of: str = "", start: Literal["copy", "fresh"] = "copy") -> Average:
+        """A model that follows the parameters of a network, moved by its ``update(decay)``; never trained, checkpointed.
+
+        It is in train mode while the networks are, so its forward pass uses the statistics of the batch.
+
+        Args:
+            name: unique among networks, averages and heads.
+            of: the network that it follows.
+            start: ``copy`` of that network as it is now, or ``fresh``: initialised by a stream of its own.
+        """
+        self._new(name)
+        followed = self.of(of)
+        model = copy.deepcopy(followed.model) if start == "copy" else self._build_network(name).model
+        self.averages[name] = Average(model, followed)
+        return self.averages[name]
+
+    def new_head(
+        self,
+        name: str,
+        network: str,
+        make: Callable[[int], nn.Module],
+        optimizer: Table = "shared",
+        schedule: Table | None = None,
+        epochs: int | None = None,
+    ) -> nn.Module:
+        """A module on the features of a network (:meth:`forward` gives them), checkpointed and found again in
+        ``run.heads``.
+
+        Args:
+            name: unique among networks, averages and heads; :meth:`descend` takes it beside names of networks.
+            network: whose features it takes.
+            make: given their number, makes the module; what it draws comes from the head's own stream.
+            optimizer: ``shared``: the network's optimizer trains it too, at the rate and decay of its first group;
+                ``own``: another one like the trial's; or a table as in ``[training]``.
+            schedule, epochs: as in :meth:`new_network`, where the head has an optimizer of its own.
+        """
+        self._new(name)
+        owner = self.of(network)
+        features = int(classifier_of(owner.model, self.num_outputs, self.name).in_features)  # type: ignore[arg-type]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeds.derive(self.seed, "init", name))
+            head = make(features).to(self.device, self.dtype)
+        if optimizer == "shared":
+            owner.share(head)
+        else:
+            options = {"optimizer": None if optimizer == "own" else optimizer, "schedule": schedule, "epochs": epochs}
+            given = {key: value for key, value in options.items() if value is not None}
+            self._own_optimizer[name] = self._build_network(name, head=head, **given)
+        self.heads[name] = head
+        return head
 
     def generator(self, stream: str) -> torch.Generator:
         """The trial's generator of a stream, checkpointed with the trial: on CPU (algorithms use ``algorithm``), only that
@@ -304,22 +456,23 @@ class Run:
 
         Args:
             index: (B,) positions in the training set.
-            name: ``strong``: the setting's augmentation, then :func:`harness.training.views.strong_view`.
+            name: ``weak``: the setting's augmentation; ``strong``: that, then
+                :func:`harness.training.views.strong_view`.
 
         Returns:
-            (B, C, H, W) standardised images.
+            (B, C, H, W) standardised images; ``weak`` views of other inputs are the samples themselves.
         """
-        if name != "strong":
-            raise HarnessError(unknown("view", name, ["strong"]))
+        if name not in VIEWS:
+            raise HarnessError(unknown("view", name, VIEWS))
         images = self.source.gather(index)
-        if images.ndim != 4 or not images.is_floating_point():
+        if name != "weak" and (images.ndim != 4 or not images.is_floating_point()):
             raise HarnessError(
                 "only images have augmented views", self.name, "choose an image data set or another algorithm"
             )
         generator = self.generator("view")
         if self.source.augmentation.active:
             images = self.source.augmentation(images, generator)
-        return strong_view(images, generator, self.source.standardiser)
+        return images if name == "weak" else strong_view(images, generator, self.source.standardiser)
 
     def score_samples(self, name: str, scores: Tensor, *, detects: bool = True) -> None:
         """Hand per-sample numbers (N,) to the evaluator, which knows which samples are corrupted.
@@ -333,43 +486,161 @@ class Run:
 
     # --- passes --------------------------------------------------------------------------------------------------------
 
-    def forward(self, inputs: Tensor, model: nn.Module | None = None) -> Tensor:
-        """Outputs of the model in the run's type, under the trial's precision."""
+    @overload
+    def forward(self, inputs: Tensor, model: nn.Module | None = None) -> Tensor: ...
+
+    @overload
+    def forward(
+        self, inputs: Tensor, model: nn.Module | None = None, *, features: Literal[True]
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def forward(
+        self, inputs: Tensor, model: nn.Module | None = None, *, features: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Outputs of a model in the run's type, under the trial's precision.
+
+        Args:
+            inputs: (B, ...) standardised inputs.
+            model: the trial's own without.
+            features: whether the inputs of the last linear layer come too, as ``(outputs, features)``; then a compiled
+                model runs uncompiled.
+        """
         network = self.network.model if model is None else model
         watch = self.stack.watch
         page = watch.marker.page
         before, page[0] = page[0], self._model_number
         try:
             entry = watch.moment()
-            if self._autocast is None:
-                outputs: Tensor = network(inputs)
+            caught: list[Tensor] = []
+            if features:
+                layer = classifier_of(network, self.num_outputs, self.name)
+                with catching(layer) as caught, self._precision():
+                    outputs = (network if network._compiled_call_impl is None else network.forward)(inputs)
+            elif self._autocast is None:
+                outputs = network(inputs)
             else:
-                with torch.autocast(self.device.type, dtype=self._autocast):
+                with self._precision():
                     outputs = network(inputs)
             if watch.on:
                 watch.forward(self, inputs, outputs, entry)
-            return outputs.to(self.dtype)
+            found: Tensor = outputs.to(self.dtype)
+            return (found, caught[-1].to(self.dtype)) if features else found
         except BaseException as error:
             watch.stumbled(error, self._model_number, before, self._fits(inputs), ("inputs",))
             raise
         finally:
             page[0] = before
 
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        """A context in which models compute in the trial's precision."""
+        if self._autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self._autocast)
+
     def fill(self, step: Step) -> None:
         """Forward pass and losses of a step through the stack, up to and with ``after_losses``."""
         stack = self.stack
-        if stack.before_forward is not None and step.phase != "probe":
+        if stack.before_forward is not None and step.phase not in ("probe", "again"):
             stack.before_forward(run=self, step=step)
-        step.outputs = self.forward(step.inputs)
+        step.outputs = self.forward(step.inputs, self.of(step.network).model)
         if stack.after_forward is not None:
             stack.after_forward(run=self, step=step)
         if stack.compute_losses is not None and stack.compute_losses(run=self, step=step):
             self._check(step, "compute_losses", stack.only["compute_losses"])
         else:
             self._ask_loss(step)
+        self._after_losses(step)
+
+    def _after_losses(self, step: Step) -> None:
+        stack = self.stack
         if stack.after_losses is not None:
             stack.after_losses(run=self, step=step)
             self._check(step, "after_losses", stack.only["after_losses"])
+
+    def descend(self, step: Step, networks: Sequence[str] | None = None) -> None:
+        """From the losses of a step's rows to the optimizer's step, with every hook on the way: ``after_losses``,
+        reduction, ``after_backward``, clipping, optimizers, rows of per-sample state, ``after_step``.
+
+        For an algorithm with its own ``train_step``, which makes the forward passes and sets ``step.losses`` (R,), and,
+        where the rows are not the samples of the batch, ``step.index`` (R,), the sample that owns each row, and
+        ``step.divisor``. It may set ``step.penalty``. It declares ``Declares(own_step=True, descends=True)``.
+
+        Args:
+            step: with its losses.
+            networks: names of the networks, and of heads with an optimizer of their own, that take a step; without, the
+                step's network.
+        """
+        names = (step.network,) if networks is None else tuple(networks)
+        if self.stack.watch.on:
+            self.stack.watch.descends(self, step)
+        self._after_losses(step)
+        self.zero_grad(names)
+        self.update(step, names)
+
+    def zero_grad(self, names: Sequence[str]) -> None:
+        """Drop the gradients of some networks and heads."""
+        for name in names:
+            self._trainee(name).optimizer.zero_grad(set_to_none=True)
+
+    def _trainee(self, name: str) -> Network:
+        return self._own_optimizer[name] if name in self._own_optimizer else self.of(name)
+
+    def reduce(self, step: Step) -> Tensor:
+        """The scalar that is differentiated: the sum of the weighted losses over the divisor, plus the penalty."""
+        losses, divisor = step.losses, self.divisor(step)
+        assert losses is not None
+        if losses.ndim == 0:
+            loss = losses if divisor == len(step.index) else losses * (len(step.index) / divisor)
+        elif step.weighted:
+            loss = torch.dot(step.weights.to(losses.dtype), losses) / divisor
+        else:
+            loss = losses.sum() / divisor
+        step.loss = loss if step.penalty is None else loss + step.penalty
+        return step.loss
+
+    def update(self, step: Step, names: Sequence[str]) -> None:
+        """From a step's final losses to ``after_step``; gradients have been dropped before."""
+        stack = self.stack
+        loss = self.reduce(step)
+        if stack.watch.on:
+            stack.watch.differentiable(loss)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if stack.after_backward is not None:
+            stack.after_backward(run=self, step=step)
+        for name in names:
+            network = self._trainee(name)
+            if self.clip is not None:
+                network.clip(self.clip)
+            network.optimizer.step()
+        divisor = self.divisor(step)
+        for state in self.sample_states.values():
+            state.update(divisor)
+        if stack.after_step is not None:
+            stack.after_step(run=self, step=step)
+        self.stepped.update(names)
+
+    def again(self, step: Step, *, statistics: bool = False) -> Step:
+        """Forward pass and losses of a step once more, at the parameters as they are now (SAM); :meth:`reduce` makes the
+        scalar of it.
+
+        Inputs, targets, weights and divisor are those of the step as it stands, so ``before_forward`` is not called. The
+        phase is ``again``: no row of per-sample state is read for its gradient or written, and no statistics of batch
+        normalisation move.
+
+        Args:
+            step: of the loop; a step of an algorithm's own arithmetic cannot be taken again.
+            statistics: whether batch normalisation's statistics move once more, as in SAM's usual code.
+
+        Returns:
+            Another step, with ``outputs``, ``losses`` and ``penalty``, differentiable.
+        """
+        twin = Step(step.index, step.inputs, step.targets, "again", step.number, step.network, step.label)
+        twin.divisor = step.divisor
+        with torch.enable_grad(), self._passing("again", step.network, statistics=statistics):
+            self.fill(twin)
+        if step.weighted:
+            twin.weights = step.weights
+        return twin
 
     def _ask_loss(self, step: Step) -> None:
         """The loss of the stack for a step."""
@@ -412,7 +683,9 @@ class Run:
         self.stack.watch.marker.note(error, number)
         raise error
 
-    def losses(self, inputs: Tensor, targets: Tensor, index: Tensor, phase: Phase) -> Tensor:
+    def losses(
+        self, inputs: Tensor, targets: Tensor, index: Tensor, phase: Phase, network: str | None = None
+    ) -> Tensor:
         """Losses of samples in an extra pass through the stack, which changes no state.
 
         Args:
@@ -422,34 +695,87 @@ class Run:
             phase: ``probe`` keeps the model's mode, freezes batch-norm statistics, skips ``before_forward`` and is
                 differentiable with respect to ``inputs``; ``score`` runs in eval mode through the whole stack, and its
                 result carries no gradient.
+            network: by name; that of the step under way without.
 
         Returns:
             (B,) unweighted losses, or a scalar for a per-batch loss.
         """
-        step = Step(index, inputs, targets, phase)
-        with self._passing(phase):
+        step = Step(index, inputs, targets, phase, network=self._current if network is None else network)
+        before, self._current = self._current, step.network
+        with self._passing(phase, step.network):
             self.fill(step)
+        self._current = before
         assert step.losses is not None
         return step.losses if phase == "probe" else step.losses.detach()
 
     @torch.no_grad()
-    def score_losses(self, batch_size: int = 512) -> Tensor:
-        """(N,) losses of all training samples, unaugmented, in a ``score`` pass."""
+    def score_losses(self, batch_size: int = 512, network: str = "") -> Tensor:
+        """(N,) losses of all training samples, unaugmented, in a ``score`` pass of a network through the stack."""
         scores = torch.empty(self.num_samples, device=self.device, dtype=self.dtype)
         for index, inputs in self.source.ordered(batch_size):
-            scores[index] = self.losses(inputs, self.targets[index], index, "score")
+            scores[index] = self.losses(inputs, self.targets[index], index, "score", network)
         return scores
 
+    @torch.no_grad()
+    def examine(
+        self,
+        network: str = "",
+        what: Sequence[Part] = ("losses",),
+        index: Tensor | None = None,
+        batch_size: int = 512,
+    ) -> Examined:
+        """What a network makes of training samples, unaugmented and in eval mode; no state changes.
+
+        Unlike :meth:`score_losses` no hook is called: losses are the stack's own loss of plain outputs.
+
+        Args:
+            network: the name of a network or of an average.
+            what: any of ``losses``, ``outputs``, ``features``.
+            index: (n,) positions of the samples, in the order in which they are wanted; all without.
+            batch_size: samples of a forward pass.
+        """
+        average = self.averages.get(network)
+        model = self.of(network).model if average is None else average.model
+        count = self.num_samples if index is None else len(index)
+        found = {part: self._rows(part, count, model) for part in what}
+        start = 0
+        with self._passing("score", network):
+            for positions, inputs in self.source.ordered(batch_size, index):
+                rows = slice(start, start := start + len(positions))
+                if "features" in found:
+                    outputs, found["features"][rows] = self.forward(inputs, model, features=True)
+                else:
+                    outputs = self.forward(inputs, model)
+                if "outputs" in found:
+                    found["outputs"][rows] = outputs.reshape(len(positions), -1)
+                if "losses" in found:
+                    found["losses"][rows] = self.stack.ask_loss(outputs, self.targets[positions], positions)
+        return Examined(found)
+
+    def _rows(self, part: Part, count: int, model: nn.Module) -> Tensor:
+        """Room for what is examined of ``count`` samples."""
+        shape: tuple[int, ...] = (count,)
+        if part == "features":
+            shape = (count, int(classifier_of(model, self.num_outputs, self.name).in_features))  # type: ignore[arg-type]
+        elif part == "outputs":
+            shape = (count, self.num_outputs)
+        elif part != "losses":
+            raise HarnessError(unknown("part", part, ["losses", "outputs", "features"]), "run.examine")
+        elif self.stack.per_batch:
+            raise HarnessError("the loss exists per batch only", "run.examine", "choose a per-sample loss")
+        return torch.empty(shape, device=self.device, dtype=self.dtype)
+
     @contextlib.contextmanager
-    def _passing(self, phase: Phase) -> Iterator[None]:
-        before = self.phase
-        was_training = self.model.training
+    def _passing(self, phase: Phase, network: str = "", *, statistics: bool = False) -> Iterator[None]:
+        """An extra pass of a kind: every model in eval mode for a ``score``, the statistics of the one that runs held
+        still for others."""
+        before, self.phase = self.phase, phase
+        modes = [(model, model.training) for model in self.models()] if phase == "score" else []
         frozen: list[nn.modules.batchnorm._NormBase] = []
-        self.phase = phase
-        if phase == "score" and was_training:
-            self._set_training(False)
-        if phase == "probe":
-            for module in self.model.modules():
+        for model, _ in modes:
+            model.eval()
+        if phase in ("probe", "again") and not statistics:
+            for module in self.of(network).model.modules():
                 if (
                     isinstance(module, nn.modules.batchnorm._NormBase)
                     and module.training
@@ -458,19 +784,19 @@ class Run:
                     module.track_running_stats = False
                     frozen.append(module)
         try:
-            with contextlib.nullcontext() if phase == "probe" else torch.no_grad():
+            with torch.no_grad() if phase == "score" else contextlib.nullcontext():
                 yield
         finally:
             self.phase = before
             for module in frozen:
                 module.track_running_stats = True
-            if phase == "score" and was_training:
-                self._set_training(True)
+            for model, training in modes:
+                if training:
+                    model.train()
 
     def _set_training(self, training: bool) -> None:
-        self.model.train(training)
-        for network in self.networks.values():
-            network.model.train(training)
+        for model in self.models():
+            model.train(training)
 
     def predict(self, inputs: Tensor) -> Tensor:
         """What the method predicts: log-probabilities (B, K) of classes or labels, or regression outputs; differentiable in
@@ -502,6 +828,10 @@ class Run:
             "targets": self.targets,
             "network": self.network.state_dict(),
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
+            "averages": {name: average.model.state_dict() for name, average in self.averages.items()},
+            "heads": {name: head.state_dict() for name, head in self.heads.items()},
+            "head_optimizers": {name: network.optimizer_state() for name, network in self._own_optimizer.items()},
+            "trained": sorted(self.stepped),
             "sample_states": {name: state.data for name, state in self.sample_states.items()},
             "stack": self.stack.state_dict(),
             "generators": {name: generator.get_state() for name, generator in self._generators.items()},
@@ -533,6 +863,15 @@ class Run:
         self.network.load_state_dict(state["network"])
         for name, network in state["networks"].items():
             self.networks[name].load_state_dict(network)
+        for name, model in state.get(
+            "averages", {}
+        ).items():  # not in checkpoints of earlier harnesses, as what follows
+            self.averages[name].model.load_state_dict(model)
+        for name, head in state.get("heads", {}).items():
+            self.heads[name].load_state_dict(head)
+        for name, network in state.get("head_optimizers", {}).items():
+            self._own_optimizer[name].load_optimizer_state(network)
+        self.stepped = set(state.get("trained", ()))
         for name, data in state["sample_states"].items():
             self.sample_states[name].data.copy_(data)
         self.stack.load_state_dict(state["stack"])
@@ -543,10 +882,12 @@ class Run:
         self.sample_scores = {name: (scores.to(self.device), bool(d)) for name, (scores, d) in state["scores"].items()}
 
     def prediction_state(self) -> dict[str, Any]:
-        """A copy of what :meth:`predict` needs: networks and the stack's states."""
+        """A copy of what :meth:`predict` needs: networks, averages, heads and the stack's states."""
         return {
             "network": copied(self.model.state_dict()),
             "networks": {name: copied(network.model.state_dict()) for name, network in self.networks.items()},
+            "averages": {name: copied(average.model.state_dict()) for name, average in self.averages.items()},
+            "heads": {name: copied(head.state_dict()) for name, head in self.heads.items()},
             "stack": copied(self.stack.state_dict()),
         }
 
@@ -555,6 +896,10 @@ class Run:
         self.model.load_state_dict(state["network"])
         for name, network in state["networks"].items():
             self.networks[name].model.load_state_dict(network)
+        for name, model in state.get("averages", {}).items():
+            self.averages[name].model.load_state_dict(model)
+        for name, head in state.get("heads", {}).items():
+            self.heads[name].load_state_dict(head)
         self.stack.load_state_dict(state["stack"])
 
 

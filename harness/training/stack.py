@@ -82,6 +82,7 @@ class Stack:
         find = functools.partial(self._find, manager)
         self.setup = find("setup")
         self.epoch_start = find("epoch_start")
+        self.next_pass = find("next_pass")
         self.train_step = find("train_step")
         self.before_forward = find("before_forward")
         self.after_forward = find("after_forward")
@@ -244,6 +245,31 @@ def _first(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part, ...
     return call
 
 
+def _pass(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part, ...]) -> Callable[..., Any]:
+    """The first pass that is not ``None``, and that it is one."""
+    marker, page = watch.marker, watch.marker.page
+
+    def call(run: Any, number: int) -> Any:
+        before = page[0]
+        whose = NOBODY
+        try:
+            for whose, function in parts:
+                page[0] = whose
+                entry = marker.moment()
+                found = function(run, number)
+                watch.left(name, whose, run, entry)
+                if found is not None:
+                    return watch.passed(whose, run, found)
+        except BaseException as error:
+            marker.note(error, whose)
+            raise
+        finally:
+            page[0] = before
+        return None
+
+    return call
+
+
 def _predict(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part, ...]) -> Callable[..., Any]:
     """The first prediction that is not ``None``, and that it is one."""
     marker, page = watch.marker, watch.marker.page
@@ -295,6 +321,7 @@ def _collected(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part,
 
 
 _KINDS: dict[str, Callable[..., Callable[..., Any]]] = {
+    "next_pass": _pass,
     "train_step": _first,
     "compute_losses": _first,
     "predict": _predict,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from harness.training.passes import Pass
     from harness.training.run import Run, Step
 
 
@@ -57,6 +58,27 @@ def wrong_index(index: Any, run: Run) -> str:
     if len(index) and not (int(index.min()) >= 0 and int(index.max()) < run.num_samples):
         return f"outside [0, {run.num_samples})"
     return ""
+
+
+def wrong_pass(walk: Pass, run: Run) -> str:
+    for name in ("index", "beside"):
+        positions = getattr(walk, name)
+        if positions is None:
+            continue
+        if not isinstance(positions, Tensor) or positions.ndim != 1 or positions.dtype != torch.int64:
+            return f"{name} as {described(positions)} instead of (n,) int64"
+        if len(positions) and not (int(positions.min()) >= 0 and int(positions.max()) < run.num_samples):
+            return f"{name} outside [0, {run.num_samples})"
+    for name in ("batch_size", "beside_size", "steps"):
+        value = getattr(walk, name)
+        if value is not None and (type(value) is not int or value < 1):
+            return f"{name} = {value!r:.40}, not a whole number from 1"
+    for name in ("network", "label"):
+        if not isinstance(getattr(walk, name), str):
+            return f"{name} as {described(getattr(walk, name))}"
+    if walk.network and walk.network not in run.networks:
+        return f"network {walk.network!r:.60}, which run.new_network has not made"
+    return "" if isinstance(walk.drop_last, bool) else f"drop_last as {described(walk.drop_last)}"
 
 
 def wrong_inputs(step: Step, size: int, run: Run) -> str:

@@ -18,7 +18,17 @@ from torch import Tensor
 
 from harness.errors import ComponentError
 from harness.running import NOBODY, At, Marker, Place, Source
-from harness.training.values import LOOKS, described, finite, value_of, wrong_index, wrong_outputs, wrong_targets
+from harness.training.passes import Pass
+from harness.training.values import (
+    LOOKS,
+    described,
+    finite,
+    value_of,
+    wrong_index,
+    wrong_outputs,
+    wrong_pass,
+    wrong_targets,
+)
 
 if TYPE_CHECKING:
     from harness.training.run import Run, Step
@@ -244,6 +254,24 @@ class Watch:
             ):
                 return number
         return run._model_number if self.marker.watching or not run._transformed else NOBODY
+
+    def passed(self, number: int, run: Run, found: Any) -> Pass:
+        """A pass as the loop can walk it.
+
+        Raises:
+            ComponentError: when it is none, or names samples or a network that there are not.
+        """
+        if not isinstance(found, Pass):
+            raise self.refuse(number, "next_pass", f"returned {described(found)}", "return harness.Pass(...) or None")
+        if wrong := wrong_pass(found, run):
+            raise self.refuse(number, "next_pass", f"gave a pass with {wrong}", "mend it")
+        return found
+
+    def descends(self, run: Run, step: Step) -> None:
+        """Look at what a step of a method's own has when it descends, before others see it: losses of its rows."""
+        number = run.stack.only.get("train_step", NOBODY)
+        run._check(step, "train_step", number)
+        self._look_at_step("train_step", number, run, step)
 
     def losses(self, number: int, run: Run, step: Step, hook: str, entry: Any) -> None:
         """What a loss has made of a batch."""

@@ -121,5 +121,6 @@ def test_a_run_draws_a_view_anew_and_knows_its_name(make_run: Any) -> None:
     index = torch.tensor([4, 1])
     first, second = run.view(index, "strong"), run.view(index, "strong")
     assert first.shape == (2, 1, 8, 8) and not torch.equal(first, second)
+    assert torch.equal(run.view(index, "weak"), run.source.gather(index))
     with pytest.raises(HarnessError, match="unknown view"):
-        run.view(index, "weak")
+        run.view(index, "weakest")

@@ -19,7 +19,6 @@ from harness.testing.bench import CPU, Bench, Outcome, Silent, difference, finit
 from harness.testing.catalogue import TRAINED, Fault, Skip, check
 from harness.testing.checks.models import example_shape
 from harness.testing.subject import Subject
-from harness.training import seeds
 from harness.training.loop import Loop
 from harness.training.prepare import prepare
 from harness.training.reach import find_labels
@@ -161,23 +160,18 @@ def _counted(bench: Bench, batch_size: int, counter: type[Reads] | type[Operatio
     trial, suite = bench.trial(epochs=epochs, batch_size=batch_size)
     prepared = prepare(trial, suite.host, CPU)
     run = prepared.run
-    loop = Loop(run, prepared.evaluator, _Quiet(), checkpoint_s=1e9)
-    augment = torch.Generator().manual_seed(0)
-    counts = []
-    for epoch in range(1, epochs + 1):
-        run.epoch = epoch
-        run.model.train()
-        if run.stack.epoch_start is not None:
-            run.stack.epoch_start(run=run)
-        order = torch.randperm(run.num_samples, generator=seeds.torch_stream(0, "order", epoch))
-        for number, (index, inputs) in enumerate(run.source.shuffled(order, run.batch_size, 0, augment)):
-            step = Step(index, inputs, run.targets.index_select(0, index), "train", number)
+    counts: list[int] = []
+
+    class Counted(Loop):
+        def train(self, step: Step) -> None:
+            run.stack.watch.rest()  # what it looks at is no part of a mini-batch
             with counter() as counting:  # type: ignore[no-untyped-call]
-                if run.stack.train_step is None or not run.stack.train_step(run=run, step=step):
-                    loop.train_batch(step)
+                super().train(step)
             counts.append(counting.count)
-        if run.stack.epoch_end is not None:
-            run.stack.epoch_end(run=run)
+
+    silent: Any = Silent()
+    run.epochs = epochs
+    Counted(run, silent, _Quiet(), checkpoint_s=1e9).fit()
     return counts
 
 
