@@ -54,7 +54,7 @@ def strong_view(
         (B, C, H, W), without gradient.
     """
     with torch.no_grad():
-        mean, std = _statistics(images, standardiser)
+        mean, std = statistics(images, standardiser)
         pixels = (images * std + mean).clamp(0, 1)
         affine = torch.eye(3, device=images.device, dtype=images.dtype).expand(len(images), 3, 3)
         for _ in range(rounds):
@@ -70,7 +70,8 @@ def strong_view(
         return moved.masked_fill(hidden, 0.0)
 
 
-def _statistics(images: Tensor, standardiser: Standardiser | None) -> tuple[Tensor, Tensor]:
+def statistics(images: Tensor, standardiser: Standardiser | None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation that images were standardised by, on their device; 0 and 1 without a standardiser."""
     if standardiser is None:
         return images.new_zeros(()), images.new_ones(())
     return (
@@ -99,36 +100,58 @@ def photometric(pixels: Tensor, operation: Tensor, level: Tensor, centre: Tensor
         centre: (B, 2) centre of the cutout as a share of height and width.
     """
 
+    strength = level.view(-1, 1, 1, 1)
+    bits, threshold = 4 - (4 * strength + 1e-4).floor(), 256 - (256 * strength).floor()
+    changed = enhanced(pixels, operation, 1.8 * strength + 0.1, bits, threshold)
+    hidden = (operation == OPERATIONS.index("cutout")).view(-1, 1, 1, 1)
+    hidden = hidden & square(pixels, centre, 20 / 32 * level)
+    return painted(changed, hidden, CUTOUT_GREY)
+
+
+def painted(pixels: Tensor, hidden: Tensor, colour: tuple[float, float, float]) -> Tensor:
+    """Pixels (B, C, H, W) with a colour, in one channel a middle grey, where ``hidden`` (B, 1, H, W) is true."""
+    if pixels.shape[1] != 3:
+        return pixels.masked_fill(hidden, 0.5)
+    filling = torch.cat([pixels.new_full((1, 1, 1, 1), value) for value in colour], 1)
+    return torch.where(hidden, filling, pixels)
+
+
+def enhanced(pixels: Tensor, operation: Tensor, factor: Tensor, bits: Tensor, threshold: Tensor) -> Tensor:
+    """PIL's enhancers, autocontrast, posterize, invert and solarize, each image by its own operation.
+
+    Args:
+        pixels: (B, C, H, W) in [0, 1].
+        operation: (B,) int64 positions in :data:`OPERATIONS`; others leave an image alone.
+        factor: (B, 1, 1, 1) of brightness, contrast, color and sharpness; 1 changes nothing.
+        bits: (B, 1, 1, 1) that posterize keeps.
+        threshold: (B, 1, 1, 1) from which on, of 256 grey values, solarize inverts.
+    """
+
     def chosen(name: str) -> Tensor:
         return (operation == OPERATIONS.index(name)).view(-1, 1, 1, 1)
 
-    strength = level.view(-1, 1, 1, 1)
     grey = _grey(pixels)
     base = torch.where(chosen("contrast"), grey.mean((1, 2, 3), keepdim=True), torch.zeros_like(pixels))
     base = torch.where(chosen("color"), grey, base)
     base = torch.where(chosen("sharpness"), _smooth(pixels), base)
     blends = chosen("brightness") | chosen("contrast") | chosen("color") | chosen("sharpness")
-    changed = torch.where(blends, base + (1.8 * strength + 0.1) * (pixels - base), pixels).clamp(0, 1)
+    changed = torch.where(blends, base + factor * (pixels - base), pixels).clamp(0, 1)
     low, high = pixels.amin((2, 3), keepdim=True), pixels.amax((2, 3), keepdim=True)
     stretched = torch.where(high > low, (pixels - low) / (high - low).clamp_min(1e-6), pixels)
     changed = torch.where(chosen("autocontrast"), stretched, changed)
-    steps = 2.0 ** (4 - (4 * strength + 1e-4).floor())
+    steps = 2.0**bits
     changed = torch.where(chosen("posterize"), (pixels * 255 / 256 * steps).floor() / steps, changed)
-    inverted = chosen("invert") | (chosen("solarize") & ((pixels * 255).round() >= 256 - (256 * strength).floor()))
-    changed = torch.where(inverted, 1 - pixels, changed)
-    hidden = chosen("cutout") & square(pixels, centre, 20 / 32 * level)
-    if pixels.shape[1] != 3:
-        return changed.masked_fill(hidden, 0.5)
-    filling = torch.cat([pixels.new_full((1, 1, 1, 1), value) for value in CUTOUT_GREY], 1)
-    return torch.where(hidden, filling, changed)
+    inverted = chosen("invert") | (chosen("solarize") & ((pixels * 255).round() >= threshold))
+    return torch.where(inverted, 1 - pixels, changed)
 
 
-def geometric(operation: Tensor, level: Tensor) -> Tensor:
+def geometric(operation: Tensor, level: Tensor, translation: float = 10 / 32) -> Tensor:
     """(B, 3, 3) maps from output to input coordinates in [-1, 1] of the geometric operations, the identity for others.
 
     Args:
         operation: (B,) int64 positions in :data:`OPERATIONS`.
-        level: (B,) in [-1, 1], the sign is the direction.
+        level: (B,) in [-1, 1], the sign is the direction; a rotation by a positive one is counter-clockwise.
+        translation: the largest, as a share of the side.
     """
 
     def amount(name: str, maximum: float) -> Tensor:
@@ -139,10 +162,10 @@ def geometric(operation: Tensor, level: Tensor) -> Tensor:
     rows = [
         angle.cos(),
         amount("shear_x", 0.3) - angle.sin(),
-        2 * amount("translate_x", 10 / 32),
+        2 * amount("translate_x", translation),
         amount("shear_y", 0.3) + angle.sin(),
         angle.cos(),
-        2 * amount("translate_y", 10 / 32),
+        2 * amount("translate_y", translation),
         zero,
         zero,
         one,
