@@ -67,6 +67,7 @@ def harness_register_transforms(register: Register) -> None:
     """Transforms of models."""
     register("kpd", f"{HERE}.transforms.kpd:KroneckerProductDecomposition")
     register("rank_factorization", f"{HERE}.transforms.rank_factorization:RankFactorization")
+    register("cosine_classifier", f"{HERE}.transforms.cosine_classifier:CosineClassifier")
 
 
 @hookimpl
@@ -120,6 +121,9 @@ def harness_register_algorithms(register: Register) -> None:
     register("co_teaching", f"{HERE}.algorithms.co_teaching:CoTeaching")
     register("co_teaching_plus", f"{HERE}.algorithms.co_teaching_plus:CoTeachingPlus")
     register("jocor", f"{HERE}.algorithms.jocor:JoCoR")
+    register("strong_augmentation", f"{HERE}.algorithms.strong_augmentation:StrongAugmentation")
+    register("reg_mixup", f"{HERE}.algorithms.reg_mixup:RegMixup")
+    register("crl", f"{HERE}.algorithms.crl:CRL")
     register("sop_linear", f"{HERE}.algorithms.sop_linear:SOPLinear")
     register("sparse_recovery", f"{HERE}.algorithms.sparse_recovery:SparseRecovery")
     register("score_census", f"{HERE}.algorithms.score_census:ScoreCensus")

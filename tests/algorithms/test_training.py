@@ -53,6 +53,10 @@ METHODS = {
     "co_teaching both": 'algorithms = [{ name = "co_teaching", warmup = 2, ensemble = true }]',
     "co_teaching_plus": 'algorithms = [{ name = "co_teaching_plus", warmup = 2, init_epoch = 2 }]',
     "jocor": 'algorithms = [{ name = "jocor", lam = 0.5, warmup = 2 }]',
+    "strong_augmentation": 'algorithms = ["strong_augmentation"]',
+    "reg_mixup": 'algorithms = ["reg_mixup"]',
+    "crl": 'algorithms = ["crl"]',
+    "cosine_classifier": 'transforms = ["cosine_classifier"]\noptimizer = { lr = 0.3 }',
     "all of a stack": 'algorithms = ["cdr", "aux", "elr", { name = "rrm", every = 1 }, "fgsm"]',
 }
 DETECTS = {
@@ -66,6 +70,7 @@ DETECTS = {
     "co_teaching": "co_teaching.loss",
     "co_teaching_plus": "co_teaching_plus.loss",
     "jocor": "jocor.loss",
+    "crl": "crl.forgotten",
 }
 DIAGNOSES = {
     "sop": "sop.recovered_share",
@@ -81,6 +86,7 @@ DIAGNOSES = {
     "co_teaching": "co_teaching.selected_share",
     "co_teaching_plus": "co_teaching_plus.disagreement",
     "jocor": "jocor.disagreement",
+    "crl": "crl.learnt_share",
 }
 BATCHES = 23
 """Of an epoch: 1,438 samples by 64."""
