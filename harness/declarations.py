@@ -30,9 +30,11 @@ class Declares:
             its losses, each of which is owned by one sample.
         row_weights: it keeps numbers for each sample and uses them only to weight rows of losses by their owners, so it
             may stand with a method that descends by rows (RRM).
-        steps_again: it takes a step's forward pass and losses once more (``run.again``), so the step must be the loop's.
+        steps_again: it makes a forward pass of a step once more (``run.again``), or of inputs that it makes of the step's,
+            so the step must be the loop's.
         uses_matrix: it needs a transition matrix, so the noise must have one unless a matrix is given.
-        views: the named augmented views it asks for through ``run.view``.
+        views: the named augmented views it asks for through ``run.view``. With ``needs_per_sample`` it compares them with
+            the batch, sample by sample, so samples must not be mixed.
         files: (dataset) what must lie under ``HARNESS_DATA``; ``harness data fetch`` knows how to get it.
         classes: (dataset) the number of classes, where it does not depend on a parameter.
         ignored_with: a parameter that means nothing once another is given: ``{"contamination": "gamma"}``; it is then

@@ -115,7 +115,7 @@ def _check_algorithm(part: Part, loss: Part, algorithms: tuple[Part, ...]) -> No
                 f"algorithm {part.name!r} mixes samples, and {keepers[0]!r} keeps a state for each sample",
                 remedy="use one of them",
             )
-        viewers = [other.name for other in algorithms if other.declares.views]
+        viewers = [o.name for o in algorithms if o.declares.views and o.declares.needs_per_sample]
         if viewers:
             raise StackError(
                 f"algorithm {part.name!r} mixes samples, and {viewers[0]!r} takes further views of single samples",

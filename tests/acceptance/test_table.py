@@ -146,7 +146,7 @@ def test_refused_without_knowing_the_data(loss: Declares, algorithm: Part, reaso
 
 def test_mixed_samples_have_no_further_views() -> None:
     mixing = Part("mixing", ("before_forward",), Declares(mixes_samples=True))
-    viewing = Part("viewing", ("before_forward",), Declares(views=("strong",)))
+    viewing = Part("viewing", ("before_forward",), Declares(views=("strong",), needs_per_sample=True))
     with pytest.raises(StackError, match="takes further views of single samples"):
         check_stack(Part("ce", (), Declares(soft_targets=True)), [viewing, mixing])
 

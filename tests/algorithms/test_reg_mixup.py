@@ -30,7 +30,7 @@ def test_the_mean_is_that_of_two_cross_entropies_of_one_output(lam: float) -> No
 def test_a_row_holds_what_a_samples_label_asks_for() -> None:
     rows = mixture_losses(*map(torch.from_numpy, (OUTPUTS, TARGETS, PARTNERS)), 0.3).numpy()
     for i, label in enumerate(TARGETS):
-        j = int(np.flatnonzero(PARTNERS == i)[0])  # the mixture that sample i entered as a partner
+        j = int(np.flatnonzero(i == PARTNERS)[0])  # the mixture that sample i entered as a partner
         logits = np.stack([OUTPUTS[i], OUTPUTS[j]])
         own, other = cross_entropy(logits, np.array([label, label]))
         assert rows[i] == pytest.approx(0.3 * own + 0.7 * other, abs=1e-14)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import Declares, Run, Step
+from harness import Declares, Run, Step, hookimpl
 from harness.parameters import NonNegative
 
 EPSILON = 1e-7
@@ -67,15 +67,16 @@ class CRL:
         """How often each sample has been predicted as its given label."""
         self.counts = torch.zeros(run.num_samples, device=run.device, dtype=run.dtype)
 
-    def after_losses(self, run: Run, step: Step) -> None:
-        """Adds the ranking loss of each sample and its neighbour in training steps."""
+    @hookimpl(trylast=True)
+    def after_forward(self, run: Run, step: Step) -> None:
+        """Adds the mean ranking loss of the batch, which is one of pairs, to what is differentiated in training."""
         if step.phase not in ("train", "again"):
             return
-        assert step.outputs is not None and step.losses is not None
+        assert step.outputs is not None
         counts = self.counts.index_select(0, step.index)
         learnt = learnt_share(counts, self.counts.min(), max(1, run.epoch - 1))
-        rows = self.weight * ranking_losses(step.outputs.softmax(1).amax(1), learnt)
-        step.losses = step.losses + (rows if step.losses.ndim else rows.mean())
+        ranking = self.weight * ranking_losses(step.outputs.softmax(1).amax(1), learnt).mean()
+        step.penalty = ranking if step.penalty is None else step.penalty + ranking
 
     def after_step(self, run: Run, step: Step) -> None:
         """Counts the batch's correct predictions."""

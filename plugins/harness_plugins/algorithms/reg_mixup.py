@@ -44,7 +44,7 @@ class RegMixup:
         weight: of the mixed loss; 1.
     """
 
-    declares = Declares()
+    declares = Declares(steps_again=True)
 
     def __init__(self, alpha: Positive = 10.0, weight: NonNegative = 1.0) -> None:
         self.alpha = alpha
@@ -63,6 +63,6 @@ class RegMixup:
         generator = run.generator("algorithm")
         lam = draw_beta(self.alpha, generator)
         partners = torch.randperm(len(step.index), generator=generator).to(run.device, non_blocking=True)
-        outputs = run.forward(mix(step.inputs, partners, lam))
+        outputs = run.forward(mix(step.inputs, partners, lam), run.of(step.network).model)
         rows = self.weight * mixture_losses(outputs, step.targets, partners, lam)
         step.losses = step.losses + (rows if step.losses.ndim else rows.mean())

@@ -42,7 +42,9 @@ class CosineClassifier:
         scale: the inverse temperature; 8.
     """
 
-    declares = Declares()
+    declares = Declares(
+        refuses=dict.fromkeys(("sop_linear", "sparse_recovery"), "theta is a linear map, and cosines are none")
+    )
 
     def __init__(self, scale: Positive = 8.0) -> None:
         self.scale = scale
