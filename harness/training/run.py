@@ -21,6 +21,7 @@ from harness.running import NOBODY, Source
 from harness.training import checkpoint, seeds
 from harness.training.data import BatchSource
 from harness.training.networks import Average, Network, catching, classifier_of
+from harness.training.policies import POLICIES
 from harness.training.stack import Stack
 from harness.training.tasks import PREDICTIONS, Task, task_of
 from harness.training.views import strong_view
@@ -32,7 +33,7 @@ Table = Mapping[str, Any] | str
 """An optimizer or a schedule as a suite writes it: a table with a name, or a name."""
 Part = Literal["losses", "outputs", "features"]
 """What can be examined of training samples."""
-VIEWS = ("weak", "strong")
+VIEWS = ("weak", "strong", *POLICIES)
 """Augmented views that :meth:`Run.view` draws."""
 
 
@@ -457,7 +458,8 @@ class Run:
         Args:
             index: (B,) positions in the training set.
             name: ``weak``: the setting's augmentation; ``strong``: that, then
-                :func:`harness.training.views.strong_view`.
+                :func:`harness.training.views.strong_view`; ``promix`` or ``autoaugment``: a policy of
+                :mod:`harness.training.policies`, then the setting's augmentation.
 
         Returns:
             (B, C, H, W) standardised images; ``weak`` views of other inputs are the samples themselves.
@@ -470,9 +472,11 @@ class Run:
                 "only images have augmented views", self.name, "choose an image data set or another algorithm"
             )
         generator = self.generator("view")
+        if name in POLICIES:
+            images = POLICIES[name](images, generator, self.source.standardiser)
         if self.source.augmentation.active:
             images = self.source.augmentation(images, generator)
-        return images if name == "weak" else strong_view(images, generator, self.source.standardiser)
+        return strong_view(images, generator, self.source.standardiser) if name == "strong" else images
 
     def score_samples(self, name: str, scores: Tensor, *, detects: bool = True) -> None:
         """Hand per-sample numbers (N,) to the evaluator, which knows which samples are corrupted.
