@@ -610,7 +610,7 @@ class Run:
             stack.watch.differentiable(loss)
         loss.backward()  # type: ignore[no-untyped-call]
         if stack.after_backward is not None:
-            stack.after_backward(run=self, step=step)
+            self._after_backward(step, names)
         for name in names:
             network = self._trainee(name)
             if self.clip is not None:
@@ -622,6 +622,15 @@ class Run:
         if stack.after_step is not None:
             stack.after_step(run=self, step=step)
         self.stepped.update(names)
+
+    def _after_backward(self, step: Step, names: Sequence[str]) -> None:
+        """Let hooks change the gradients of every network that takes a step, each as the step's own."""
+        network = step.network
+        for name in names:
+            if name not in self.heads:
+                step.network = name
+                self.stack.after_backward(run=self, step=step)  # type: ignore[misc]
+        step.network = network
 
     def again(self, step: Step, *, statistics: bool = False) -> Step:
         """Forward pass and losses of a step once more, at the parameters as they are now (SAM); :meth:`reduce` makes the

@@ -103,8 +103,8 @@ class CDR:
         self.num_gradual = num_gradual if schedule == "gradual" else None
 
     def setup(self, run: Run) -> None:
-        """Finds the weights to rank."""
-        self.weights = ranked_weights(run.model, run.model_parameters)
+        """Finds the weights to rank; those of further networks when they are first trained."""
+        self.weights = {"": ranked_weights(run.model, run.model_parameters)}
         self.shares = EpochMean(("cdr.critical_share",), run.device)
 
     def epoch_start(self, run: Run) -> None:
@@ -112,8 +112,11 @@ class CDR:
         self.shares.reset()
 
     def after_backward(self, run: Run, step: Step) -> None:
-        """Masks and scales gradients."""
-        pairs = [(w, w.grad) for w in self.weights if w.grad is not None]
+        """Masks and scales gradients of the network that is trained."""
+        if step.network not in self.weights:
+            network = run.of(step.network)
+            self.weights[step.network] = ranked_weights(network.model, network.parameters)
+        pairs = [(w, w.grad) for w in self.weights[step.network] if w.grad is not None]
         if pairs:
             tau = scheduled_tau(self.tau, run.epoch, self.num_gradual)
             self.shares.add(keep_critical([w for w, _ in pairs], [g for _, g in pairs], tau))

@@ -41,29 +41,35 @@ class RDI:
 
     def __init__(self, lam: NonNegative = 1.0) -> None:
         self.lam = lam
-        self.initial: list[Tensor] = []
+        self.initial: dict[str, list[Tensor]] = {}
 
     def setup(self, run: Run) -> None:
-        """``w0``: a copy of the parameters."""
+        """``w0``: a copy of the parameters; of further networks when they are first trained."""
         self.parameters = run.model_parameters
-        self.initial = [parameter.detach().clone() for parameter in self.parameters]
+        self.initial = {"": [parameter.detach().clone() for parameter in self.parameters]}
 
     @hookimpl(trylast=True)
     def after_backward(self, run: Run, step: Step) -> None:
-        """Pulls to the initialisation, after every mask on the gradients."""
+        """Pulls the network that is trained to its initialisation, after every mask on the gradients."""
+        parameters = run.of(step.network).parameters
+        if step.network not in self.initial:
+            self.initial[step.network] = [parameter.detach().clone() for parameter in parameters]
         share = min(run.batch_size, run.num_samples) / run.num_samples
-        add_pull(self.parameters, self.initial, self.lam**2 * share)
+        add_pull(parameters, self.initial[step.network], self.lam**2 * share)
 
     @torch.no_grad()
     def diagnostics(self, run: Run) -> Mapping[str, float]:
-        """Euclidean distance of the parameters from their initial values."""
-        squares = [(w - w0).square().sum() for w, w0 in zip(self.parameters, self.initial, strict=True)]
+        """Euclidean distance of the trial's own network from its initial parameters."""
+        squares = [(w - w0).square().sum() for w, w0 in zip(self.parameters, self.initial[""], strict=True)]
         return {"rdi.distance": float(torch.stack(squares).sum().sqrt())}
 
     def state_dict(self) -> dict[str, Any]:
         """The initial parameters."""
-        return {"initial": self.initial}
+        further = {name: initial for name, initial in self.initial.items() if name}
+        return {"initial": self.initial[""], "further": further}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
-        self.initial = [saved.to(own.device) for saved, own in zip(state["initial"], self.initial, strict=True)]
+        device = self.parameters[0].device
+        saved = {"": state["initial"], **state.get("further", {})}  # checkpoints of earlier harnesses know one network
+        self.initial = {name: [w0.to(device) for w0 in initial] for name, initial in saved.items()}
