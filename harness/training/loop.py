@@ -304,6 +304,7 @@ class Loop:
     def _walk(self, walk: Pass) -> Iterator[Step]:
         """The steps that are left of a pass."""
         run = self.run
+        run.walk = walk
         nominal = walk.batch_size if run.last_batch == "scaled" else None
         beside = None if walk.beside is None or not len(walk.beside) else self._beside(walk)
         for index, inputs in self._batches(walk):
