@@ -21,7 +21,7 @@ from harness.running import NOBODY, Source
 from harness.training import checkpoint, seeds
 from harness.training.data import BatchSource
 from harness.training.networks import Average, Network, catching, classifier_of
-from harness.training.passes import Pass
+from harness.training.policies import POLICIES
 from harness.training.stack import Stack
 from harness.training.tasks import PREDICTIONS, Task, task_of
 from harness.training.views import strong_view
@@ -33,7 +33,7 @@ Table = Mapping[str, Any] | str
 """An optimizer or a schedule as a suite writes it: a table with a name, or a name."""
 Part = Literal["losses", "outputs", "features"]
 """What can be examined of training samples."""
-VIEWS = ("weak", "strong")
+VIEWS = ("weak", "strong", *POLICIES)
 """Augmented views that :meth:`Run.view` draws."""
 
 
@@ -460,7 +460,8 @@ class Run:
         Args:
             index: (B,) positions in the training set.
             name: ``weak``: the setting's augmentation; ``strong``: that, then
-                :func:`harness.training.views.strong_view`.
+                :func:`harness.training.views.strong_view`; ``promix`` or ``autoaugment``: a policy of
+                :mod:`harness.training.policies`, then the setting's augmentation.
 
         Returns:
             (B, C, H, W) standardised images; ``weak`` views of other inputs are the samples themselves.
@@ -473,9 +474,11 @@ class Run:
                 "only images have augmented views", self.name, "choose an image data set or another algorithm"
             )
         generator = self.generator("view")
+        if name in POLICIES:
+            images = POLICIES[name](images, generator, self.source.standardiser)
         if self.source.augmentation.active:
             images = self.source.augmentation(images, generator)
-        return images if name == "weak" else strong_view(images, generator, self.source.standardiser)
+        return strong_view(images, generator, self.source.standardiser) if name == "strong" else images
 
     def score_samples(self, name: str, scores: Tensor, *, detects: bool = True) -> None:
         """Hand per-sample numbers (N,) to the evaluator, which knows which samples are corrupted.
@@ -609,7 +612,7 @@ class Run:
             stack.watch.differentiable(loss)
         loss.backward()  # type: ignore[no-untyped-call]
         if stack.after_backward is not None:
-            stack.after_backward(run=self, step=step)
+            self._after_backward(step, names)
         for name in names:
             network = self._trainee(name)
             if self.clip is not None:
@@ -621,6 +624,15 @@ class Run:
         if stack.after_step is not None:
             stack.after_step(run=self, step=step)
         self.stepped.update(names)
+
+    def _after_backward(self, step: Step, names: Sequence[str]) -> None:
+        """Let hooks change the gradients of every network that takes a step, each as the step's own."""
+        network = step.network
+        for name in names:
+            if name not in self.heads:
+                step.network = name
+                self.stack.after_backward(run=self, step=step)  # type: ignore[misc]
+        step.network = network
 
     def again(self, step: Step, *, statistics: bool = False) -> Step:
         """Forward pass and losses of a step once more, at the parameters as they are now (SAM); :meth:`reduce` makes the

@@ -57,6 +57,9 @@ METHODS = {
     "reg_mixup": 'algorithms = ["reg_mixup"]',
     "crl": 'algorithms = ["crl"]',
     "cosine_classifier": 'transforms = ["cosine_classifier"]\noptimizer = { lr = 0.3 }',
+    "divide_mix": 'algorithms = [{ name = "divide_mix", warmup = 2 }]',
+    "divide_mix, cdr, rdi and kpd": 'algorithms = [{ name = "divide_mix", warmup = 1, history = 2 }, "cdr", "rdi"]\n'
+    'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
     "all of a stack": 'algorithms = ["cdr", "aux", "elr", { name = "rrm", every = 1 }, "fgsm"]',
 }
 DETECTS = {
@@ -71,6 +74,7 @@ DETECTS = {
     "co_teaching_plus": "co_teaching_plus.loss",
     "jocor": "jocor.loss",
     "crl": "crl.forgotten",
+    "divide_mix": "divide_mix.noisy",
 }
 DIAGNOSES = {
     "sop": "sop.recovered_share",
@@ -144,7 +148,9 @@ def test_it_trains_and_goes_on_after_stops_as_if_there_had_been_none(
         assert again == result
 
 
-@pytest.mark.parametrize("method", ["sop_plus", "rrm", "elr", "cores2", "co_teaching", "co_teaching_plus"])
+@pytest.mark.parametrize(
+    "method", ["sop_plus", "rrm", "elr", "cores2", "co_teaching", "co_teaching_plus", "divide_mix"]
+)
 def test_scores_find_corrupted_samples(
     run_method: Callable[..., tuple[dict[str, Any], list[Any]]], method: str
 ) -> None:
