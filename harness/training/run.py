@@ -21,6 +21,7 @@ from harness.running import NOBODY, Source
 from harness.training import checkpoint, seeds
 from harness.training.data import BatchSource
 from harness.training.networks import Average, Network, catching, classifier_of
+from harness.training.passes import Pass
 from harness.training.policies import POLICIES
 from harness.training.stack import Stack
 from harness.training.tasks import PREDICTIONS, Task, task_of
