@@ -42,7 +42,8 @@ class Declares:
         later: parameters that came after results had been recorded: at their default they are left out of a trial's id,
             so that trials from before keep theirs.
         aliases: further words for a parameter's value, which stand for the same trial: ``{"labels=worst": "worse"}``.
-        fixed_rate: (noise) what ``"noise.rate"`` means where the noise has no parameter ``rate`` (``none``: 0).
+        fixed_rate: (noise) what ``"noise.rate"`` means where the noise has no parameter ``rate``; 0 says that it changes
+            nothing, so that it is for every task.
         classes_for: (noise) how many classes a choice needs: ``{"map=mnist_cdr": 10}``.
         refuses: names of components that it cannot stand beside, with the reason.
     """

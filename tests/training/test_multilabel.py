@@ -212,6 +212,20 @@ def test_validation_keeps_its_noisy_labels_and_the_seed_decides_them(tmp_path: P
     assert corrupt(trial, suite.host, load_data(trial, suite.host)).digest == labels.digest
 
 
+def test_without_noise_the_labels_are_those_of_the_data_and_none_counts_as_learnt_wrongly(tmp_path: Path) -> None:
+    path = suite_file(tmp_path, **{'noise = { name = "label_flip", on = 0.1, off = 0.3 }': 'noise = "none"'})
+    suite = load_suite(path, plugins=[TESTING])
+    trial = next(iter(suite.entries())).trial
+    labels = corrupt(trial, suite.host, load_data(trial, suite.host))
+    assert torch.equal(labels.train_noisy, labels.train.targets)
+    assert torch.equal(labels.validation_noisy, labels.validation.targets)
+    prepared = prepare(trial, suite.host, torch.device("cpu"))
+    prepared.run.epoch = 1
+    found = prepared.evaluator.epoch(prepared.run, last=True)
+    assert found["memorisation"] is None and found["recovery"] is None
+    assert found["train_average_precision"] is not None
+
+
 def test_a_trial_is_recorded_selected_and_ranked_by_average_precision(ran: tuple[Path, Any]) -> None:
     results, plan = ran
     assert plan.counts()["done"] == 2
