@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import AsJson, PluginFile, print_json
+from harness.cli.options import AsJson, PluginFile, assigned, print_json
 from harness.words import counted
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def verify(
             raise DataError(
                 f"{file} has md5 {found}, not {expected}", component.label, f"delete it, then harness data fetch {name}"
             )
-    splits = registry.create("dataset", name, _parameters(parameter))
+    splits = registry.create("dataset", name, assigned(parameter))
     parts = {part: _describe(getattr(splits, part)) for part in ("train", "test")}
     if json:
         print_json({"name": name, "files_checked": len(sums), **parts})
@@ -155,19 +155,6 @@ def _registry(plugins: Sequence[Path]) -> Registry:
 
 def _find(registry: Registry, name: str) -> Component:
     return registry.find("dataset", name)[0]
-
-
-def _parameters(given: Sequence[str]) -> dict[str, Any]:
-    from harness.errors import HarnessError
-    from harness.suite.select import parse_assignment
-
-    values: dict[str, Any] = {}
-    for text in given:
-        if "=" not in text:
-            raise HarnessError(f"{text!r} is no KEY=VALUE", "--set", "write key=value, such as --set root=photos")
-        path, value = parse_assignment(text)
-        values[".".join(path)] = value
-    return values
 
 
 def _describe(data: Any) -> dict[str, Any]:

@@ -45,6 +45,17 @@ def load(suite: str, overrides: Sequence[str], plugins: Sequence[Path], scale: s
     return load_suite(suite, overrides, plugins, scale)
 
 
+def assigned(texts: Sequence[str], option: str = "--set") -> dict[str, Any]:
+    """``KEY=VALUE`` words as a table, dotted keys as tables in it."""
+    from harness.suite.select import assign, parse_assignment
+
+    table: dict[str, Any] = {}
+    for text in texts:
+        path, value = parse_assignment(text, option)
+        assign(table, path, value, option)
+    return table
+
+
 def console() -> Console:
     """Where people read: as wide as the terminal, or wide enough for tables when output is piped."""
     from harness.cli import terminal
@@ -56,12 +67,3 @@ def console() -> Console:
 def print_json(value: Any) -> None:
     """JSON on standard output."""
     typer.echo(json.dumps(value, indent=1, default=str))
-
-
-def duration(seconds: float | None) -> str:
-    """``45 s``, ``3 min``, ``2.5 h``; a question mark when unknown."""
-    if seconds is None:
-        return "?"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -79,34 +79,20 @@ def check(
     """Run the named checks of every component of a plugin; without a name, of the plugin in this folder."""
     from harness.registry import printing_aside
     from harness.suite.select import parse_assignment
-    from harness.testing import catalogue, loading, read_plugin
-    from harness.testing.checks.contract import listing
+    from harness.testing import catalogue, read_plugin
 
-    params: dict[str, Any] = {}
-    for text in set_:
-        path, value = parse_assignment(text, "--set")
-        params[".".join(path)] = value
+    params = {".".join(path): value for path, value in map(parse_assignment, set_)}
     found: list[catalogue.Finding] = []
-
-    def told(finding: catalogue.Finding) -> None:
-        found.append(finding)
-        if not json:
-            _show(finding)
-
     with printing_aside() if json else contextlib.nullcontext():  # what a component prints must not stand in the JSON
         for place in [target] if target is not None else _here():
             checked = read_plugin(place, params)
-            names = [name for name in only if name not in ("listing", "loads")]
-            selected = catalogue.cases(checked, names, [name for name in without if name != "listing"])
+            findings = catalogue.findings(checked, only, without)
             if not json:
                 typer.echo(f"{checked.plugin.name} ({checked.plugin.owner})")
-            told(loading(checked))
-            if found[-1].status == "fault":
-                continue
-            if (not only or "listing" in only) and "listing" not in without:
-                told(listing(checked))
-            for case in selected if not only or names else ():
-                told(case.find())
+            for finding in findings:
+                found.append(finding)
+                if not json:
+                    _show(finding)
     faults = sum(finding.status == "fault" for finding in found)
     if json:
         import dataclasses

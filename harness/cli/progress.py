@@ -7,10 +7,9 @@ import time
 from typing import Any
 
 from harness.cli import terminal
-from harness.cli.options import duration
 from harness.foreign import printable, shortened
 from harness.results.records import ENDED, FINISHED
-from harness.words import counted
+from harness.words import counted, duration
 
 PLAIN_EVERY_S = 10.0
 

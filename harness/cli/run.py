@@ -17,14 +17,14 @@ from harness.cli.options import (
     Select,
     Set,
     SuiteFile,
+    assigned,
     console,
-    duration,
     load,
     print_json,
 )
 from harness.errors import HarnessError, unknown
 from harness.paths import expanded
-from harness.words import counted
+from harness.words import counted, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,10 +73,10 @@ def run(
     overrides += [f'execution.device="{device}"'] if device else []
     overrides += [f"execution.threads={threads}"] if threads else []
     loaded = load(suite, overrides, plugin, scale)
-    options = _options(executor_option)
+    options = assigned(executor_option, "--option")
     if slurm and executor != "slurm":
         raise HarnessError(f"the executor {executor!r} reads no [slurm]", "--slurm", "use --executor slurm")
-    options.update(_options(slurm, "--slurm"))
+    options.update(assigned(slurm, "--slurm"))
     if wait and _takes(loaded, executor, "wait"):  # the others always do
         options["wait"] = True
     if workers is not None:
@@ -138,16 +138,6 @@ def _telling_how_to_go_on(orchestrator: Orchestrator) -> Iterator[None]:
         )
         typer.echo(f"interrupted: {rest}", err=True)
         raise typer.Exit(130) from None
-
-
-def _options(texts: list[str], option: str = "--option") -> dict[str, Any]:
-    from harness.suite.select import assign, parse_assignment
-
-    options: dict[str, Any] = {}
-    for text in texts:
-        path, value = parse_assignment(text, option)
-        assign(options, path, value, option)
-    return options
 
 
 def _takes(suite: Suite, executor: str, parameter: str) -> bool:

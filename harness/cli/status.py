@@ -15,11 +15,10 @@ from harness.cli.options import (
     Set,
     SuiteFile,
     console,
-    duration,
     load,
     print_json,
 )
-from harness.words import counted
+from harness.words import counted, duration
 
 if TYPE_CHECKING:
     from harness.suite.plan import PlannedTrial

@@ -79,16 +79,4 @@ def check_plugin(
     without: Sequence[str] = (),
 ) -> list[Finding]:
     """Run the checks of a plugin and return what they found, the plugin's own checks first."""
-    from harness.testing.checks.contract import listing
-
-    checked = read_plugin(target, params, setting)
-    found = [loading(checked)]
-    if found[0].status == "fault":
-        return found
-    if (not only or "listing" in only) and "listing" not in without:
-        found.append(listing(checked))
-    names = [name for name in only if name != "listing"]
-    if only and not names:
-        return found
-    skipped = [name for name in without if name != "listing"]
-    return found + [case.find() for case in catalogue.cases(checked, names, skipped)]
+    return list(catalogue.findings(read_plugin(target, params, setting), only, without))

@@ -163,6 +163,30 @@ def cases(checked: Checked | Sequence[Subject], names: Sequence[str] = (), witho
     ]
 
 
+def findings(checked: Checked, only: Sequence[str] = (), without: Sequence[str] = ()) -> Iterator[Finding]:
+    """The checks of a plugin as they are run: the plugin's own first, and no more where it does not load.
+
+    Raises:
+        HarnessError: when there is no check of a name, before any is run.
+    """
+    from harness.testing.checks.contract import listing
+
+    own = ("listing", "loads")
+    names = [name for name in only if name not in own]
+    selected = cases(checked, names, [name for name in without if name not in own]) if names or not only else []
+
+    def found() -> Iterator[Finding]:
+        yield (first := loading(checked))
+        if first.status == "fault":
+            return
+        if (not only or "listing" in only) and "listing" not in without:
+            yield listing(checked)
+        for case in selected:
+            yield case.find()
+
+    return found()
+
+
 def _place(error: Exception, subject: Subject) -> str:
     """Where in the subject's own file an exception came from."""
     source = subject.component.source()

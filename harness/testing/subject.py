@@ -18,7 +18,6 @@ from harness.registry import Component, Facts
 from harness.tasks import TASKS
 
 TESTING = Path(__file__).with_name("components.py")
-BOUND = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.words import counted
+from harness.words import counted, duration
 
 
 def part(template: str, macro: str, /, **values: Any) -> Markup:
@@ -27,18 +27,9 @@ def joined(parts: Iterable[Markup]) -> Markup:
     return Markup("").join(parts)
 
 
-def human_duration(seconds: float | None) -> str:
-    """``45 s``, ``3 min``, ``2.5 h``."""
-    if seconds is None:
-        return "–"
-    if seconds < 90:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
-
-
 def human_hours(hours: float | None) -> str:
     """Hours of computing, short."""
-    return "–" if hours is None else human_duration(hours * 3600)
+    return duration(None if hours is None else hours * 3600, "–")
 
 
 def human_bytes(value: float | None) -> str:
@@ -62,7 +53,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(sortable=_sortable, duration=human_duration, hours=human_hours, bytes=human_bytes)
+    made.filters.update(
+        sortable=_sortable, duration=lambda seconds: duration(seconds, "–"), hours=human_hours, bytes=human_bytes
+    )
     made.globals.update(counted=counted)
     return made
 

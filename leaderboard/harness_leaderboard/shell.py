@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import os
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -310,8 +310,3 @@ def parse(metric: str, snapshot: str, suite: str) -> tuple[str, str]:
         return name, at
     with queries.cursor(Path(snapshot)) as connection:
         return main_metric(connection, suite), at
-
-
-def pick(options: Sequence[str], wanted: str | None) -> int:
-    """Position of a wanted option; the first when it is not there."""
-    return options.index(wanted) if wanted in options else 0

@@ -20,11 +20,11 @@ from harness.papers.verdict import OrderingAgreement
 from harness.results.quantities import MOMENTS, QUANTITIES, Quantity, curve_charts, find_quantity, moment
 from harness.results.report import TIES, WORDS, Mark, mark_of, shorten
 from harness.results.statistics import Interval
-from harness.words import counted
+from harness.words import counted, duration
 from harness_leaderboard import charts
 from harness_leaderboard.progress import Progress
 from harness_leaderboard.queries import TrialFacts
-from harness_leaderboard.render import human_bytes, human_duration, joined, part
+from harness_leaderboard.render import human_bytes, joined, part
 from harness_leaderboard.views import Comparison, Leaderboard, MethodCost, Standing
 
 Link = Callable[[str], str]
@@ -451,7 +451,7 @@ def trial_facts(found: TrialFacts) -> list[tuple[str, object]]:
         ("device", f"{device}, {counted(environment.get('threads') or 1, 'thread')}" if device else None),
         ("executor", environment.get("executor")),
         ("job", environment.get("job")),
-        ("took", human_duration(final.get("seconds")) if final.get("seconds") is not None else None),
+        ("took", duration(final.get("seconds")) if final.get("seconds") is not None else None),
         ("label digest", row["label_digest"]),
         ("corrupted labels", f"{100 * row['corrupted']:.2f} %" if row["corrupted"] is not None else None),
         ("selected epoch", row["selected_epoch"]),
@@ -634,7 +634,7 @@ def progress_bar(found: Progress) -> Markup:
         total=total,
         parts=[(status, f"{100 * count / max(1, total):.2f}") for status, count in counts.items() if count],
         words=words,
-        left=f"; about {human_duration(remaining)} of single-process time remain" if remaining else "",
+        left=f"; about {duration(remaining)} of single-process time remain" if remaining else "",
     )
 
 

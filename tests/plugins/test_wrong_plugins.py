@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli.plugin import app
 from harness.testing import check_plugin, loading, read_plugin
 
 LOSS = """
@@ -276,6 +278,18 @@ def test_a_hang_is_a_fault_too(write_plugin: Callable[..., Path], monkeypatch: p
     file = write_plugin(LOSS.format(body="import time; time.sleep(60)"), "losses")
     (finding,) = [f for f in check_plugin(file, only=["shapes"]) if f.check == "shapes"]
     assert finding.status == "fault" and "still running after 0.5 s" in finding.message
+
+
+def test_a_plugin_that_takes_too_long_to_list_is_told_in_one_line_with_a_remedy(
+    write_plugin: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.testing.checks.contract.LISTING_S", 0.05)  # less than any Python takes to start
+    file = write_plugin(LOSS.format(body="return -log_p"), "losses")
+    said = CliRunner().invoke(app, ["check", str(file), "--only", "listing"])
+    assert said.exit_code == 1 and isinstance(said.exception, SystemExit)
+    (line,) = [line for line in said.output.splitlines() if "FAULT" in line]
+    assert "naming its components takes more than 0.05 s" in line
+    assert "remedy: let its import wait for nothing" in said.output and "Traceback" not in said.output
 
 
 def test_a_package_that_imports_torch_to_be_listed_fails_the_check_listing(
