@@ -15,14 +15,13 @@ import contextlib
 import os
 import re
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ResultsError
-from harness.results.records import HEARTBEAT_S, is_alive, make_claim, read_json, write_json
+from harness.results.records import Heartbeat, is_alive, make_claim, read_json, take, write_json
 
 PATIENCE_S = 600.0
 NAME = re.compile(r"batch-(\d{4,})")
@@ -64,21 +63,12 @@ def submitting(results: Path, patience_s: float = PATIENCE_S) -> Iterator[Path]:
                 "another `harness run` is still submitting", str(home(results)), "wait for it, or end it"
             )
         time.sleep(0.2)
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(HEARTBEAT_S):
-            with contextlib.suppress(OSError):
-                os.utime(batch / "heartbeat")
-
-    thread = threading.Thread(target=beat, name="batch heartbeat", daemon=True)
-    thread.start()
+    heartbeat = Heartbeat(batch)
+    heartbeat.start()
     try:
         yield batch
     finally:
-        stop.set()
-        thread.join()
-        (batch / "released").touch()
+        heartbeat.release()
         if not (batch / "jobs.json").exists():
             shutil.rmtree(batch, ignore_errors=True)
 
@@ -88,16 +78,8 @@ def _take(results: Path) -> Path | None:
     if existing and is_alive(existing[-1]):
         return None
     number = _number(existing[-1].name) + 1 if existing else 1
-    temporary = home(results) / f".new-{os.getpid()}-{threading.get_ident()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    write_json(temporary / "claim.json", make_claim())
-    (temporary / "heartbeat").touch()
     target = home(results) / f"batch-{number:04d}"
-    try:
-        os.rename(temporary, target)
-    except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)
+    if not take(target, make_claim()):
         return None
     if any(is_alive(other) for other in batches(results) if other != target):
         shutil.rmtree(target, ignore_errors=True)  # the number was free because its folder had just been removed
@@ -116,13 +98,43 @@ def open_batches(results: Path) -> list[Path]:
     return [batch for batch in batches(results) if not (batch / "ended").exists()]
 
 
-def close(batch: Path, live: Callable[[str], bool]) -> bool:
-    """Mark a batch as ended when none of its jobs is live and nobody is submitting it; whether it is."""
-    if is_alive(batch) or any(live(job) for job in jobs_of(batch)):
-        return False
-    with contextlib.suppress(OSError):
-        (batch / "ended").touch()
-    return True
+def close_ended(results: Path, live: Set[str]) -> None:
+    """Mark batches as ended of whose jobs none is live and that nobody is submitting."""
+    for batch in open_batches(results):
+        if not is_alive(batch) and live.isdisjoint(jobs_of(batch)):
+            with contextlib.suppress(OSError):
+                (batch / "ended").touch()
+
+
+Placement = tuple[Path, str]
+"""A batch, and the id of a job in it."""
+
+
+def placements(results: Path) -> dict[str, Placement]:
+    """The newest job of each trial, over batches of which SLURM may still know jobs; without trials that were cancelled
+    there."""
+    placed: dict[str, Placement] = {}
+    for batch in open_batches(results):
+        out = taken_out(batch)
+        for job, trials in jobs_of(batch).items():
+            for trial in trials:
+                if trial in out:
+                    placed.pop(trial, None)
+                else:
+                    placed[trial] = (batch, job)
+    return placed
+
+
+def taken_out(batch: Path) -> set[str]:
+    """Trials of a batch that ``harness cancel`` took out of their jobs."""
+    return set(read_json(batch / "cancelled.json") or ())
+
+
+def take_out(batch: Path, trials: Iterable[str]) -> set[str]:
+    """Take trials out of the jobs of a batch; returns all that are out."""
+    out = taken_out(batch).union(trials)
+    write_json(batch / "cancelled.json", sorted(out))
+    return out
 
 
 def cancelled(results: Path) -> set[str]:
@@ -130,7 +142,7 @@ def cancelled(results: Path) -> set[str]:
     found: set[str] = set()
     for batch in batches(results):
         found -= {trial for trials in jobs_of(batch).values() for trial in trials}
-        found |= set(read_json(batch / "cancelled.json") or ())
+        found |= taken_out(batch)
     return found
 
 

@@ -20,11 +20,9 @@ from harness.results.records import (
     ENDED,
     known_trials,
     let_go,
-    read_json,
     standing,
     status_of,
     trial_folder,
-    write_json,
 )
 from harness.suite.plan import Plan
 from harness_slurm import batches, scheduler
@@ -191,15 +189,14 @@ class Slurm(Queueing):
     def _free(self, ids: Sequence[str], results: Path, rerun: frozenset[str]) -> list[str]:
         """Trials that neither a job nor anybody else has in hand. A claim of a job that SLURM no longer knows is dead
         whatever its heartbeat says, so nobody waits for it. A trial without a folder needs no further look."""
-        placed = placements(results)
+        placed = batches.placements(results)
         live = set(scheduler.queue())
-        close_batches(results, live)
+        batches.close_ended(results, live)
         existing = known_trials(results)
         free = []
         for trial_id in ids:
-            batch_job = placed.get(trial_id)
-            in_hand = batch_job is not None and batch_job[1] in live
-            if in_hand and not (trial_id in existing and _spent(results, trial_id, batch_job)):
+            job = placed[trial_id][1] if trial_id in placed else None
+            if job in live and not (trial_id in existing and _spent(results, trial_id, job)):
                 continue
             found = standing(trial_folder(results, trial_id)) if trial_id in existing else None
             if found is not None and found.status == "quarantined":
@@ -235,7 +232,7 @@ class Slurm(Queueing):
         Raises:
             HarnessError: when there are open submissions and SLURM does not answer.
         """
-        placed = placements(results)
+        placed = batches.placements(results)
         if not placed or not scheduler.is_here():
             return {}
         jobs = scheduler.queue(timeout_s=20.0)
@@ -292,8 +289,7 @@ class Slurm(Queueing):
             here = {trial for trials in jobs.values() for trial in trials} & wanted
             if not here:
                 continue
-            out = set(read_json(batch / "cancelled.json") or ()) | here
-            write_json(batch / "cancelled.json", sorted(out))
+            out = batches.take_out(batch, here)
             told += len(here)
             for job, trials in jobs.items():
                 rest = [t for t in trials if t not in out]
@@ -308,37 +304,6 @@ class Slurm(Queueing):
         from harness_slurm.diagnosis import report
 
         return report(results)
-
-
-Placement = tuple[Path, str]
-
-
-def placements(results: Path) -> dict[str, Placement]:
-    """(batch, job id) of the newest job of each trial, over batches of which SLURM may still know jobs; without trials
-    that were cancelled there."""
-    placed: dict[str, Placement] = {}
-    for batch in batches.open_batches(results):
-        out = set(read_json(batch / "cancelled.json") or ())
-        for job, trials in batches.jobs_of(batch).items():
-            for trial in trials:
-                if trial in out:
-                    placed.pop(trial, None)
-                else:
-                    placed[trial] = (batch, job)
-    return placed
-
-
-def close_batches(results: Path, live: set[str]) -> None:
-    """Forget batches of which SLURM knows no job any more."""
-    for batch in batches.open_batches(results):
-        batches.close(batch, live.__contains__)
-
-
-def _spent(results: Path, trial_id: str, placement: Placement | None) -> bool:
-    """Whether a live job has already failed at a trial that ``harness retry`` lets run again."""
-    found = standing(trial_folder(results, trial_id))
-    failed_before = found.status == "missing" and found.attempt is not None and found.error != ""
-    return failed_before and placement is not None and found.job == placement[1]
 
 
 def check_shared(results: Path, hosts: set[str] | None = None) -> None:
@@ -359,3 +324,9 @@ def check_shared(results: Path, hosts: set[str] | None = None) -> None:
             f"--results {results}",
             "give a folder on a shared file system",
         )
+
+
+def _spent(results: Path, trial_id: str, job: str | None) -> bool:
+    """Whether a live job has already failed at a trial that ``harness retry`` lets run again."""
+    found = standing(trial_folder(results, trial_id))
+    return found.status == "missing" and found.attempt is not None and found.error != "" and found.job == job

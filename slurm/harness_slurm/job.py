@@ -23,9 +23,10 @@ from typing import Any
 
 from harness.execution.local import visible_gpus
 from harness.execution.pool import Event, Pool
-from harness.results.records import ENDED, read_json, read_trial, status_of
+from harness.results.records import ENDED, read_trial, status_of
 from harness.words import counted
 from harness_slurm import parcel
+from harness_slurm.batches import taken_out
 from harness_slurm.source import fingerprint
 
 AFTER_TERM_S = 150.0
@@ -66,7 +67,7 @@ class Order:
 
     def cancelled(self) -> set[str]:
         """Trials that ``harness cancel`` has taken out of the submission."""
-        return set(read_json(Path(self.batch) / "cancelled.json") or ())
+        return taken_out(Path(self.batch))
 
 
 class RunTrials:

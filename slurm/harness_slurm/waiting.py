@@ -24,7 +24,7 @@ from harness.words import counted
 from harness_slurm import batches, scheduler
 
 if TYPE_CHECKING:
-    from harness_slurm.executor import Placement, Slurm
+    from harness_slurm.executor import Slurm
 
 
 class _Follower:
@@ -83,9 +83,7 @@ def wait(
     given_up: set[str] = set()
     tries: collections.Counter[str] = collections.Counter()
     reached: dict[str, int] = {}
-    from harness_slurm.executor import placements
-
-    placed = placements(results)
+    placed = batches.placements(results)
     while open_ and not left.is_set():
         try:
             jobs = scheduler.queue()
@@ -126,12 +124,12 @@ def wait(
             tries.update(executor.queue_missing(again, results, plan, rerun) if again else [])
         except HarnessError as error:
             executor.on_event({"event": "warning", "message": f"{error}; trying again"})
-        placed = placements(results)
+        placed = batches.placements(results)
         left.wait(executor.poll_s)
     return set(open_) | given_up
 
 
-def _why(executor: Slurm, trial_id: str, placed: dict[str, Placement]) -> str:
+def _why(executor: Slurm, trial_id: str, placed: dict[str, batches.Placement]) -> str:
     """Why a trial is given up. A job without a log could not even open it: its node does not see the folder."""
     words = f"was submitted {counted(executor.resubmit + 1, 'time')} and got nowhere"
     if trial_id not in placed:
@@ -141,7 +139,7 @@ def _why(executor: Slurm, trial_id: str, placed: dict[str, Placement]) -> str:
     return f"{words}; see {log}" if log.exists() else f"{words}; its node does not see {batch}: use a shared folder"
 
 
-def _status(results: Path, trial_id: str, rerun: frozenset[str], placed: dict[str, Placement]) -> str:
+def _status(results: Path, trial_id: str, rerun: frozenset[str], placed: dict[str, batches.Placement]) -> str:
     if trial_id in rerun:
         marker = done_marker(trial_folder(results, trial_id))
         batch = placed[trial_id][0] if trial_id in placed else None

@@ -6,6 +6,7 @@ Workers write records and nothing else; everything that is shown of a trial come
 from harness.files import append_line, read_json, read_lines, write_bytes, write_json
 from harness.results.records.claims import (
     Attempt,
+    Heartbeat,
     cancel,
     cancelled_since,
     claim,
@@ -13,6 +14,7 @@ from harness.results.records.claims import (
     let_go,
     make_claim,
     set_aside,
+    take,
 )
 from harness.results.records.environment import environment_facts
 from harness.results.records.folder import (
@@ -56,6 +58,7 @@ __all__ = [
     "STATUSES",
     "UNFINISHED",
     "Attempt",
+    "Heartbeat",
     "Record",
     "Standing",
     "Status",
@@ -92,6 +95,7 @@ __all__ = [
     "standing",
     "status_of",
     "submit_trials",
+    "take",
     "trial_folder",
     "write_bytes",
     "write_evaluations",

@@ -9,7 +9,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,67 @@ def make_claim(job: str | None = None) -> dict[str, Any]:
     }
 
 
+class Heartbeat:
+    """The sign of life of a claimed folder's owner: its file ``heartbeat`` is touched in the background.
+
+    Args:
+        folder: the claimed one.
+        told: called after each beat with whether the file could be touched.
+    """
+
+    def __init__(self, folder: Path, told: Callable[[bool], None] = lambda touched: None) -> None:
+        self._folder, self._told = folder, told
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Beat until it is released or the process ends."""
+        self._thread = threading.Thread(target=self._beat, name=f"heartbeat {self._folder.name}", daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S):
+            touched = True
+            try:
+                os.utime(self._folder / "heartbeat")
+            except OSError:
+                touched = False
+            self._told(touched)
+
+    def release(self) -> None:
+        """Stop, and say that the owner has let go."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        with contextlib.suppress(OSError):
+            (self._folder / "released").touch()
+
+
+def take(target: Path, facts: Mapping[str, Any]) -> bool:
+    """Take the name of a folder by renaming one that holds a claim to it, in one atomic step.
+
+    Args:
+        target: the folder; the one above it exists.
+        facts: what its ``claim.json`` says.
+
+    Returns:
+        ``False`` when another claim, never empty, has the name.
+    """
+    temporary = target.with_name(f".claim-{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    write_json(temporary / "claim.json", facts)
+    (temporary / "heartbeat").touch()
+    try:
+        os.rename(temporary, target)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if target.exists():
+            return False
+        raise
+    return True
+
+
 @dataclasses.dataclass
 class Attempt:
     """One claimed execution of a trial. The folder is this process's own; everything else is read only."""
@@ -44,23 +105,15 @@ class Attempt:
 
     def __post_init__(self) -> None:
         self.lost = threading.Event()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._heartbeat = Heartbeat(self.path, self._watch)
 
     def start_heartbeat(self) -> None:
         """Touch the heartbeat in the background and watch for a later attempt."""
+        self._heartbeat.start()
 
-        def beat() -> None:
-            while not self._stop.wait(HEARTBEAT_S):
-                try:
-                    os.utime(self.path / "heartbeat")
-                except OSError:
-                    self.lost.set()
-                if self.superseded():
-                    self.lost.set()
-
-        self._thread = threading.Thread(target=beat, name=f"heartbeat {self.trial_id}", daemon=True)
-        self._thread.start()
+    def _watch(self, touched: bool) -> None:
+        if not touched or self.superseded():
+            self.lost.set()
 
     def superseded(self) -> bool:
         """Whether a later attempt exists: then this one yields."""
@@ -68,11 +121,7 @@ class Attempt:
 
     def release(self) -> None:
         """Stop the heartbeat and say that the owner has let go."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        with contextlib.suppress(OSError):
-            (self.path / "released").touch()
+        self._heartbeat.release()
 
     def check(self) -> None:
         """Raise :class:`ClaimLost` when a later attempt has taken over."""
@@ -139,21 +188,10 @@ def claim(results: Path, trial_id: str, *, job: str | None = None, rerun: bool =
             return None
         past = attempts(folder)
         number = number_of(past[-1].name) + 1 if past else 1
-        temporary = folder / f".claim-{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        facts = {**make_claim(job), "after": found.attempt if finished else None}
-        write_json(temporary / "claim.json", facts)
-        (temporary / "heartbeat").touch()
-        now = (temporary / "heartbeat").stat().st_mtime
         target = folder / f"attempt-{number:03d}"
-        try:
-            os.rename(temporary, target)  # fails when another claim, never empty, has taken the name
-        except OSError:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if target.exists():
-                continue
-            raise
+        if not take(target, {**make_claim(job), "after": found.attempt if finished else None}):
+            continue
+        now = (target / "heartbeat").stat().st_mtime
         for leftover in folder.glob(f".claim-{socket.gethostname()}-*"):
             if now - leftover.stat().st_mtime > DEAD_AFTER_S:
                 shutil.rmtree(leftover, ignore_errors=True)
