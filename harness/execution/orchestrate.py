@@ -48,7 +48,6 @@ class Orchestrator:
     ) -> None:
         self.suite = suite
         self.results = results
-        self.executor_name = executor
         table = {**(defaults or {}), **suite.executors.get(executor, {})}
         made = suite.host.registry.create("executor", executor, {**table, **(options or {})})
         if not isinstance(made, Executor):

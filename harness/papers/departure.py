@@ -85,17 +85,17 @@ def _place(identity: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[tuple[str, object, object]]:
     """Keys in which two configurations differ, seed apart; ``...`` stands for a key that one lacks."""
-    ours, theirs = flatten(here), flatten(there)
+    ours, theirs = _by_path(here), _by_path(there)
     keys = [key for key in dict.fromkeys([*ours, *theirs]) if key not in ("seed", "schema")]
     return [(k, ours.get(k, ...), theirs.get(k, ...)) for k in keys if ours.get(k, ...) != theirs.get(k, ...)]
 
 
-def flatten(value: object, prefix: str = "") -> dict[str, object]:
+def _by_path(value: object, prefix: str = "") -> dict[str, object]:
     """``{"a": {"b": 1}, "c": [2]}`` as ``{"a.b": 1, "c[0]": 2}``."""
     if isinstance(value, Mapping) and value:
-        parts = [flatten(item, f"{prefix}.{key}" if prefix else str(key)) for key, item in value.items()]
+        parts = [_by_path(item, f"{prefix}.{key}" if prefix else str(key)) for key, item in value.items()]
     elif isinstance(value, list) and value:
-        parts = [flatten(item, f"{prefix}[{position}]") for position, item in enumerate(value)]
+        parts = [_by_path(item, f"{prefix}[{position}]") for position, item in enumerate(value)]
     else:
         return {prefix: value}
     return {key: item for part in parts for key, item in part.items()}

@@ -330,13 +330,6 @@ def _module(made: Any, source: Source, verb: str) -> nn.Module:
     return made
 
 
-def build_model(
-    trial: Trial, host: Host, input_shape: tuple[int, ...], num_outputs: int, stream: str = ""
-) -> nn.Module:
-    """The transformed model on CPU, initialised by the stream ``init`` alone."""
-    return ModelMaker.of(trial, host, input_shape, num_outputs)(stream)
-
-
 def build_stack(trial: Trial, host: Host, matrix: Tensor | None) -> Stack:
     """Loss and algorithms, with ``"noise.matrix"`` replaced by the matrix."""
 

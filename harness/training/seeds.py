@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-STREAMS = ("split", "noise", "init", "order", "augment", "algorithm")
-
 
 def derive(seed: int, stream: str, *keys: object) -> int:
     """A 63-bit number from the sha256 of seed, stream and keys."""

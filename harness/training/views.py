@@ -27,7 +27,6 @@ OPERATIONS = (
 """UDA's list without ``equalize``, whose histogram per image and channel has no cheap batched form."""
 LUMA = (0.299, 0.587, 0.114)
 CUTOUT_GREY = (125 / 255, 122 / 255, 113 / 255)
-GEOMETRIC = OPERATIONS.index("shear_x")
 
 
 def strong_view(

@@ -22,6 +22,7 @@ from harness.results.statistics.scores import (
     Scores,
     cells,
     competition_ranks,
+    coverage,
     default_min_seeds,
     t_quantile,
 )
@@ -198,6 +199,7 @@ def compare_across_settings(
     base = None if reference is None else part.method_index(reference)
     needed = default_min_seeds(part) if min_seeds is None else np.full(len(part.settings), min_seeds)
     has = (~np.isnan(part.values)).sum(axis=2) >= needed
+    covered = coverage(part, min_seeds=needed)
     table = cells(part, intervals=False)
     complete = has.all(axis=1)
     failed = part.count("failed").sum(axis=1)
@@ -225,7 +227,7 @@ def compare_across_settings(
         summaries.append(
             MethodSummary(
                 method=name,
-                coverage=Coverage(int(has[m].sum()), len(part.settings)),
+                coverage=covered[m],
                 mean=float(means[m]) if complete[m] else None,
                 difference=gaps.mean,
                 difference_interval=gaps.mean_interval,

@@ -11,7 +11,14 @@ from numpy.typing import ArrayLike
 
 from harness.errors import HarnessError
 from harness.results.statistics.across import percentiles
-from harness.results.statistics.scores import Interval, Scores, default_min_seeds, least_gap, scipy_special
+from harness.results.statistics.scores import (
+    Interval,
+    Scores,
+    common_settings,
+    default_min_seeds,
+    least_gap,
+    scipy_special,
+)
 from harness.results.statistics.ties import PAIRED, compare_methods
 
 LEAST_SETTINGS, LEAST_SEEDS, LEAST_RUNS = 6, 3, 30
@@ -109,14 +116,13 @@ def probability_of_improvement(
     """
     part = scores.select(methods=[method, other], settings=settings)
     needed = default_min_seeds(part) if min_seeds is None else min_seeds
-    has = ((~np.isnan(part.values)).sum(axis=2) >= needed).all(axis=0)
-    columns = np.flatnonzero(has)
-    if not columns.size:
+    names = common_settings(part, min_seeds=needed)
+    if not names:
         return None
     rng = np.random.default_rng(seed)
     total, drawn, fewest = 0.0, np.zeros(resamples), len(part.seeds)
-    for s in columns:
-        ours, theirs = part.values[:, s]
+    for name in names:
+        ours, theirs = part.runs(method, name), part.runs(other, name)
         seeds_shared = ~np.isnan(ours) & ~np.isnan(theirs)
         paired = bool((np.isnan(ours) == np.isnan(theirs)).all())
         if not paired and seeds_shared.sum() >= needed:
@@ -134,8 +140,7 @@ def probability_of_improvement(
         widen = math.sqrt(few / (few - 1)) if few > 1 else 1.0
         total += float(wins.mean())
         drawn += wins.mean() + widen * (raw - wins.mean())
-    names = tuple(part.settings[s] for s in columns)
-    if len(columns) < LEAST_SETTINGS or fewest < LEAST_SEEDS or len(columns) * fewest < LEAST_RUNS:
+    if len(names) < LEAST_SETTINGS or fewest < LEAST_SEEDS or len(names) * fewest < LEAST_RUNS:
         reason = f"too few runs: it takes {LEAST_SETTINGS} settings, {LEAST_SEEDS} seeds and {LEAST_RUNS} runs in all"
-        return Improvement(total / len(columns), None, names, reason)
-    return Improvement(total / len(columns), percentiles(np.clip(drawn / len(columns), 0, 1), level), names)
+        return Improvement(total / len(names), None, names, reason)
+    return Improvement(total / len(names), percentiles(np.clip(drawn / len(names), 0, 1), level), names)

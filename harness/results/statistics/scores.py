@@ -228,13 +228,15 @@ def _index(kind: str, name: str, names: tuple[str, ...]) -> int:
         raise HarnessError(f"no {kind} {name!r} among the scores") from None
 
 
-def coverage(scores: Scores, *, min_seeds: int = 1) -> tuple[Coverage, ...]:
-    """For every method, in how many of the settings it has at least ``min_seeds`` runs."""
+def coverage(scores: Scores, *, min_seeds: int | IntArray = 1) -> tuple[Coverage, ...]:
+    """For every method, in how many of the settings it has at least ``min_seeds`` runs (a number, or one for each)."""
     done = ((~np.isnan(scores.values)).sum(axis=2) >= min_seeds).sum(axis=1)
     return tuple(Coverage(int(count), len(scores.settings)) for count in done)
 
 
-def common_settings(scores: Scores, methods: Sequence[str] | None = None, *, min_seeds: int = 1) -> tuple[str, ...]:
+def common_settings(
+    scores: Scores, methods: Sequence[str] | None = None, *, min_seeds: int | IntArray = 1
+) -> tuple[str, ...]:
     """The settings in which every one of the methods (default: all) has at least ``min_seeds`` runs."""
     part = scores.select(methods=methods)
     shared = ((~np.isnan(part.values)).sum(axis=2) >= min_seeds).all(axis=0)

@@ -17,11 +17,11 @@ from harness.results.statistics.power import detectable_difference
 from harness.results.statistics.scores import (
     ROUNDING,
     BoolArray,
-    Coverage,
     FloatArray,
     IntArray,
     Interval,
     Scores,
+    coverage,
     divide,
     least_gap,
     t_quantile,
@@ -514,12 +514,10 @@ def compare_over_settings(
         raise HarnessError("no setting to compare over")
     aside = part.standing_aside()
     runs = (~np.isnan(part.values)).sum(axis=2)
-    covered = (runs >= 2).sum(axis=1)
-    complete = [i for i, m in enumerate(part.methods) if covered[i] == len(part.settings) and m not in aside]
+    covered = coverage(part, min_seeds=2)
+    complete = [i for i, m in enumerate(part.methods) if covered[i].done == covered[i].total and m not in aside]
     excluded = tuple(
-        (name, aside.get(name, str(Coverage(int(covered[i]), len(part.settings)))))
-        for i, name in enumerate(part.methods)
-        if i not in set(complete)
+        (name, aside.get(name, str(covered[i]))) for i, name in enumerate(part.methods) if i not in set(complete)
     )
     kept = part.select(methods=[part.methods[i] for i in complete])
     each = [compare_in_setting(kept, name, alpha=alpha) for name in kept.settings]
