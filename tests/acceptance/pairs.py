@@ -33,6 +33,7 @@ PARAMETERS: Mapping[str, str] = {
     "cdr": "tau = 0.3",
     "co_teaching": "warmup = 2",
     "co_teaching_plus": "warmup = 2, init_epoch = 2",
+    "divide_mix": "warmup = 1",
     "dmi": "warmup = 2",
     "elr": "lam = 0.3",
     "cores2": "beta = 1, warmup = 1, ramp = 1, sieve_after = 2",

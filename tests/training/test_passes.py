@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness import Declares, Pass
-from harness.errors import ComponentError, TrialInterrupted
+from harness.errors import ComponentError, HarnessError, TrialInterrupted
 from harness.testing.bench import difference
 from harness.training import seeds
 from harness.training.augment import Augmentation
@@ -321,3 +321,359 @@ def test_schedules_step_after_epochs_in_which_their_network_was_trained() -> Non
     assert list(run.trainees()) == ["", "peer", "free"] and rates == [3, 2, 2]
     assert run.of("peer").optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)  # its two epochs are over
     assert run.trained == {"", "peer"}
+
+
+# --- what a step of a method's own passes through ---------------------------------------------------------------------
+
+
+class Rows:
+    """Trains on two rows for each sample: its own loss, and twice the loss of another view."""
+
+    declares = Declares(own_step=True, descends=True)
+
+    def __init__(self, networks: tuple[str, ...] | None = None) -> None:
+        self.networks = networks
+
+    def setup(self, run: Run) -> None:
+        run.new_network("peer")
+
+    def next_pass(self, run: Run, number: int) -> Pass | None:
+        passes = ("", "peer") if self.networks is None else ("",)
+        return Pass(network=passes[number]) if number < len(passes) else None
+
+    def train_step(self, run: Run, step: Step) -> bool:
+        outputs = run.forward(torch.cat([step.inputs, -step.inputs]), run.of(step.network).model)
+        if self.networks is not None:
+            outputs = outputs + run.forward(torch.cat([step.inputs, -step.inputs]), run.of("peer").model)
+        targets = step.targets.repeat(2)
+        step.losses = functional.cross_entropy(outputs, targets, reduction="none")
+        step.index, step.divisor = step.index.repeat(2), len(targets)
+        step.penalty = 0.01 * outputs.square().mean()
+        run.descend(step, self.networks)
+        return True
+
+
+class Listener:
+    """Notes the hooks that fire and what they are given."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, int]] = []
+
+    def after_losses(self, run: Run, step: Step) -> None:
+        assert step.losses is not None and step.losses.shape == step.index.shape
+        self.seen.append(("after_losses", step.network, len(step.index)))
+
+    def after_backward(self, run: Run, step: Step) -> None:
+        assert all(p.grad is not None for p in run.of(step.network).parameters)
+        self.seen.append(("after_backward", step.network, len(step.index)))
+
+    def after_step(self, run: Run, step: Step) -> None:
+        self.seen.append(("after_step", step.network, len(step.index)))
+
+
+def test_a_descending_step_fires_the_hooks_from_its_losses_on_for_its_network() -> None:
+    listener = Listener()
+    run = make(Rows(), listener, epochs=1, samples=10)
+    loop(run).fit()
+    assert listener.seen == [
+        (hook, network, 10)
+        for network in ("", "peer")
+        for _ in range(2)
+        for hook in ("after_losses", "after_backward", "after_step")
+    ]
+    assert run.trained == {"", "peer"}
+
+
+def test_gradients_of_every_network_that_takes_the_step_can_be_changed() -> None:
+    listener = Listener()
+    run = make(Rows(("", "peer")), listener, epochs=1, samples=5)
+    loop(run).fit()
+    assert [seen[:2] for seen in listener.seen[:4]] == [
+        ("after_losses", ""), ("after_backward", ""), ("after_backward", "peer"), ("after_step", ""),
+    ]  # fmt: skip
+
+
+def test_a_descending_step_is_the_step_written_out() -> None:
+    class Double:
+        """Weights rows by their samples."""
+
+        def after_losses(self, step: Step) -> None:
+            step.weights = step.weights * (1 + step.index.to(step.weights.dtype))
+
+    run = make(Rows(), Double(), make_model=lambda: nn.Linear(4, K), epochs=1, samples=6, batch_size=6)
+    run.clip = 0.5
+    bare = nn.Linear(4, K)
+    bare.load_state_dict(run.model.state_dict())
+    sgd = torch.optim.SGD(bare.parameters(), lr=0.1, momentum=0.9)
+    inputs = run.source.gather(torch.arange(6))
+    index = order(6, 1)
+    outputs = bare(torch.cat([inputs[index], -inputs[index]]))
+    losses = functional.cross_entropy(outputs, run.targets[index].repeat(2), reduction="none")
+    loss = ((1 + index.repeat(2)) * losses).sum() / 12 + 0.01 * outputs.square().mean()
+    loss.backward()
+    nn.utils.clip_grad_norm_(bare.parameters(), 0.5)
+    sgd.step()
+    history = loop(run, clip=0.5).fit()
+    assert history[0]["train_loss"] > 0
+    for ours, theirs in zip(run.model.parameters(), bare.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda step: setattr(step, "losses", None), "train_step set no losses"),
+        (lambda step: setattr(step, "losses", step.losses[:3]), "train_step gave losses of shape (3,)"),
+        (lambda step: setattr(step, "index", step.index + 1000), "train_step left step.index outside"),
+        (lambda step: setattr(step, "losses", step.losses.detach()), "without a gradient, so that nothing is learnt"),
+        (lambda step: setattr(step, "losses", step.losses * float("nan")), "train_step left step.losses not finite"),
+    ],
+)
+def test_what_a_descending_step_leaves_wrong_is_named_for_what_it_is(change: Any, words: str) -> None:
+    class Wrong(Rows):
+        def train_step(self, run: Run, step: Step) -> bool:
+            outputs = run.forward(step.inputs)
+            step.losses = functional.cross_entropy(outputs, step.targets, reduction="none")
+            change(step)
+            run.descend(step)
+            return True
+
+    run = make(Wrong(), Listener())
+    with pytest.raises(ComponentError) as caught:
+        loop(run).fit()
+    assert words in str(caught.value)
+    place = run.stack.watch.marker.origin(caught.value)
+    assert place is not None and place.source.component == "algorithms.Wrong"
+
+
+# --- looking without changing -----------------------------------------------------------------------------------------
+
+
+def everything(run: Run) -> dict[str, Any]:
+    """A copy of all state, with every generator."""
+    from harness.training.run import copied
+
+    state = copied({"run": run.state_dict(), "globals": seeds.global_state()})
+    modes = [module.training for model in run.models() for module in model.modules()]
+    return {**state, "modes": modes, "phase": run.phase}
+
+
+def test_an_examination_is_a_plain_forward_pass_and_changes_nothing() -> None:
+    run = make(Both())
+    loop(run).fit()
+    run._set_training(True)
+    run.averages["mean"].model.eval()
+    before = everything(run)
+    some = torch.tensor([7, 2, 2, 19])
+    for name in ("", "peer", "mean", "teacher"):
+        found = run.examine(name, ("losses", "outputs", "features"), some, batch_size=3)
+        average = run.averages.get(name)
+        net: Any = run.of(name).model if average is None else average.model
+        training = net.training
+        net.eval()
+        inputs = run.source.gather(some)
+        outputs = net(inputs)
+        torch.testing.assert_close(found.outputs, outputs, rtol=0, atol=1e-6)
+        torch.testing.assert_close(found.features, net[:3](inputs), rtol=0, atol=1e-6)
+        losses = functional.cross_entropy(outputs, run.targets[some], reduction="none")
+        torch.testing.assert_close(found.losses, losses, rtol=0, atol=1e-6)
+        net.train(training)
+        assert not any(part.requires_grad for part in (found.losses, found.outputs, found.features))
+    torch.testing.assert_close(run.examine(index=some).losses, run.examine().losses[some])
+    assert difference(before, everything(run)) is None
+
+
+def test_what_was_not_examined_is_said() -> None:
+    run = make()
+    with pytest.raises(HarnessError, match=r'features were not examined; ask for run.examine\(what=\("features",\)\)'):
+        _ = run.examine().features
+    with pytest.raises(HarnessError, match="unknown part 'logits'"):
+        run.examine(what=("logits",))  # type: ignore[arg-type]
+    with pytest.raises(HarnessError, match="unknown network 'peer'"):
+        run.examine("peer")
+
+
+class Rowed:
+    """Keeps a state row for each sample, moved with every training step."""
+
+    def setup(self, run: Run) -> None:
+        self.rows = run.sample_state("rows", 1, 0.5, 0.1)
+        self.calls: list[str] = []
+
+    def before_forward(self, step: Step) -> None:
+        self.calls.append(f"before {step.phase}")
+
+    def after_losses(self, run: Run, step: Step) -> None:
+        self.calls.append(step.phase)
+        assert step.losses is not None
+        step.losses = step.losses * self.rows[step.index].squeeze(1)
+        if step.phase == "train":
+            step.weights = step.weights * 3
+
+
+@pytest.mark.parametrize("statistics", [False, True])
+def test_a_step_taken_again_is_at_the_weights_as_they_are_and_touches_no_state(statistics: bool) -> None:
+    class Climbs:
+        def after_backward(self, run: Run, step: Step) -> None:
+            with torch.no_grad():
+                for p in run.model_parameters:
+                    p.add_(0.1)
+            before = everything(run)
+            again = run.again(step, statistics=statistics)
+            after = everything(run)
+            moved = difference(before, after)
+            assert (moved is None) is not statistics, moved
+            outputs = run.model(step.inputs)  # batch statistics
+            losses = functional.cross_entropy(outputs, step.targets, reduction="none") * 0.5
+            torch.testing.assert_close(again.losses, losses)
+            torch.testing.assert_close(run.reduce(again), 3 * losses.sum() / 5)
+            torch.autograd.grad(run.reduce(again), run.model_parameters)
+            with torch.no_grad():
+                for p in run.model_parameters:
+                    p.sub_(0.1)
+
+    rowed = Rowed()
+    run = make(rowed, Climbs(), epochs=1, samples=5)
+    loop(run).fit()
+    assert rowed.calls == ["before train", "train", "again"]
+    gradient = run.sample_states["rows"].data - 0.5
+    assert bool((gradient != 0).all())  # by the step itself, once
+
+
+# --- averages, heads, networks of their own kind ----------------------------------------------------------------------
+
+
+def test_an_average_moves_by_its_decay_and_takes_over_buffers_only_when_told() -> None:
+    run = make()
+    mean = run.average("mean")
+    fresh = run.average("fresh", start="fresh")
+    for ours, theirs in zip(mean.model.parameters(), run.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs) and ours is not theirs and not ours.requires_grad
+    assert not torch.equal(fresh.model[0].weight, run.model[0].weight)  # type: ignore[index]
+    with torch.no_grad():
+        for p in run.model.parameters():
+            p.add_(1.0)
+        run.model[1].running_mean.fill_(7.0)  # type: ignore[index]
+    start = [p.clone() for p in mean.model.parameters()]
+    mean.update(0.75)
+    for ours, old, theirs in zip(mean.model.parameters(), start, run.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, 0.75 * old + 0.25 * theirs)
+    assert float(mean.model[1].running_mean.max()) == 0.0  # type: ignore[index]
+    mean.update(1.0, buffers=True)
+    assert float(mean.model[1].running_mean.min()) == 7.0  # type: ignore[index]
+    assert len(run.model_parameters) == 6 and "mean" not in run.trainees()
+
+
+def test_names_of_networks_averages_and_heads_are_taken_once() -> None:
+    run = make()
+    run.average("one")
+    for add in (run.new_network, run.average, lambda name: run.new_head(name, "", lambda n: nn.Linear(n, K))):
+        with pytest.raises(HarnessError, match="two parts of the stack add a network 'one'"):
+            add("one")
+    with pytest.raises(HarnessError, match="unknown network 'none'"):
+        run.of("none")
+
+
+def test_a_shared_head_follows_the_networks_optimizer_and_an_own_one_its_own() -> None:
+    run = make(epochs=4)
+    shared = run.new_head("shared", "", lambda features: nn.Linear(features, 2))
+    own = run.new_head("own", "", lambda features: nn.Linear(features, 2), optimizer={"name": "sgd", "lr": 0.5})
+    assert shared.in_features == own.in_features == WIDTH
+    assert not torch.equal(shared.weight, own.weight)
+    before = [p.detach().clone() for p in (shared.weight, own.weight, run.model_parameters[0])]
+    index = torch.arange(5)
+    step = Step(index, run.source.gather(index), run.targets[index])
+    _, features = run.forward(step.inputs, features=True)
+    step.losses = shared(features).square().sum(1) + own(features.detach()).square().sum(1)
+    run.descend(step, ("", "own"))
+    for start, p, rate in zip(
+        before, (shared.weight, own.weight, run.model_parameters[0]), (0.1, 0.5, 0.1), strict=True
+    ):
+        assert p.grad is not None
+        torch.testing.assert_close(p, start - rate * p.grad)
+    assert run.trained == {""} and run.stepped == {"", "own"}
+
+
+def test_a_head_is_made_by_a_stream_of_its_own() -> None:
+    torch.manual_seed(11)
+    first = make().new_head("head", "", lambda features: nn.Linear(features, 2))
+    state = torch.get_rng_state()
+    second = make().new_head("head", "", lambda features: nn.Linear(features, 2))
+    assert torch.equal(first.weight, second.weight) and torch.equal(state, torch.get_rng_state())
+
+
+def test_features_are_the_inputs_of_the_last_linear_layer_of_the_classes() -> None:
+    run = make(make_model=lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, K)))
+    inputs = run.source.gather(torch.arange(3))
+    outputs, features = run.forward(inputs, features=True)
+    assert torch.equal(outputs, run.model(inputs)) and torch.equal(features, run.model[:2](inputs))  # type: ignore[index]
+    assert not run.model[2]._forward_pre_hooks  # type: ignore[index]
+    without = make(make_model=lambda: nn.Sequential(nn.Unflatten(1, (4, 1)), nn.Conv1d(4, K, 1), nn.Flatten()))
+    with pytest.raises(HarnessError, match="no linear layer of 3 outputs, so it has no features"):
+        without.forward(inputs, features=True)
+
+
+def test_extra_passes_of_a_hook_are_those_of_the_network_that_is_trained() -> None:
+    class Probes:
+        """Perturbs inputs by the gradient of the loss, as FGSM does."""
+
+        def __init__(self) -> None:
+            self.gradients: list[Tensor] = []
+
+        @torch.enable_grad()
+        def before_forward(self, run: Run, step: Step) -> None:
+            inputs = step.inputs.clone().requires_grad_(True)
+            losses = run.losses(inputs, step.targets, step.index, "probe")
+            plain = step.inputs.clone().requires_grad_(True)
+            own = functional.cross_entropy(run.of(step.network).model(plain), step.targets, reduction="none")
+            (found,), (expected,) = (torch.autograd.grad(v.sum(), x) for v, x in ((losses, inputs), (own, plain)))
+            torch.testing.assert_close(found, expected)
+            self.gradients.append(found)
+
+    class Alternates(Walks):
+        def setup(self, run: Run) -> None:
+            run.new_network("peer")
+
+    probes = Probes()
+    algorithm = Alternates(Pass(), Pass(network="peer"))
+    run = make(algorithm, probes, make_model=lambda: nn.Linear(4, K), epochs=1)
+    loop(run).fit()
+    assert len(probes.gradients) == 10 and run.trained == {"", "peer"}  # before a pass that scores
+    torch.testing.assert_close(
+        run.score_losses(network="peer"),
+        functional.cross_entropy(
+            run.of("peer").model(run.source.gather(torch.arange(N))), run.targets, reduction="none"
+        ),
+    )
+
+
+def test_a_state_with_everything_is_the_same_after_it_was_put_back() -> None:
+    run, other = make(Both()), make(Both())
+    loop(run).fit()
+    other.load_state_dict(run.state_dict())
+    assert difference(run.state_dict(), other.state_dict()) is None
+    third = make(Both())
+    third.load_prediction_state(run.prediction_state())
+    run._set_training(False)
+    third._set_training(False)
+    inputs = run.source.gather(torch.arange(4))
+    assert torch.equal(run.predict(inputs), third.predict(inputs))
+    assert torch.equal(run.averages["mean"].model(inputs), third.averages["mean"].model(inputs))
+
+
+def test_a_checkpoint_of_an_earlier_harness_goes_on() -> None:
+    plain = loop(make())
+    expected = plain.fit()
+    for stop in (3, 5, 6, 9):
+        first = loop(make(), stop)
+        with pytest.raises(TrialInterrupted):
+            first.fit()
+        state = dict(first.journal.state)  # type: ignore[attr-defined]
+        for key in ("pass", "pass_number", "samples"):
+            del state[key]
+        state["run"] = {
+            k: v for k, v in state["run"].items() if k not in ("averages", "heads", "head_optimizers", "trained")
+        }
+        again = loop(make())
+        again.load_state_dict(state, list(first.history))
+        assert again.fit() == expected
