@@ -109,6 +109,31 @@ def after_losses(self, run, batch):
     pass
 """)), "algorithms", "hooks", "'batch'",
     ),
+    "a descent that is not declared": (
+        ALGORITHM.format(body=method("""
+def train_step(self, run, step):
+    step.losses = run.stack.loss(run.forward(step.inputs), step.targets, step.index)
+    run.descend(step)
+    return True
+""")), "algorithms", "descends", "does not declare own_step",
+    ),
+    "a pass that is none": (
+        ALGORITHM.format(body=method("""
+def next_pass(self, run, number):
+    return run.targets.argsort() if number == 0 else None
+""")), "algorithms", "deterministic", "next_pass returned",
+    ),
+    "a division that no checkpoint keeps": (
+        ALGORITHM.format(body=method("""
+def next_pass(self, run, number):
+    from harness import Pass
+    if number > self.seen:
+        self.seen = 0
+        return None
+    self.seen += number == 0
+    return Pass(run.targets.argsort()[self.seen:], batch_size=16)
+""")), "algorithms", "resumes", "ends otherwise",
+    ),
     "state that no checkpoint keeps": (
         ALGORITHM.format(body=method("""
 def after_losses(self, step):

@@ -18,12 +18,26 @@ SOP = Part("sop", ("setup", "compute_losses"), Declares(replaces="ce", sample_st
 RRM = Part("rrm", ("after_losses",), Declares(needs_per_sample=True))
 MIXUP = Part("mixup", ("before_forward",), Declares(mixes_samples=True))
 CDR = Part("cdr", ("after_backward",), Declares())
+DIVIDE = Part("divide", ("next_pass", "train_step"), Declares(replaces="ce", own_step=True, descends=True))
+WEIGHTS = Part("weights", ("after_losses",), Declares(needs_per_sample=True, row_weights=True))
+SAM = Part("sam", ("after_backward",), Declares(steps_again=True))
 CO = Part("co_teaching", ("train_step", "predict"), Declares(own_step=True, needs_per_sample=True))
 
 
 @pytest.mark.parametrize(
     ("loss", "algorithms"),
-    [(CE, [SOP, CDR]), (CE, [CDR, SOP]), (GCE, [RRM, CDR]), (DMI, [CDR]), (CE, [MIXUP, CDR]), (CE, [CO])],
+    [
+        (CE, [SOP, CDR]),
+        (CE, [CDR, SOP]),
+        (GCE, [RRM, CDR]),
+        (DMI, [CDR]),
+        (CE, [MIXUP, CDR]),
+        (CE, [CO]),
+        (CE, [DIVIDE, CDR]),
+        (CE, [WEIGHTS, DIVIDE, CDR]),
+        (GCE, [WEIGHTS]),
+        (CE, [SAM, MIXUP]),
+    ],
 )
 def test_stacks_that_compose(loss: Part, algorithms: list[Part]) -> None:
     check_stack(loss, algorithms, "classification")
@@ -37,6 +51,14 @@ def test_stacks_that_compose(loss: Part, algorithms: list[Part]) -> None:
         (CE, [MIXUP, SOP], "keeps a state for each sample"),
         (GCE, [MIXUP], "soft targets"),
         (CE, [CO, CDR], "would never fire"),
+        (CE, [CO, WEIGHTS], "would never fire"),
+        (CE, [DIVIDE, MIXUP], "'before_forward' of 'mixup' would never fire"),
+        (CE, [DIVIDE, SOP], "computes the losses|would never fire"),
+        (CE, [DIVIDE, Part("rows", ("after_losses",), Declares(sample_state=True))], "keeps its state of samples"),
+        (CE, [DIVIDE, SAM], "replaces the training step, which 'sam' takes once more"),
+        (CE, [WEIGHTS, MIXUP], "keeps a state for each sample"),
+        (GCE, [DIVIDE], "replaces the loss 'ce'"),
+        (CE, [DIVIDE, Part("other", ("next_pass",), Declares())], "divides the epoch into passes"),
         (DMI, [CO], "per batch only"),
         (CE, [CDR, CDR], "listed twice"),
         (L2, [], "is for regression"),
@@ -51,5 +73,5 @@ def test_stacks_that_do_not(loss: Part, algorithms: list[Part], reason: str) -> 
 
 
 def test_a_declaration_survives_json() -> None:
-    for part in (CE, DMI, SOP, MIXUP, CO):
+    for part in (CE, DMI, SOP, MIXUP, CO, DIVIDE, WEIGHTS, SAM):
         assert Declares.from_json(part.declares.to_json()) == part.declares

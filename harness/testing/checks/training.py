@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,43 @@ def resumes(subject: Subject, bench: Bench) -> str | None:
 
 def _states(outcome: Outcome) -> dict[str, Any]:
     return {"epochs": outcome.history, "run": outcome.run.state_dict()}
+
+
+@check(
+    "algorithm",
+    reason="RRM, CDR, RDI and clipping act on a step of a method's own only where it descends through the stack",
+    remedy="end train_step in run.descend(step), and declare Declares(own_step=True, descends=True)",
+)
+def descends(subject: Subject, bench: Bench) -> str | None:
+    """A step of its own descends through the stack's hooks if it declares so, and only then."""
+    declares = subject.facts.declares
+    if "train_step" not in subject.facts.hooks:
+        if declares.descends or declares.own_step:
+            raise Fault("it declares a step of its own and has no train_step")
+        raise Skip("it has no train_step")
+    trial, suite = bench.trial(epochs=3)
+    run = prepare(trial, suite.host, CPU).run
+    counts = {"train_step": 0, "descend": 0}
+
+    def counting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs)
+            counts[name] += name == "descend" or result is True
+            return result
+
+        return call
+
+    run.stack.train_step = counting("train_step", run.stack.train_step or (lambda **_: None))
+    run.descend = counting("descend", run.descend)  # type: ignore[method-assign]
+    silent: Any = Silent()
+    Loop(run, silent, _Quiet(), checkpoint_s=1e9).fit()
+    if counts["train_step"] and not declares.own_step:
+        raise Fault("its train_step replaces the training step, and it does not declare own_step")
+    if counts["descend"] and not declares.descends:
+        raise Fault("its train_step descends through the stack, and it does not declare descends")
+    if counts["train_step"] and declares.descends and not counts["descend"]:
+        raise Fault("it declares descends, and none of its steps called run.descend")
+    return f"{counts['descend']} descents in {counted(counts['train_step'], 'step')} of its own"
 
 
 @check(
