@@ -20,6 +20,7 @@ class TaskFacts:
         higher_is_better: of ``selection``.
         curves: the columns that are drawn over epochs unless others are asked for.
         unit: the unit of the headline where all data sets share it; empty where each has its own.
+        loss: the plain loss by name: what is trained with where no loss is named, and what a page compares with first.
     """
 
     metrics: tuple[str, ...]
@@ -27,6 +28,7 @@ class TaskFacts:
     higher_is_better: bool
     curves: tuple[str, ...]
     unit: str
+    loss: str
 
     @property
     def headline(self) -> str:
@@ -40,15 +42,16 @@ class TaskFacts:
 
 
 TASKS: dict[str, TaskFacts] = {
-    "classification": TaskFacts(("accuracy",), "validation_accuracy", True, ("test_accuracy",), "%"),
+    "classification": TaskFacts(("accuracy",), "validation_accuracy", True, ("test_accuracy",), "%", "ce"),
     "multilabel": TaskFacts(
         ("mean_average_precision", "subset_accuracy"),
         "validation_average_precision",
         True,
         ("test_average_precision",),
         "%",
+        "bce",
     ),
-    "regression": TaskFacts(("mae", "rmse"), "validation_loss", False, ("train_mae", "mae"), ""),
+    "regression": TaskFacts(("mae", "rmse"), "validation_loss", False, ("train_mae", "mae"), "", "l2"),
 }
 HEADLINES: tuple[str, ...] = tuple(facts.headline for facts in TASKS.values())
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import SuiteError, unknown
 from harness.parameters import explain
+from harness.tasks import TASKS
 
 
 def _without_defaults(table: BaseModel, *keys: str, exclude: set[str] | None = None) -> dict[str, Any]:
@@ -166,7 +167,9 @@ class MethodTable(Table):
     """``[[method]]``: what is compared."""
 
     name: str = Field(min_length=1, max_length=80, description="display name")
-    loss: Any = Field(default="ce", description="loss: a name, or a table with name and parameters")
+    loss: Any = Field(
+        default=TASKS["classification"].loss, description="loss: a name, or a table with name and parameters"
+    )
     transforms: Any = Field(default=[], description="transforms, in order")
     algorithms: Any = Field(default=[], description="algorithms, in order")
     optimizer: dict[str, Any] | str | None = Field(default=None, description="optimizer; without a name it is merged")

@@ -19,6 +19,7 @@ from harness.registry import Registry, as_component
 from harness.suite.compose import Part, check_stack
 from harness.suite.optim import OPTIMIZERS, SCHEDULES, validate
 from harness.suite.schema import TrainingTable
+from harness.tasks import TASKS
 from harness.training import optim, seeds
 from harness.training.augment import Augmentation
 from harness.training.data import ResidentSource
@@ -54,7 +55,7 @@ def drive(
         stack: what is trained by: the name of an algorithm or a loss; a list of algorithms; or a table as a suite's
             ``[[method]]``, with ``loss``, ``algorithms``, ``optimizer``, ``schedule`` and ``clip``. A part is a name, a
             table with a name and parameters, or an object that is made already. Without a loss it is the one that an
-            algorithm replaces, else ``ce``, in regression ``l2``.
+            algorithm replaces, else the plain one of the task (``ce``, ``bce``, ``l2``).
         model: trained in place, on the device and in the type of its parameters (float32 or float64).
         inputs: (N, ...) as the model takes them.
         targets: (N,) int64 classes, or (N,) or (N, outputs) floats for regression: the noisy ones.
@@ -131,7 +132,7 @@ def _table(stack: Any, registry: Registry) -> Mapping[str, Any]:
 def _parts(table: Mapping[str, Any], registry: Registry, task: str) -> tuple[Any, Part, list[tuple[Any, Part]]]:
     algorithms = [_part(registry, "algorithm", given) for given in table.get("algorithms", ())]
     replaced = [part.declares.replaces for _, part in algorithms if part.declares.replaces]
-    given = table.get("loss", replaced[0] if replaced else ("l2" if task == "regression" else "ce"))
+    given = table.get("loss", replaced[0] if replaced else TASKS[task].loss)
     loss, part = _part(registry, "loss", given)
     return loss, part, algorithms
 

@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 
 from harness.results.store import connect
+from harness.tasks import TASKS
 
 MEMORY = "600MB"
 LOG_BYTES = 64_000
@@ -129,16 +130,18 @@ def metrics(snapshot: Path, suite: str) -> list[tuple[str, str]]:
 
 
 def plain_methods(snapshot: Path, suite: str) -> list[str]:
-    """Methods that are a plain loss: no transform, no algorithm; cross entropy first. One of them is the reference."""
+    """Methods that are a loss alone, without transform and algorithm; the plain loss of their task first. One of them is
+    the reference."""
+    plain = sorted({task.loss for task in TASKS.values()})
     found = rows(
         snapshot,
         """
         SELECT s.method FROM compared s JOIN trials t USING (trial)
         WHERE s.suite = ?
         GROUP BY s.method HAVING bool_and(t.transforms = '' AND t.algorithms = '')
-        ORDER BY bool_and(t.loss = 'ce') DESC, min(s.method_position)
+        ORDER BY bool_and(list_contains(?, t.loss)) DESC, min(s.method_position)
         """,
-        [suite],
+        [suite, plain],
     )
     return [row["method"] for row in found]
 

@@ -18,11 +18,10 @@ OTHER_WORDS = frozenset({"none", "forward", "mae", "recovery", "phase", "fgsm", 
 """Words that name a component and have a sense of their own: no noise, a model's pass, the error, a kind of attack that
 the evaluator makes, the prefix of timm's optimizers, the labels of people that a data set brings."""
 DEFAULTS = {
-    "suite/schema.py": {"ce"},
-    "training/drive.py": {"ce", "l2"},
+    "tasks.py": {"ce", "bce", "l2"},
     "cli/scaffold.py": {"digits", "mlp", "lenet"},
 }
-"""What a suite, a drive and a new plugin's tests have where nothing is said: part of their documented language."""
+"""The plain loss of each task, and what a new plugin's tests stand in."""
 
 
 def test_the_core_names_no_component() -> None:

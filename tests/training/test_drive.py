@@ -147,6 +147,16 @@ def test_regression_takes_the_squared_loss_without_being_told() -> None:
     assert record["losses"] == pytest.approx([float(expected)])
 
 
+def test_several_labels_take_binary_cross_entropy_without_being_told() -> None:
+    inputs, classes = data()
+    targets = functional.one_hot(classes, 3)
+    model = linear()
+    with torch.no_grad():
+        expected = functional.binary_cross_entropy_with_logits(model(inputs[:4]), targets[:4].double())
+    (record,) = harness.drive([], model, inputs, targets, seed=0, batches=[[0, 1, 2, 3]])
+    assert record["losses"] == pytest.approx([float(expected)])
+
+
 @pytest.mark.parametrize(
     ("stack", "batches", "message"),
     [
