@@ -74,7 +74,7 @@ def harness_epoch(ready: Prepared, *, with_epoch_end: bool = False) -> Callable[
 
     def work() -> None:
         run.epoch += 1
-        loop._batch = 0
+        loop._rewind()
         if run.stack.epoch_start is not None:
             run.stack.epoch_start(run=run)
         loop._train_epoch()

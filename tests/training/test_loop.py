@@ -447,8 +447,8 @@ def test_a_short_last_batch_is_scaled_taken_by_its_mean_or_left_out(
     seen: list[Any] = []
 
     class Watching(Loop):
-        def _train_step(self, step: Any) -> None:
-            super()._train_step(step)
+        def train(self, step: Any) -> None:
+            super().train(step)
             seen.append(step)
 
     (record,) = Watching(prepared.run, prepared.evaluator, Listening()).fit()
