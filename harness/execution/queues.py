@@ -36,8 +36,13 @@ class Queues:
 
 
 def read_queues(suite: Suite, results: Path) -> Queues:
+    """The queues of a suite's executors, with its tables."""
+    return ask_queues(suite.host, suite.executors, results)
+
+
+def ask_queues(host: Host, tables: Mapping[str, Mapping[str, Any]], results: Path) -> Queues:
     """Ask every executor that has a queue; one that gives no answer is a note, and the records still tell."""
-    executors, notes = queueing(suite.host, suite.executors)
+    executors, notes = queueing(host, tables)
     found = Queues(notes=notes)
     for executor in executors:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness.results.records import FINISHED, UNFINISHED, Verdicts, standing, trial_folder
@@ -66,7 +67,10 @@ def suites_on_disk(results: Path) -> list[str]:
 
 
 def read_progress(
-    results: Path, manifest: Mapping[str, Any], known: Mapping[str, tuple[str, str, float | None]]
+    results: Path,
+    manifest: Mapping[str, Any],
+    known: Mapping[str, tuple[str, str, float | None]],
+    queue: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Progress:
     """Where the trials of a manifest stand.
 
@@ -74,6 +78,7 @@ def read_progress(
         results: the results folder.
         manifest: of the suite.
         known: status, error and seconds of trials that the snapshot holds as done or failed; others are looked at.
+        queue: what the queues of executors have in hand, by trial.
     """
     states, looked_at, unread = [], 0, 0
     verdicts = Verdicts(results)
@@ -84,7 +89,7 @@ def read_progress(
             states.append(TrialState(*who, status=status, error=error, running_for=seconds))
         elif looked_at < MOST_READ:
             looked_at += 1
-            states.append(_look(verdicts, who))
+            states.append(_look(verdicts, who, queue.get(line["id"])))
         else:
             unread += 1
             states.append(TrialState(*who, status="missing"))
@@ -92,9 +97,9 @@ def read_progress(
     return Progress(tuple(states), unread)
 
 
-def _look(verdicts: Verdicts, who: tuple[str, str, str, int]) -> TrialState:
+def _look(verdicts: Verdicts, who: tuple[str, str, str, int], queued: Mapping[str, Any] | None) -> TrialState:
     folder = trial_folder(verdicts.results, who[0])
-    found = standing(folder, verdict=verdicts.of(who[0]) if folder.exists() else NOTHING)
+    found = standing(folder, queue=queued, verdict=verdicts.of(who[0]) if folder.exists() else NOTHING)
     running = found.status == "running"
     return TrialState(
         *who,

@@ -17,6 +17,7 @@ from typing import Any
 
 import duckdb
 
+from harness.plugins import load_host
 from harness.results.store import connect
 from harness.tasks import TASKS
 
@@ -207,6 +208,23 @@ def costs(snapshot: Path, suite: str) -> list[CellCost]:
     return [CellCost(**row) for row in found]
 
 
+# --- standings --------------------------------------------------------------------------------------------------------
+
+STANDING = """CASE WHEN t.status IN ('done', 'diverged')
+    AND list_contains(?, CAST(json_extract(t.options, '$.digests') AS VARCHAR)) THEN 'stale' ELSE t.status END"""
+"""The standing of a trial ``t``, with :func:`stale_digests` as its parameter."""
+
+
+def stale_digests(snapshot: Path) -> list[str]:
+    """The recorded digests, as JSON, of which a component has another source now: results that hold them are stale."""
+    sql = """
+        SELECT DISTINCT CAST(json_extract(options, '$.digests') AS VARCHAR) AS digests FROM trials
+        WHERE status IN ('done', 'diverged') AND json_extract(options, '$.digests') IS NOT NULL
+    """
+    changed = load_host().registry.has_changed
+    return [row["digests"] for row in rows(snapshot, sql) if changed(json.loads(row["digests"]))]
+
+
 # --- one trial --------------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +258,11 @@ def trial(snapshot: Path, trial_id: str) -> TrialFacts | None:
     """A trial by its id; ``None`` when there is none."""
     if not is_trial_id(trial_id):
         return None
-    found = rows(snapshot, "SELECT * FROM trials WHERE trial = ?", [trial_id])
+    found = rows(
+        snapshot,
+        f"SELECT * REPLACE ({STANDING} AS status) FROM trials t WHERE trial = ?",
+        [stale_digests(snapshot), trial_id],
+    )
     if not found:
         return None
     facts = found[0]
@@ -274,14 +296,14 @@ def siblings(snapshot: Path, suite: str, method: str, setting: str, metric: str,
     """The seeds of one cell with status and value."""
     return rows(
         snapshot,
-        """
-        SELECT s.seed, s.trial, t.status, m.value
+        f"""
+        SELECT s.seed, s.trial, {STANDING} AS status, m.value
         FROM compared s LEFT JOIN trials t USING (trial)
         LEFT JOIN metrics m ON m.trial = s.trial AND m.metric = ? AND m."at" = ?
         WHERE s.suite = ? AND s.method = ? AND s.setting = ?
         ORDER BY s.seed
         """,
-        [metric, at, suite, method, setting],
+        [stale_digests(snapshot), metric, at, suite, method, setting],
     )
 
 

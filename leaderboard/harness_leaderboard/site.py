@@ -266,6 +266,7 @@ def _trials(results: Path, snapshot: Path, folder: Path, slugs: Mapping[str, str
         for c in columns
     )
     curves = ", ".join(f"'{c}': {{'x': {c}_at, 'y': {c}}}" for c in columns)
+    stale = queries.stale_digests(snapshot)
     for last in "0123456789abcdef":
         shards: dict[str, list[str]] = {}
         with queries.cursor(snapshot) as connection:
@@ -289,7 +290,7 @@ def _trials(results: Path, snapshot: Path, folder: Path, slugs: Mapping[str, str
                     ) GROUP BY trial
                 )
                 SELECT t.trial, t.attempt, to_json({{
-                    'status': t.status, 'error': t.error_type || ': ' || t.error, 'traceback': t.traceback,
+                    'status': {queries.STANDING}, 'error': t.error_type || ': ' || t.error, 'traceback': t.traceback,
                     'identity': t.identity, 'transitions': t.transitions, 'label_digest': t.label_digest,
                     'places': p.places, 'metrics': m.metrics, 'environment': e.environment, 'curves': {{{curves}}},
                     'further': f.further
@@ -298,7 +299,7 @@ def _trials(results: Path, snapshot: Path, folder: Path, slugs: Mapping[str, str
                 LEFT JOIN places p USING (trial) LEFT JOIN further f USING (trial)
                 LEFT JOIN environments e ON e.trial = t.trial AND e.attempt = t.attempt
                 """,
-                [*[last] * 5, added],
+                [*[last] * 5, added, stale],
             )
             while batch := answer.fetchmany(2000):
                 for trial_id, attempt, content in batch:

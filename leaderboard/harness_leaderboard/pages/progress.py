@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
+from harness.execution.queues import ask_queues
 from harness.plugins import load_host
 from harness_leaderboard import progress, queries, shell, tables
 from harness_leaderboard.render import part
 
 EVERY_S = 2.0
+QUEUE_S = 20.0
+"""Between two questions to a cluster's queue, which is asked by everybody."""
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _known(snapshot: str, suite: str) -> dict[str, tuple[str, str, float | None]]:
-    """Trials that the snapshot holds as finished: status, error, seconds. A result whose components have another source
-    now is stale."""
-    sql = """
-        SELECT DISTINCT s.trial, t.status, coalesce(t.error_type || ': ' || t.error, '') AS error, a.seconds,
-               CAST(json_extract(t.options, '$.digests') AS VARCHAR) AS digests
+    """Trials that the snapshot holds as finished: status, error, seconds."""
+    sql = f"""
+        SELECT DISTINCT s.trial, {queries.STANDING} AS status, coalesce(t.error_type || ': ' || t.error, '') AS error,
+               a.seconds
         FROM suite_trials s JOIN trials t USING (trial)
         LEFT JOIN (SELECT trial, max(seconds) AS seconds FROM attempts WHERE final GROUP BY trial) a USING (trial)
         WHERE s.suite = ? AND t.status IN ('done', 'diverged', 'failed')
     """
-    found = queries.rows(Path(snapshot), sql, [suite])
-    changed = functools.cache(lambda digests: load_host().registry.has_changed(json.loads(digests)))
-    return {
-        row["trial"]: (
-            "stale" if row["status"] != "failed" and row["digests"] and changed(row["digests"]) else row["status"],
-            row["error"],
-            row["seconds"],
-        )
-        for row in found
-    }
+    found = queries.rows(Path(snapshot), sql, [queries.stale_digests(Path(snapshot)), suite])
+    return {row["trial"]: (row["status"], row["error"], row["seconds"]) for row in found}
+
+
+@st.cache_data(ttl=QUEUE_S, max_entries=4, show_spinner=False)
+def _queue(results: str) -> dict[str, dict[str, Any]]:
+    """What executors with a queue have in hand."""
+    return ask_queues(load_host(), {}, Path(results)).trials
 
 
 def page(suite: str | None) -> None:
@@ -59,6 +58,7 @@ def _live(suite: str) -> None:
         return
     snapshot = shell.newest_snapshot()
     known = _known(snapshot, suite) if snapshot is not None else {}
-    found = progress.read_progress(shell.results_folder(), manifest, known)
+    results = shell.results_folder()
+    found = progress.read_progress(results, manifest, known, _queue(str(results)))
     bar, shown = tables.progress_bar(found), tables.progress_tables(found)
     shell.show(part("progress.html", "page", suite=suite, bar=bar, unread=found.unread, tables=shown), "progress")
