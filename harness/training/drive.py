@@ -24,9 +24,9 @@ from harness.training import optim, seeds
 from harness.training.augment import Augmentation
 from harness.training.data import ResidentSource
 from harness.training.loop import Loop
-from harness.training.networks import Network
+from harness.training.networks import Network, Table
 from harness.training.passes import Pass
-from harness.training.run import Run, Step, Table
+from harness.training.run import Run, Step
 from harness.training.stack import Stack
 from harness.training.tasks import task_of
 

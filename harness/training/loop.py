@@ -189,12 +189,12 @@ class Loop:
         run = self.run
         if self._pass is None and self._number == 0:
             run.epoch = number
-            run.stepped.clear()
-            run._set_training(True)
+            run.nets.stepped.clear()
+            run.nets.train(True)
             if run.stack.epoch_start is not None:
                 self._timed(run.stack.epoch_start)
         else:
-            run._set_training(True)
+            run.nets.train(True)
         try:
             self._train_epoch()
             self.diverged = not self._is_finite()
@@ -376,7 +376,7 @@ class Loop:
 
     def _is_finite(self) -> bool:
         """Whether the summed loss and all weights are finite."""
-        weights = [p.detach() for model in self.run.models() for p in model.parameters()]
+        weights = [p.detach() for model in self.run.nets.models() for p in model.parameters()]
         largest = torch.nn.utils.get_total_norm(weights, math.inf)
         return bool(torch.stack([self._epoch_loss, largest.to(self._epoch_loss)]).isfinite().all())
 
@@ -426,9 +426,9 @@ class Loop:
     def _step_schedules(self) -> None:
         """A schedule counts the epochs in which its network was trained: all of them where an epoch is one pass."""
         run = self.run
-        all_trained = run.stack.next_pass is None or not run.stepped
-        for name, network in run.trainees().items():
-            if network.schedule is not None and (all_trained or name in run.stepped):
+        all_trained = run.stack.next_pass is None or not run.nets.stepped
+        for name, network in run.nets.trainees().items():
+            if network.schedule is not None and (all_trained or name in run.nets.stepped):
                 network.schedule.step()
 
     def _select(self, record: Mapping[str, Any]) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, unknown
+
+Table = Mapping[str, Any] | str
+"""An optimizer or a schedule as a suite writes it: a table with a name, or a name."""
 
 
 class Network:
@@ -87,6 +91,138 @@ class Average:
         if buffers:
             for buffer, value in zip(self.model.buffers(), self._of.model.buffers(), strict=True):
                 buffer.copy_(value)
+
+
+class Networks:
+    """Every network of a trial by name, with the averages and heads that algorithms have added; names are taken once.
+
+    Attributes:
+        main: the trial's own network, whose name is ``""``.
+        further: networks that algorithms have added.
+        averages, heads: by name.
+        own_optimizers: of heads that do not share their network's; the network there has the head as its model.
+        stepped: names of networks and of such heads that took a step in the epoch so far.
+    """
+
+    def __init__(self, main: Network, build: Callable[..., Network], where: str) -> None:
+        self.main = main
+        self.further: dict[str, Network] = {}
+        self.averages: dict[str, Average] = {}
+        self.heads: dict[str, nn.Module] = {}
+        self.own_optimizers: dict[str, Network] = {}
+        self.stepped: set[str] = set()
+        self._build = build
+        self._where = where
+
+    def of(self, name: str) -> Network:
+        """A network by its name.
+
+        Raises:
+            HarnessError: when there is none.
+        """
+        if not name:
+            return self.main
+        if name not in self.further:
+            raise HarnessError(unknown("network", name, list(self.further)), self._where, "add it by run.new_network")
+        return self.further[name]
+
+    def trainee(self, name: str) -> Network:
+        """The network, or the head with an optimizer of its own, of a name."""
+        return self.own_optimizers[name] if name in self.own_optimizers else self.of(name)
+
+    def trainees(self) -> dict[str, Network]:
+        """All that has an optimizer, by name."""
+        return {"": self.main, **self.further, **self.own_optimizers}
+
+    @property
+    def trained(self) -> frozenset[str]:
+        """Names of the networks that took a step in the epoch so far."""
+        return frozenset(name for name in self.stepped if not name or name in self.further)
+
+    def models(self) -> list[nn.Module]:
+        """Every model and head."""
+        networks = [network.model for network in (self.main, *self.further.values())]
+        return [*networks, *(average.model for average in self.averages.values()), *self.heads.values()]
+
+    def train(self, training: bool) -> None:
+        """Every model and head in train mode, or in eval mode."""
+        for model in self.models():
+            model.train(training)
+
+    def add(self, name: str, **options: Any) -> Network:
+        """A further network, with an optimizer, a schedule and epochs of its own where they are given."""
+        self._take(name)
+        self.further[name] = self._build(name, **_given(options))
+        return self.further[name]
+
+    def average(self, name: str, of: str, start: Literal["copy", "fresh"]) -> Average:
+        """An average of a network."""
+        self._take(name)
+        followed = self.of(of)
+        model = copy.deepcopy(followed.model) if start == "copy" else self._build(name).model
+        self.averages[name] = Average(model, followed)
+        return self.averages[name]
+
+    def head(self, name: str, network: str, module: nn.Module, optimizer: Table, **options: Any) -> None:
+        """A head on a network's features, trained by its optimizer (``shared``) or by one of its own."""
+        self._take(name)
+        if optimizer == "shared":
+            self.of(network).share(module)
+        else:
+            own = None if optimizer == "own" else optimizer
+            self.own_optimizers[name] = self._build(name, head=module, **_given({"optimizer": own, **options}))
+        self.heads[name] = module
+
+    def _take(self, name: str) -> None:
+        if not name or name in {**self.further, **self.averages, **self.heads}:
+            raise HarnessError(f"two parts of the stack add a network {name!r}", remedy="give one another name")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Models, optimizers, schedules, and what was trained in the epoch so far."""
+        return {
+            "network": self.main.state_dict(),
+            "networks": {name: network.state_dict() for name, network in self.further.items()},
+            "averages": {name: average.model.state_dict() for name, average in self.averages.items()},
+            "heads": {name: head.state_dict() for name, head in self.heads.items()},
+            "head_optimizers": {name: network.optimizer_state() for name, network in self.own_optimizers.items()},
+            "trained": sorted(self.stepped),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`; a checkpoint of an earlier harness knows of networks only."""
+        self.main.load_state_dict(state["network"])
+        for name, network in state["networks"].items():
+            self.further[name].load_state_dict(network)
+        self._load_added(state)
+        for name, network in state.get("head_optimizers", {}).items():
+            self.own_optimizers[name].load_optimizer_state(network)
+        self.stepped = set(state.get("trained", ()))
+
+    def model_states(self) -> dict[str, Any]:
+        """The models alone, by which is predicted."""
+        return {
+            "network": self.main.model.state_dict(),
+            "networks": {name: network.model.state_dict() for name, network in self.further.items()},
+            "averages": {name: average.model.state_dict() for name, average in self.averages.items()},
+            "heads": {name: head.state_dict() for name, head in self.heads.items()},
+        }
+
+    def load_model_states(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`model_states`."""
+        self.main.model.load_state_dict(state["network"])
+        for name, network in state["networks"].items():
+            self.further[name].model.load_state_dict(network)
+        self._load_added(state)
+
+    def _load_added(self, state: Mapping[str, Any]) -> None:
+        for name, model in state.get("averages", {}).items():
+            self.averages[name].model.load_state_dict(model)
+        for name, head in state.get("heads", {}).items():
+            self.heads[name].load_state_dict(head)
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def classifier_of(model: nn.Module, num_outputs: int, where: str = "") -> nn.Module:

@@ -37,10 +37,10 @@ from harness.training.data import (
 from harness.training.evaluation import Evaluator
 from harness.training.memory import keep_freed_memory
 from harness.training.metrics import asked_for
-from harness.training.networks import Network
+from harness.training.networks import Network, Table
 from harness.training.optim import chosen_table, make_optimizer, make_schedule
 from harness.training.replay import Replay
-from harness.training.run import Run, Table
+from harness.training.run import Run
 from harness.training.stack import Stack, call_name
 from harness.training.watch import mark_layers
 from harness.trial import Trial, canonical

@@ -6,7 +6,6 @@ A run holds noisy targets only; the evaluator alone holds the clean ones, and no
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
@@ -20,7 +19,7 @@ from harness.errors import ComponentError, HarnessError, unknown
 from harness.running import NOBODY, Source
 from harness.training import checkpoint, seeds
 from harness.training.data import BatchSource
-from harness.training.networks import Average, Network, catching, classifier_of
+from harness.training.networks import Average, Network, Networks, Table, catching, classifier_of
 from harness.training.passes import Pass
 from harness.training.policies import POLICIES
 from harness.training.stack import Stack
@@ -30,8 +29,6 @@ from harness.training.views import strong_view
 Phase = Literal["train", "probe", "again", "score"]
 LastBatch = Literal["scaled", "mean", "drop"]
 """What becomes of a short last batch: its sum is divided by the nominal size, by its own size, or it is left out."""
-Table = Mapping[str, Any] | str
-"""An optimizer or a schedule as a suite writes it: a table with a name, or a name."""
 Part = Literal["losses", "outputs", "features"]
 """What can be examined of training samples."""
 VIEWS = ("weak", "strong", *POLICIES)
@@ -220,6 +217,7 @@ class Run:
         walk: the :class:`Pass` over training samples that is under way, or was last.
         clip: largest gradient norm, of each network; an algorithm whose ``train_step`` does not descend by
             :meth:`descend` applies it itself. ``None`` is off.
+        nets: every network, average and head.
         networks, averages, heads: what algorithms have added, by name; see :meth:`new_network`, :meth:`average`,
             :meth:`new_head`.
         trained: names of the networks that were trained in the epoch so far; ``""`` is the trial's own.
@@ -249,7 +247,11 @@ class Run:
         model_source: Source | None = None,
         transformed: bool = False,
     ) -> None:
+        self.nets = Networks(network, build_network, name)
         self.network = network
+        self.networks = self.nets.further
+        self.averages = self.nets.averages
+        self.heads = self.nets.heads
         self.stack = stack
         self.source = source
         self.targets = targets
@@ -271,20 +273,14 @@ class Run:
         self.last_batch: LastBatch = last_batch
         self.dtype = dtype
         self.prelude: Prelude | None = None
-        self.networks: dict[str, Network] = {}
-        self.averages: dict[str, Average] = {}
-        self.heads: dict[str, nn.Module] = {}
-        self.stepped: set[str] = set()
         self.sample_states: dict[str, SampleState] = {}
         self.sample_scores: dict[str, tuple[Tensor, bool]] = {}
         self.model_parameters = network.parameters
-        self._build_network = build_network
         self._initial_states = dict(initial_states or {})
         self._autocast = autocast
         self._generators: dict[str, torch.Generator] = {}
         self._model_number = NOBODY if model_source is None else stack.watch.marker.number(model_source, "forward")
         self._transformed = transformed
-        self._own_optimizer: dict[str, Network] = {}
         self._current = ""
         stack.watch.know(self)
 
@@ -303,7 +299,7 @@ class Run:
     @property
     def trained(self) -> frozenset[str]:
         """Names of the networks that were trained in the epoch so far."""
-        return frozenset(name for name in self.stepped if not name or name in self.networks)
+        return self.nets.trained
 
     def of(self, name: str) -> Network:
         """A network by its name; ``""`` is the trial's own.
@@ -311,20 +307,7 @@ class Run:
         Raises:
             HarnessError: when there is none.
         """
-        if not name:
-            return self.network
-        if name not in self.networks:
-            raise HarnessError(unknown("network", name, list(self.networks)), self.name, "add it by run.new_network")
-        return self.networks[name]
-
-    def trainees(self) -> dict[str, Network]:
-        """All that has an optimizer, by name: networks, and heads with one of their own."""
-        return {"": self.network, **self.networks, **self._own_optimizer}
-
-    def models(self) -> list[nn.Module]:
-        """Every model and head of the trial."""
-        networks = [network.model for network in (self.network, *self.networks.values())]
-        return [*networks, *(average.model for average in self.averages.values()), *self.heads.values()]
+        return self.nets.of(name)
 
     def divisor(self, step: Step) -> float:
         """What the sum of a step's losses is divided by: what ``step.divisor`` says; where it is not set yet, the nominal
@@ -374,11 +357,6 @@ class Run:
             )
         self.prelude = prelude
 
-    def _new(self, name: str) -> None:
-        """Refuse a name that is taken: networks, averages and heads share their names."""
-        if not name or name in {**self.networks, **self.averages, **self.heads}:
-            raise HarnessError(f"two parts of the stack add a network {name!r}", remedy="give one another name")
-
     def new_network(
         self, name: str, optimizer: Table | None = None, schedule: Table | None = None, epochs: int | None = None
     ) -> nn.Module:
@@ -390,11 +368,7 @@ class Run:
             optimizer, schedule: tables as in ``[training]``; of the same kind as the trial's without.
             epochs: over how many epochs the schedule runs, those in which the network is trained; the trial's without.
         """
-        self._new(name)
-        options = {"optimizer": optimizer, "schedule": schedule, "epochs": epochs}
-        given = {key: value for key, value in options.items() if value is not None}
-        self.networks[name] = self._build_network(name, **given)
-        return self.networks[name].model
+        return self.nets.add(name, optimizer=optimizer, schedule=schedule, epochs=epochs).model
 
     def average(self, name: str, of: str = "", start: Literal["copy", "fresh"] = "copy") -> Average:
         """A model that follows the parameters of a network, moved by its ``update(decay)``; never trained, checkpointed.
@@ -406,11 +380,7 @@ class Run:
             of: the network that it follows.
             start: ``copy`` of that network as it is now, or ``fresh``: initialised by a stream of its own.
         """
-        self._new(name)
-        followed = self.of(of)
-        model = copy.deepcopy(followed.model) if start == "copy" else self._build_network(name).model
-        self.averages[name] = Average(model, followed)
-        return self.averages[name]
+        return self.nets.average(name, of, start)
 
     def new_head(
         self,
@@ -432,19 +402,12 @@ class Run:
                 ``own``: another one like the trial's; or a table as in ``[training]``.
             schedule, epochs: as in :meth:`new_network`, where the head has an optimizer of its own.
         """
-        self._new(name)
-        owner = self.of(network)
-        features = int(classifier_of(owner.model, self.num_outputs, self.name).in_features)  # type: ignore[arg-type]
+        model = self.of(network).model
+        features = int(classifier_of(model, self.num_outputs, self.name).in_features)  # type: ignore[arg-type]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(self.seed, "init", name))
             head = make(features).to(self.device, self.dtype)
-        if optimizer == "shared":
-            owner.share(head)
-        else:
-            options = {"optimizer": None if optimizer == "own" else optimizer, "schedule": schedule, "epochs": epochs}
-            given = {key: value for key, value in options.items() if value is not None}
-            self._own_optimizer[name] = self._build_network(name, head=head, **given)
-        self.heads[name] = head
+        self.nets.head(name, network, head, optimizer, schedule=schedule, epochs=epochs)
         return head
 
     def generator(self, stream: str) -> torch.Generator:
@@ -587,10 +550,7 @@ class Run:
     def zero_grad(self, names: Sequence[str]) -> None:
         """Drop the gradients of some networks and heads."""
         for name in names:
-            self._trainee(name).optimizer.zero_grad(set_to_none=True)
-
-    def _trainee(self, name: str) -> Network:
-        return self._own_optimizer[name] if name in self._own_optimizer else self.of(name)
+            self.nets.trainee(name).optimizer.zero_grad(set_to_none=True)
 
     def reduce(self, step: Step) -> Tensor:
         """The scalar that is differentiated: the sum of the weighted losses over the divisor, plus the penalty."""
@@ -615,7 +575,7 @@ class Run:
         if stack.after_backward is not None:
             self._after_backward(step, names)
         for name in names:
-            network = self._trainee(name)
+            network = self.nets.trainee(name)
             if self.clip is not None:
                 network.clip(self.clip)
             network.optimizer.step()
@@ -624,7 +584,7 @@ class Run:
             state.update(divisor)
         if stack.after_step is not None:
             stack.after_step(run=self, step=step)
-        self.stepped.update(names)
+        self.nets.stepped.update(names)
 
     def _after_backward(self, step: Step, names: Sequence[str]) -> None:
         """Let hooks change the gradients of every network that takes a step, each as the step's own."""
@@ -786,7 +746,7 @@ class Run:
         """An extra pass of a kind: every model in eval mode for a ``score``, the statistics of the one that runs held
         still for others."""
         before, self.phase = self.phase, phase
-        modes = [(model, model.training) for model in self.models()] if phase == "score" else []
+        modes = [(model, model.training) for model in self.nets.models()] if phase == "score" else []
         frozen: list[nn.modules.batchnorm._NormBase] = []
         for model, _ in modes:
             model.eval()
@@ -810,10 +770,6 @@ class Run:
                 if training:
                     model.train()
 
-    def _set_training(self, training: bool) -> None:
-        for model in self.models():
-            model.train(training)
-
     def predict(self, inputs: Tensor) -> Tensor:
         """What the method predicts: log-probabilities (B, K) of classes or labels, or regression outputs; differentiable in
         ``inputs``."""
@@ -829,11 +785,11 @@ class Run:
     def evaluating(self) -> Iterator[None]:
         """Eval mode for all networks, and back."""
         was_training = self.model.training
-        self._set_training(False)
+        self.nets.train(False)
         try:
             yield
         finally:
-            self._set_training(was_training)
+            self.nets.train(was_training)
 
     # --- checkpoint ----------------------------------------------------------------------------------------------------
 
@@ -842,12 +798,7 @@ class Run:
         return {
             "epoch": self.epoch,
             "targets": self.targets,
-            "network": self.network.state_dict(),
-            "networks": {name: network.state_dict() for name, network in self.networks.items()},
-            "averages": {name: average.model.state_dict() for name, average in self.averages.items()},
-            "heads": {name: head.state_dict() for name, head in self.heads.items()},
-            "head_optimizers": {name: network.optimizer_state() for name, network in self._own_optimizer.items()},
-            "trained": sorted(self.stepped),
+            **self.nets.state_dict(),
             "sample_states": {name: state.data for name, state in self.sample_states.items()},
             "stack": self.stack.state_dict(),
             "generators": {name: generator.get_state() for name, generator in self._generators.items()},
@@ -876,18 +827,7 @@ class Run:
         self.epoch = int(state["epoch"])
         if "targets" in state:
             self.targets = state["targets"].to(self.device)
-        self.network.load_state_dict(state["network"])
-        for name, network in state["networks"].items():
-            self.networks[name].load_state_dict(network)
-        for name, model in state.get(
-            "averages", {}
-        ).items():  # not in checkpoints of earlier harnesses, as what follows
-            self.averages[name].model.load_state_dict(model)
-        for name, head in state.get("heads", {}).items():
-            self.heads[name].load_state_dict(head)
-        for name, network in state.get("head_optimizers", {}).items():
-            self._own_optimizer[name].load_optimizer_state(network)
-        self.stepped = set(state.get("trained", ()))
+        self.nets.load_state_dict(state)
         for name, data in state["sample_states"].items():
             self.sample_states[name].data.copy_(data)
         self.stack.load_state_dict(state["stack"])
@@ -899,23 +839,11 @@ class Run:
 
     def prediction_state(self) -> dict[str, Any]:
         """A copy of what :meth:`predict` needs: networks, averages, heads and the stack's states."""
-        return {
-            "network": copied(self.model.state_dict()),
-            "networks": {name: copied(network.model.state_dict()) for name, network in self.networks.items()},
-            "averages": {name: copied(average.model.state_dict()) for name, average in self.averages.items()},
-            "heads": {name: copied(head.state_dict()) for name, head in self.heads.items()},
-            "stack": copied(self.stack.state_dict()),
-        }
+        return copied({**self.nets.model_states(), "stack": self.stack.state_dict()})  # type: ignore[no-any-return]
 
     def load_prediction_state(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`prediction_state`."""
-        self.model.load_state_dict(state["network"])
-        for name, network in state["networks"].items():
-            self.networks[name].model.load_state_dict(network)
-        for name, model in state.get("averages", {}).items():
-            self.averages[name].model.load_state_dict(model)
-        for name, head in state.get("heads", {}).items():
-            self.heads[name].load_state_dict(head)
+        self.nets.load_model_states(state)
         self.stack.load_state_dict(state["stack"])
 
 

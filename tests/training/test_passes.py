@@ -317,8 +317,8 @@ def test_a_method_of_several_networks_resumes_to_the_same_bits_wherever_it_stops
 def test_schedules_step_after_epochs_in_which_their_network_was_trained() -> None:
     run = make(Both(), epochs=3)
     loop(run).fit()
-    rates = [network.schedule.last_epoch for network in run.trainees().values()]  # type: ignore[union-attr]
-    assert list(run.trainees()) == ["", "peer", "free"] and rates == [3, 2, 2]
+    rates = [network.schedule.last_epoch for network in run.nets.trainees().values()]  # type: ignore[union-attr]
+    assert list(run.nets.trainees()) == ["", "peer", "free"] and rates == [3, 2, 2]
     assert run.of("peer").optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)  # its two epochs are over
     assert run.trained == {"", "peer"}
 
@@ -454,14 +454,14 @@ def everything(run: Run) -> dict[str, Any]:
     from harness.training.run import copied
 
     state = copied({"run": run.state_dict(), "globals": seeds.global_state()})
-    modes = [module.training for model in run.models() for module in model.modules()]
+    modes = [module.training for model in run.nets.models() for module in model.modules()]
     return {**state, "modes": modes, "phase": run.phase}
 
 
 def test_an_examination_is_a_plain_forward_pass_and_changes_nothing() -> None:
     run = make(Both())
     loop(run).fit()
-    run._set_training(True)
+    run.nets.train(True)
     run.averages["mean"].model.eval()
     before = everything(run)
     some = torch.tensor([7, 2, 2, 19])
@@ -561,7 +561,7 @@ def test_an_average_moves_by_its_decay_and_takes_over_buffers_only_when_told() -
     assert float(mean.model[1].running_mean.max()) == 0.0  # type: ignore[index]
     mean.update(1.0, buffers=True)
     assert float(mean.model[1].running_mean.min()) == 7.0  # type: ignore[index]
-    assert len(run.model_parameters) == 6 and "mean" not in run.trainees()
+    assert len(run.model_parameters) == 6 and "mean" not in run.nets.trainees()
 
 
 def test_names_of_networks_averages_and_heads_are_taken_once() -> None:
@@ -591,7 +591,7 @@ def test_a_shared_head_follows_the_networks_optimizer_and_an_own_one_its_own() -
     ):
         assert p.grad is not None
         torch.testing.assert_close(p, start - rate * p.grad)
-    assert run.trained == {""} and run.stepped == {"", "own"}
+    assert run.trained == {""} and run.nets.stepped == {"", "own"}
 
 
 def test_a_head_is_made_by_a_stream_of_its_own() -> None:
@@ -654,8 +654,8 @@ def test_a_state_with_everything_is_the_same_after_it_was_put_back() -> None:
     assert difference(run.state_dict(), other.state_dict()) is None
     third = make(Both())
     third.load_prediction_state(run.prediction_state())
-    run._set_training(False)
-    third._set_training(False)
+    run.nets.train(False)
+    third.nets.train(False)
     inputs = run.source.gather(torch.arange(4))
     assert torch.equal(run.predict(inputs), third.predict(inputs))
     assert torch.equal(run.averages["mean"].model(inputs), third.averages["mean"].model(inputs))
