@@ -25,7 +25,7 @@ from harness.suite.schema import (
     parse,
 )
 from harness.suite.select import Clause, matches, parse_selection
-from harness.suite.settings import Setting, keys_of, read_settings, tasks_of, training_table
+from harness.suite.settings import Setting, keys_of, read_settings, tasks_of
 from harness.suite.template import Entry, Template, make_templates
 from harness.tasks import TASKS
 
@@ -142,7 +142,7 @@ def load_suite(
         raise SuiteError(
             f"seed {min(both)} is also a comparison seed", f"{file}: suite.tuning_seeds", "tune on other seeds"
         )
-    training = training_table(document.get("training", {}), f"{file}: training")
+    training = parse(TrainingTable, document.get("training", {}), f"{file}: training")
     evaluation = parse(EvaluationTable, document.get("evaluation", {}), f"{file}: evaluation")
     execution = parse(ExecutionTable, document.get("execution", {}), f"{file}: execution")
     replay = replay_files(

@@ -152,6 +152,12 @@ def validate(table: Mapping[str, Callable[..., Any]], value: Any, what: str) -> 
     values = {key: item for key, item in value.items() if key != "name"}
     filled = params.validate_with(_validator(factory), {**values, "variant": variant} if variant else values, what)
     filled.pop("variant", None)
+    if filled.get("nesterov") and (not filled.get("momentum", 1.0) or filled.get("dampening")):
+        raise ComponentError(
+            "nesterov needs a momentum above 0 and no dampening",
+            f"{what}.nesterov",
+            "set momentum, such as 0.9, or drop nesterov",
+        )
     return {"name": name, **filled}
 
 

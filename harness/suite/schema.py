@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from harness.errors import SuiteError, unknown
-from harness.parameters import explain
+from harness.errors import HarnessError, SuiteError, unknown
+from harness.parameters import check_json, explain
+from harness.suite.optim import OPTIMIZERS, SCHEDULES, validate
 from harness.tasks import TASKS
 
 
@@ -52,9 +53,13 @@ class TrainingTable(Table):
     epochs: Annotated[int, Field(ge=1)] = Field(default=20, description="passes over the training data")
     batch_size: Annotated[int, Field(ge=1)] = Field(default=128, description="nominal mini-batch size")
     optimizer: dict[str, Any] | str = Field(
-        default={"name": "sgd", "lr": 0.05, "momentum": 0.9}, description="optimizer table; see `harness schema`"
+        default={"name": "sgd", "lr": 0.05, "momentum": 0.9},
+        description="optimizer table; see `harness schema`",
+        validate_default=True,
     )
-    schedule: dict[str, Any] | str = Field(default="constant", description="learning-rate schedule table")
+    schedule: dict[str, Any] | str = Field(
+        default="constant", description="learning-rate schedule table", validate_default=True
+    )
     clip: Annotated[float, Field(gt=0)] | None = Field(default=None, description="gradient norm is clipped to this")
     validation: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="share of the noisy training data held out; the setting's, never a method's"
@@ -66,6 +71,15 @@ class TrainingTable(Table):
         default="scaled",
         description="a short last batch: its summed loss over the nominal size, over its own size, or left out",
     )
+
+    @field_validator("optimizer", "schedule")
+    @classmethod
+    def _filled(cls, value: Any, about: ValidationInfo) -> dict[str, Any]:
+        """The table checked by the signature of what it names, with defaults filled in."""
+        key = str(about.field_name)
+        table = validate(OPTIMIZERS if key == "optimizer" else SCHEDULES, value, key)
+        check_json(table, key)
+        return table
 
     def identity(self) -> dict[str, Any]:
         """What enters a trial's id: every key, but for those that came later only where they differ from the default."""
@@ -215,3 +229,5 @@ def parse(model: type[Table], value: Any, where: str) -> Any:
     except ValidationError as error:
         key, words = explain(error)
         raise SuiteError(words, f"{where}.{key}" if key else where) from None
+    except HarnessError as error:
+        raise SuiteError(error.what, f"{where}.{error.where}", error.remedy) from None

@@ -9,14 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.errors import HarnessError, SuiteError
-from harness.parameters import check_json
 from harness.plugins import Host
 from harness.registry import Registry
 from harness.results.quantities import QUANTITIES
 from harness.suite.document import tables_in
 from harness.suite.grid import Choice, component_axis, product
-from harness.suite.optim import OPTIMIZERS, SCHEDULES
-from harness.suite.optim import validate as validate_optim
 from harness.suite.schema import (
     AugmentTable,
     EvaluationTable,
@@ -108,7 +105,6 @@ def read_settings(
                 merged[key] = merge(merged.get(key), value)
             for key, value in forced.get("training", {}).items():
                 merged[key] = merge(merged.get(key), value)
-            training_table(merged, f"{where}.training")
             checked = parse(
                 EvaluationTable,
                 {**evaluation.model_dump(), **table.evaluation, **forced.get("evaluation", {})},
@@ -140,7 +136,7 @@ def read_settings(
                     normalize=normalize,
                     constants=_constants(table, where),
                     subset=subset,
-                    training=merged,
+                    training=parse(TrainingTable, merged, f"{where}.training").model_dump(),
                     evaluation=checked.model_dump(),
                     where=where,
                     tables=tables,
@@ -251,28 +247,6 @@ def _check_metrics(registry: Registry, names: Sequence[str], dataset: Choice, wh
                 where,
                 "leave it out, or name it in the [[setting]] that it is for",
             )
-
-
-def training_table(value: Any, where: str) -> TrainingTable:
-    table: TrainingTable = parse(TrainingTable, value, where)
-    for key, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-        optim_table(known, getattr(table, key), key, where)
-    return table
-
-
-def optim_table(known: Mapping[str, Any], value: Any, key: str, where: str) -> dict[str, Any]:
-    try:
-        table = validate_optim(known, value, key)
-        check_json(table, key)
-    except HarnessError as error:
-        raise SuiteError(error.what, f"{where}.{error.where}", error.remedy) from None
-    if table.get("nesterov") and (not table.get("momentum", 1.0) or table.get("dampening")):
-        raise SuiteError(
-            "nesterov needs a momentum above 0 and no dampening",
-            f"{where}.{key}.nesterov",
-            "set momentum, such as 0.9, or drop nesterov",
-        )
-    return table
 
 
 def merge(base: Any, override: Any) -> Any:

@@ -14,13 +14,12 @@ from harness.plugins import DISTRIBUTION
 from harness.registry import as_component
 from harness.suite.compose import Part, check_stack
 from harness.suite.methods import OVERRIDES, Method
-from harness.suite.optim import OPTIMIZERS, SCHEDULES
 from harness.suite.schema import (
     EvaluationTable,
     TrainingTable,
     parse,
 )
-from harness.suite.settings import Setting, merge, optim_table, tasks_of
+from harness.suite.settings import Setting, merge, tasks_of
 from harness.trial import SCHEMA, Trial, flatten, seeded
 
 if TYPE_CHECKING:
@@ -154,8 +153,6 @@ def _template(
             training[key] = merge(training[key], table[key])
     for key, value in suite.forced.get("training", {}).items():
         training[key] = merge(training[key], value)
-    training["optimizer"] = optim_table(OPTIMIZERS, training["optimizer"], "optimizer", where)
-    training["schedule"] = optim_table(SCHEDULES, training["schedule"], "schedule", where)
     evaluation = setting.evaluation
     identity = {
         "schema": SCHEMA,

@@ -165,6 +165,7 @@ def test_several_labels_take_binary_cross_entropy_without_being_told() -> None:
         (["forward"], [[0]], "refers to the noise of a setting"),
         ({"algorithm": ["sop"]}, [[0]], "did you mean 'algorithms'"),
         ({"loss": "gce", "algorithms": ["sop"]}, [[0]], "replaces the loss 'ce'"),
+        ({"loss": "ce", "optimizer": {"name": "sgd", "lr": 0.1, "nesterov": True}}, [[0]], "needs a momentum above 0"),
         ("ce", [[0, 10]], "outside"),
         ("ce", [[]], "empty batch"),
         ("ce", [], "without batches"),
