@@ -1,7 +1,8 @@
 """What every method costs against plain cross entropy: ``HARNESS_DATA=... python benchmarks/methods.py [--device cuda]``.
 
-Ratios of epochs in the harness's own loop, interleaved, median of 11 pairs, LeNet on MNIST at batch 128 unless said; then
-re-weighting and noise in milliseconds.
+Ratios of epochs in the harness's own loop, interleaved, median of 11 pairs, LeNet on MNIST at batch 128 unless said; methods
+with several networks, views or passes also against their own rows at cross entropy's prices (`rows.py`), LeNet and ResNet-18;
+then re-weighting, mixture fits and noise in milliseconds, and the peak memory of DivideMix.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from harness_plugins.algorithms.semi_supervised import mixture_posterior
 from history import History
+from memory import network_with_optimizer, peak
 from pairing import HEAD, paired
+from rows import priced
 from training import harness_epoch, prepared
 
 import harness
@@ -28,8 +32,55 @@ ONLY = "*"
 HISTORY = History("methods")
 ALGORITHMS = {
     "sop": 1.10, "aux": 1.05, "cdr": 1.15, "elr": 1.10, "rdi": None, "forward": None, "backward": None, "mixup": None,
-    "cores2": None, "co_teaching": None, "co_teaching_plus": None, "sop_plus": None,
+    "cores2": None,
 }  # fmt: skip
+SEVERAL = {
+    "CE (control)": "",
+    "co_teaching": "",
+    "co_teaching_plus": "",
+    "jocor": "",
+    "sop_plus": "",
+    "divide_mix": "warmup = 1",
+    "divide_mix + rrm": "warmup = 1",
+}
+"""Methods that send more than a row for each sample through networks, with what leads them past their warm-up."""
+MOST = 1.10
+
+
+def stack(name: str, options: str) -> str:
+    """The method that a row is about, as a suite writes it."""
+    if name.startswith("CE"):
+        return ""
+    first, *more = name.split(" + ")
+    parts = [f'{{ name = "{first}"{", " + options if options else ""} }}', *(f'"{part}"' for part in more)]
+    return f"algorithms = [{', '.join(parts)}]"
+
+
+def several(rounds: int, device: str, network: str, **options: Any) -> None:
+    """Methods with several networks, views or passes: against cross entropy, and against their own rows."""
+    for name, parameters in SEVERAL.items():
+        if not fnmatch.fnmatchcase(name.partition(" ")[0], ONLY):
+            continue
+        of_ce, of_rows, rows = priced(
+            f"{name}, {network}", stack(name, parameters), rounds, MOST, device=device, lr=STILL, **options
+        )
+        HISTORY.ratio(of_ce)
+        HISTORY.ratio(of_rows)
+        samples = options["samples"]
+        forward, trained = rows.forward / samples, rows.trained / samples
+        print(f"{'':4}rows of a sample: {forward:.2f} forward, {trained:.2f} forward and back", flush=True)
+
+
+def memory(device: str) -> None:
+    """DivideMix at batch 64 against cross entropy at four times the batch with one more network, ResNet-18."""
+    if not fnmatch.fnmatchcase("divide_mix", ONLY):
+        return
+    options = {"dataset": "mnist5k", "model": "cifar_resnet18", "samples": 256, "device": device, "lr": STILL}
+    base = statistics.median(peak(batch=256, **options) for _ in range(3)) + network_with_optimizer(**options)
+    method = stack("divide_mix", SEVERAL["divide_mix"])
+    found = statistics.median(peak(method, batch=64, **options) for _ in range(3))
+    HISTORY.row("peak memory, CE at batch 256 + a network", base, "MiB")
+    HISTORY.row("peak memory, DivideMix at batch 64", found, "MiB", 1.1 * base)
 
 
 def against(name: str, method: str, pairs: int, bound: float | None, **options: Any) -> None:
@@ -79,13 +130,15 @@ def milliseconds(work: Callable[[], object], repeats: int = 9) -> float:
 
 
 def absolute() -> None:
-    """Re-weighting and noise."""
+    """Re-weighting, mixture fits and noise."""
     rng = np.random.default_rng(0)
     losses = torch.from_numpy(rng.exponential(size=1_000_000)).float()
     rows: list[tuple[str, Callable[[], object], float]] = []
     for spread in ("lowest", "argmin"):
         rrm = harness.create("algorithm", "rrm", contamination=0.4, spread=spread)
         rows.append((f"re-weighting 1,000,000 losses, {spread}", lambda rrm=rrm: rrm.solve(losses), 25))
+    mixed = torch.from_numpy(np.concatenate([rng.beta(1, 12, 30_000), rng.beta(4, 4, 20_000)]))
+    rows.append(("a mixture fitted to 50,000 losses", lambda: mixture_posterior(mixed, 0), 150))
     labels = harness.LabelledData(
         torch.zeros(1_000_000, 1, dtype=torch.uint8), torch.from_numpy(rng.integers(0, 10, 1_000_000)), 10
     )
@@ -120,6 +173,12 @@ def main() -> None:
     print(f"torch {torch.__version__} on {arguments.device}\n\n{HEAD}")
     ratios(pairs, arguments.device)
     large(3 if arguments.quick else 9, arguments.device, 256 if arguments.device == "cpu" else 12_800)
+    rounds = 3 if arguments.quick else 7
+    several(rounds, arguments.device, "LeNet", samples=SAMPLES if arguments.device != "cpu" else SAMPLES // 2, batch=64)
+    size = 128 if arguments.device == "cpu" else 6_400
+    options: dict[str, Any] = {"dataset": "mnist5k", "model": "cifar_resnet18", "samples": size, "batch": size // 4}
+    several(3, arguments.device, "ResNet-18", **{**options, "batch": min(options["batch"], 64)})
+    memory(arguments.device)
     if ONLY == "*":
         absolute()
     print(f"\nkept in {HISTORY.keep()}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 Work = Callable[[], None]
 
@@ -39,24 +39,28 @@ class Ratio:
 HEAD = f"{'A / B':44} {'median':>7}  {'quartiles':18} {'A ms':>9} {'B ms':>9}  bound"
 
 
-def paired(name: str, a: Work, b: Work, pairs: int = 11, bound: float | None = None) -> Ratio:
-    """Time ``a`` and ``b`` in turn, which goes first alternating, after one uncounted round each."""
-    a()
-    b()
-    times_a, times_b = [], []
-    for number in range(pairs):
-        for work, times in ((a, times_a), (b, times_b)) if number % 2 == 0 else ((b, times_b), (a, times_a)):
+def in_turn(works: Sequence[Work], rounds: int) -> list[list[float]]:
+    """Seconds of each piece of work in every round, after one uncounted round; every other round runs them backwards."""
+    for work in works:
+        work()
+    times: list[list[float]] = [[] for _ in works]
+    pairs = list(zip(works, times, strict=True))
+    for number in range(rounds):
+        for work, taken in pairs if number % 2 == 0 else reversed(pairs):
             started = time.perf_counter()
             work()
-            times.append(time.perf_counter() - started)
+            taken.append(time.perf_counter() - started)
+    return times
+
+
+def ratio(name: str, times_a: Sequence[float], times_b: Sequence[float], bound: float | None = None) -> Ratio:
+    """The ratio of two rows of times, round by round."""
     ratios = sorted(x / y for x, y in zip(times_a, times_b, strict=True))
-    quartiles = statistics.quantiles(ratios, n=4)
-    return Ratio(
-        name,
-        statistics.median(ratios),
-        quartiles[0],
-        quartiles[2],
-        statistics.median(times_a),
-        statistics.median(times_b),
-        bound,
-    )
+    low, _, high = statistics.quantiles(ratios, n=4)
+    medians = (statistics.median(times_a), statistics.median(times_b))
+    return Ratio(name, statistics.median(ratios), low, high, *medians, bound)
+
+
+def paired(name: str, a: Work, b: Work, pairs: int = 11, bound: float | None = None) -> Ratio:
+    """Time ``a`` and ``b`` in turn, which goes first alternating, after one uncounted round each."""
+    return ratio(name, *in_turn((a, b), pairs), bound)
