@@ -21,6 +21,8 @@ EPOCHS = 3
 SETTINGS = {
     "classification": 'dataset = "digits"\nmodel = { name = "mlp", hidden = [32] }\n'
     'noise = { name = "symmetric", rate = 0.3 }',
+    "multilabel": 'dataset = { name = "mnist_pairs", pairs = 1000 }\nmodel = { name = "mlp", hidden = [32] }\n'
+    'noise = { name = "label_flip", on = 0.05, off = 0.1 }',
     "regression": 'dataset = { name = "linear_regression", train = 1000, features = 12, outputs = 4 }\n'
     'model = "linear"\nnoise = { name = "gaussian", std = 3.0, rate = 0.3 }',
     "sparse": 'dataset = { name = "sparse_linear", test = 100 }\nmodel = { name = "linear", bias = false }\n'
@@ -30,6 +32,7 @@ SPARSE = ("sop_linear", "sparse_recovery")
 """Algorithms for one problem only: a linear model with one output, and corruptions of few samples."""
 PARAMETERS: Mapping[str, str] = {
     "aux": "lr_b = 0.05",
+    "bgce": "q = 0.3",
     "cdr": "tau = 0.3",
     "co_teaching": "warmup = 2",
     "co_teaching_plus": "warmup = 2, init_epoch = 2",
@@ -37,6 +40,7 @@ PARAMETERS: Mapping[str, str] = {
     "dmi": "warmup = 2",
     "elr": "lam = 0.3",
     "cores2": "beta = 1, warmup = 1, ramp = 1, sieve_after = 2",
+    "ema": "decay = 0.9",
     "jocor": "lam = 0.3, warmup = 2",
     "kpd": "rank = 4",
     "rank_factorization": "rank = 16",
@@ -45,6 +49,7 @@ PARAMETERS: Mapping[str, str] = {
     "sop_linear": "alpha = [100], lam = [0.1], steps = 2000",
     "sparse_recovery": "instances = 1, rate = 0.15",
     "rrm": "every = 1, contamination = 0.3",
+    "swa": "start = 1",
     "truncated_gce": "start_epoch = 3, every = 1, k = 0.2",
 }
 """So that three epochs reach every branch: schedules start at once, weights change after each epoch."""
@@ -123,7 +128,7 @@ class Field:
             path.write_text(
                 f'[suite]\nname = "pairs"\nseeds = [0]\n'
                 f"[training]\nepochs = {EPOCHS}\nbatch_size = 64\nvalidation = 0.0\n"
-                f'optimizer = {{ name = "sgd", lr = {0.1 if known == "classification" else 0.01}, momentum = 0.9 }}\n'
+                f'optimizer = {{ name = "sgd", lr = {0.1 if known in ("classification", "multilabel") else 0.01}, momentum = 0.9 }}\n'
                 f"[evaluation]\ntrain_every = {EPOCHS}\n[[setting]]\n{setting}\n" + "\n".join(methods) + "\n"
             )
             self.trials |= {entry.method: entry.trial for entry in load_suite(path).entries()}

@@ -28,6 +28,8 @@ def learns(field: Field, loss: str, algorithms: tuple[str, ...], history: list[d
     assert all(value is None or math.isfinite(value) for epoch in history for value in epoch["diagnostics"].values())
     if setting_of(loss, algorithms) == "classification":
         assert history[-1]["test_accuracy"] > 0.2
+    elif setting_of(loss, algorithms) == "multilabel":
+        assert history[-1]["test_average_precision"] > 0.3
     else:
         assert history[-1]["rmse"] < 0.95 * field.spread(loss, algorithms)
 

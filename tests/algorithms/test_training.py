@@ -60,6 +60,9 @@ METHODS = {
     "divide_mix": 'algorithms = [{ name = "divide_mix", warmup = 2 }]',
     "divide_mix, cdr, rdi and kpd": 'algorithms = [{ name = "divide_mix", warmup = 1, history = 2 }, "cdr", "rdi"]\n'
     'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
+    "ema": 'algorithms = [{ name = "ema", decay = 0.9, warmup = true }]',
+    "swa": 'algorithms = [{ name = "swa", start = 1 }]',
+    "sure": 'algorithms = ["sam", { name = "swa", start = 1 }, "reg_mixup", "crl"]\ntransforms = ["cosine_classifier"]',
     "all of a stack": 'algorithms = ["cdr", "aux", "elr", { name = "rrm", every = 1 }, "fgsm"]',
 }
 DETECTS = {
@@ -75,6 +78,7 @@ DETECTS = {
     "jocor": "jocor.loss",
     "crl": "crl.forgotten",
     "divide_mix": "divide_mix.noisy",
+    "sure": "crl.forgotten",
 }
 DIAGNOSES = {
     "sop": "sop.recovered_share",
@@ -91,6 +95,7 @@ DIAGNOSES = {
     "co_teaching_plus": "co_teaching_plus.disagreement",
     "jocor": "jocor.disagreement",
     "crl": "crl.learnt_share",
+    "sure": "crl.learnt_share",
 }
 BATCHES = 23
 """Of an epoch: 1,438 samples by 64."""
