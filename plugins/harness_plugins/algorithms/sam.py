@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -13,7 +11,7 @@ from harness.parameters import Positive
 EPSILON = 1e-12
 
 
-def climbs(gradients: Sequence[Tensor], rho: float) -> list[Tensor]:
+def climbs(gradients: list[Tensor], rho: float) -> list[Tensor]:
     """``rho g / (|g| + 1e-12)``, with the norm of all gradients together."""
     norm = torch.nn.utils.get_total_norm(gradients)
     return list(torch._foreach_mul(gradients, rho / (norm + EPSILON)))
@@ -44,10 +42,11 @@ class SAM:
     @hookimpl(tryfirst=True)
     def after_backward(self, run: Run, step: Step) -> None:
         """Replaces gradients by those at the climbed weights."""
-        weights = [p for p in run.of(step.network).parameters if p.grad is not None]
+        weights: list[Tensor] = [p for p in run.of(step.network).parameters if p.grad is not None]
+        gradients = [w.grad for w in weights if w.grad is not None]
         with torch.no_grad():
-            before = [p.clone() for p in weights]
-            torch._foreach_add_(weights, climbs([p.grad for p in weights if p.grad is not None], self.rho))
+            before = [w.clone() for w in weights]
+            torch._foreach_add_(weights, climbs(gradients, self.rho))
         run.zero_grad((step.network,))
         run.reduce(run.again(step, statistics=True)).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
