@@ -34,6 +34,12 @@ def new(
         str, typer.Option("--kind", metavar="KIND", help="loss, algorithm, noise, dataset, model, transform or metric.")
     ] = "loss",
     into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Folder to write it in.")] = Path(),
+    passes: Annotated[
+        bool,
+        typer.Option(
+            "--passes", help="An algorithm that divides the epoch into passes, with a training step of its own."
+        ),
+    ] = False,
 ) -> None:
     """Write a small installable package with one component: it passes its own tests as written."""
     from harness.cli.scaffold import words, write_file, write_package
@@ -48,7 +54,7 @@ def new(
         raise HarnessError(
             f"there is already a {kind} {known['component']!r} (by {owner})", "plugin new", "choose another name"
         )
-    written = write_file(into / name, kind) if single else write_package(name, kind, into)
+    written = write_file(into / name, kind, passes) if single else write_package(name, kind, into, passes)
     for path in written:
         typer.echo(f"wrote {path}")
     if single:

@@ -116,6 +116,29 @@ def test_a_class_that_is_never_found_gives_nought_and_one_without_samples_is_lef
 }
 
 
+PASSES = _Kind(
+    tested="$function",
+    imports="import torch",
+    test="""def test_a_guess_is_sharper_than_the_prediction_and_a_uniform_one_stays():
+    outputs = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    assert $function(outputs, 0.5)[0].tolist() == pytest.approx(torch.tensor([2.0, 0.0]).softmax(0).tolist())
+    assert $function(outputs, 0.5)[1].tolist() == pytest.approx([0.5, 0.5])""",
+    method='[[method]]\nname = "$title"\nalgorithms = ["$component"]',
+)
+"""An algorithm that divides the epoch into passes and has a training step of its own."""
+
+
+def _shape(kind: str, passes: bool) -> tuple[_Kind, str]:
+    """What differs, and the name of the template.
+
+    Raises:
+        HarnessError: when another kind than an algorithm is to have passes.
+    """
+    if passes and kind != "algorithm":
+        raise HarnessError(f"a {kind} has no passes", "--passes", "use --kind algorithm")
+    return (PASSES, "algorithm_passes") if passes else (KINDS[kind], kind)
+
+
 def _is_taken(module: str) -> bool:
     """Whether Python, or an installed package, has a module of that name; folders that are no package do not count."""
     if module in sys.stdlib_module_names or module in ("test", "tests"):
@@ -164,8 +187,8 @@ def words(name: str, kind: str) -> dict[str, str]:
     }
 
 
-def write_package(name: str, kind: str, into: Path) -> list[Path]:
-    """Write the package into a new folder and return its files.
+def write_package(name: str, kind: str, into: Path, passes: bool = False) -> list[Path]:
+    """Write the package into a new folder and return its files; ``passes``: an algorithm with passes of its own.
 
     Raises:
         HarnessError: when the folder is there already, or cannot be written.
@@ -174,7 +197,7 @@ def write_package(name: str, kind: str, into: Path) -> list[Path]:
     root = into / known["distribution"]
     if root.exists():
         raise HarnessError("is there already", str(root), "choose another name, or remove it")
-    one = KINDS[kind]
+    one, template_name = _shape(kind, passes)
     for key in ("tested", "test", "dataset", "model", "noise", "facts", "tables"):
         known[key] = Template(getattr(one, key)).substitute(known)
     known["imports"] = f"{one.imports}\n" if one.imports else ""
@@ -188,7 +211,7 @@ def write_package(name: str, kind: str, into: Path) -> list[Path]:
         "common/ci.yml.tmpl": ".github/workflows/test.yml",
         "common/suite.toml.tmpl": "suite.toml",
         "common/init.py.tmpl": f"{module}/__init__.py",
-        f"{kind}.py.tmpl": f"{module}/{kind}.py",
+        f"{template_name}.py.tmpl": f"{module}/{kind}.py",
         "common/test.py.tmpl": f"tests/test_{module}.py",
     }
     written = []
@@ -201,8 +224,8 @@ def write_package(name: str, kind: str, into: Path) -> list[Path]:
     return written
 
 
-def write_file(path: Path, kind: str) -> list[Path]:
-    """Write a single-file plugin: the component, and its registration below it.
+def write_file(path: Path, kind: str, passes: bool = False) -> list[Path]:
+    """Write a single-file plugin: the component, and its registration below it; ``passes`` as in :func:`write_package`.
 
     Raises:
         HarnessError: when the file is there already, or cannot be written.
@@ -210,10 +233,11 @@ def write_file(path: Path, kind: str) -> list[Path]:
     if path.exists():
         raise HarnessError("is there already", str(path), "choose another name, or remove it")
     known = words(path.stem, kind)
-    source = _render(f"{kind}.py.tmpl", known)
+    one, template_name = _shape(kind, passes)
+    source = _render(f"{template_name}.py.tmpl", known)
     docstring, rest = source.split("\n\n", 1)
     imports = "from harness import hookimpl\n"
-    facts = Template(KINDS[kind].facts).substitute(known)
+    facts = Template(one.facts).substitute(known)
     hook = (
         f"\n\n@hookimpl\ndef harness_register_{known['plural']}(register):\n"
         f'    """Registers `{known["component"]}`."""\n'

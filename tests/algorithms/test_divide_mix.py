@@ -257,3 +257,29 @@ def test_both_networks_predict(data: tuple[Tensor, Tensor]) -> None:
     inputs = data[0][:4]
     logits = (model(inputs) + runs[0].networks["divide_mix"].model(inputs)) / 2
     torch.testing.assert_close(runs[0].predict(inputs), logits.log_softmax(1))
+
+
+def test_it_trains_in_bfloat16(write_suite: Any) -> None:
+    from harness.plugins import load_host
+    from harness.suite.load import load_suite
+    from harness.testing.bench import Silent
+    from harness.training.loop import Loop
+    from harness.training.prepare import prepare
+
+    path = write_suite(
+        epochs=2,
+        training="validation = 0.0\nprecision = 'bfloat16'",
+        setting="subset = 200",
+        methods='[[method]]\nname = "m"\nalgorithms = [{ name = "divide_mix", warmup = 1 }]',
+    )
+    prepared = prepare(next(iter(load_suite(path).entries())).trial, load_host(), torch.device("cpu"))
+
+    class Quiet:
+        def epoch(self, record: Any, timing: Any) -> None: ...
+
+        def should_stop(self) -> bool:
+            return False
+
+    history = Loop(prepared.run, Silent(), Quiet()).fit()  # type: ignore[arg-type]
+    assert len(history) == 2 and all(0 < epoch["train_loss"] < 5 for epoch in history)
+    assert all(part.dtype == torch.float32 for part in prepared.run.stack.parts["divide_mix"].clean.values())

@@ -58,7 +58,8 @@ METHODS = {
     "crl": 'algorithms = ["crl"]',
     "cosine_classifier": 'transforms = ["cosine_classifier"]\noptimizer = { lr = 0.3 }',
     "divide_mix": 'algorithms = [{ name = "divide_mix", warmup = 2 }]',
-    "divide_mix, cdr, rdi and kpd": 'algorithms = [{ name = "divide_mix", warmup = 1, history = 2 }, "cdr", "rdi"]\n'
+    "divide_mix, rrm, cdr, rdi and kpd": 'algorithms = [{ name = "divide_mix", warmup = 1, history = 2 }, '
+    '{ name = "rrm", every = 1 }, "cdr", "rdi"]\n'
     'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
     "ema": 'algorithms = [{ name = "ema", decay = 0.9, warmup = true }]',
     "swa": 'algorithms = [{ name = "swa", start = 1 }]',

@@ -28,7 +28,13 @@ QUICK = (
     "transforms",
     "measures",
     "canary",
+    "descends",
+    "resumes",
 )
+
+
+SHAPES = [*((kind, False) for kind in KINDS), ("algorithm", True)]
+"""What can be written: each kind, and an algorithm with passes of its own."""
 
 
 @pytest.fixture
@@ -41,9 +47,11 @@ def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_package_has_all_its_parts_and_they_can_be_read(kind: str, tmp_path: Path) -> None:
-    written = {str(path.relative_to(tmp_path / "my-thing")) for path in write_package("my-thing", kind, tmp_path)}
+@pytest.mark.parametrize(("kind", "passes"), SHAPES)
+def test_a_package_has_all_its_parts_and_they_can_be_read(kind: str, passes: bool, tmp_path: Path) -> None:
+    written = {
+        str(path.relative_to(tmp_path / "my-thing")) for path in write_package("my-thing", kind, tmp_path, passes)
+    }
     assert written == {
         "pyproject.toml", "README.md", "suite.toml", ".github/workflows/test.yml",
         "my_thing/__init__.py", f"my_thing/{kind}.py", "tests/test_my_thing.py",
@@ -58,22 +66,23 @@ def test_a_package_has_all_its_parts_and_they_can_be_read(kind: str, tmp_path: P
     assert "${{ matrix.python }}" in (root / ".github/workflows/test.yml").read_text()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_package_passes_its_own_tests_as_written(kind: str, on_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "passes"), SHAPES)
+def test_a_package_passes_its_own_tests_as_written(kind: str, passes: bool, on_path: Path) -> None:
     """Its tests of the mathematics are called as they stand; of the checks, the quick ones."""
-    name = f"mine-{kind}"
-    write_package(name, kind, on_path)
+    name = f"mine-{kind}" + "-passes" * passes
+    own = name.replace("-", "_")
+    write_package(name, kind, on_path, passes)
     root = on_path / name
     sys.path.insert(0, str(root))
     try:
-        module = importlib.import_module(f"mine_{kind}")
+        module = importlib.import_module(own)
         checked = read_plugin(Path(module.__file__ or ""))
         assert loading(checked).status == "ok"
         failed = [
             str(f) for f in (case.find() for case in cases(checked) if case.check.name in QUICK) if f.status == "fault"
         ]
         assert failed == []
-        source = (root / "tests" / f"test_mine_{kind}.py").read_text()
+        source = (root / "tests" / f"test_{own}.py").read_text()
         start = source.index('@pytest.mark.parametrize("case"')
         space: dict[str, object] = {}
         exec(compile(source[:start] + source[source.index("\n\n\n", start) :], "tests", "exec"), space)
@@ -86,17 +95,17 @@ def test_a_package_passes_its_own_tests_as_written(kind: str, on_path: Path) -> 
         sys.path.remove(str(root))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_single_file_is_a_plugin(kind: str, tmp_path: Path) -> None:
-    (path,) = write_file(tmp_path / f"single_{kind}.py", kind)
+@pytest.mark.parametrize(("kind", "passes"), SHAPES)
+def test_a_single_file_is_a_plugin(kind: str, passes: bool, tmp_path: Path) -> None:
+    (path,) = write_file(tmp_path / f"single_{kind}.py", kind, passes)
     checked = read_plugin(path)
     assert [subject.component.name for subject in checked.subjects] == [f"single_{kind}"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_suite_can_be_planned(kind: str, tmp_path: Path) -> None:
-    write_package("planned", kind, tmp_path)
-    single = write_file(tmp_path / "planned.py", kind)
+@pytest.mark.parametrize(("kind", "passes"), SHAPES)
+def test_the_suite_can_be_planned(kind: str, passes: bool, tmp_path: Path) -> None:
+    write_package("planned", kind, tmp_path, passes)
+    single = write_file(tmp_path / "planned.py", kind, passes)
     from harness.suite.load import load_suite
 
     suite = load_suite(tmp_path / "planned" / "suite.toml", plugins=single)
@@ -120,6 +129,11 @@ def test_a_name_that_hides_another_module_is_refused(name: str, tmp_path: Path) 
     with pytest.raises(HarnessError, match="choose a name of its own: my-"):
         write_package(name, "loss", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_only_an_algorithm_has_passes(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="a loss has no passes; use --kind algorithm"):
+        write_package("mine", "loss", tmp_path, passes=True)
 
 
 def test_a_kind_without_a_template_is_refused_with_a_suggestion() -> None:
