@@ -40,6 +40,10 @@ SEVERAL = {
     "co_teaching_plus": "",
     "jocor": "",
     "sop_plus": "",
+    "strong_augmentation": "",
+    "ema": "",
+    "sam": "",
+    "reg_mixup": "",
     "divide_mix": "warmup = 1",
     "divide_mix + rrm": "warmup = 1",
 }
