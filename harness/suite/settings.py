@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -70,6 +71,11 @@ def read_settings(
     forced: Mapping[str, Any],
     executors: set[str],
 ) -> Iterator[Setting]:
+    """The settings that methods face, in the order in which they are written.
+
+    Raises:
+        SuiteError: with file and key, for what cannot be, and for two settings that are the same or have one name.
+    """
     registry = host.registry
     seen: dict[str, str] = {}
     identities: dict[str, str] = {}
@@ -78,70 +84,20 @@ def read_settings(
         own, tables = split_tables(raw, executors)
         table: SettingTable = parse(SettingTable, own, where)
         exclude = [parse_selection(item, f"{where}.exclude") for item in table.exclude]
-        axes = {
-            "dataset": component_axis(registry, "dataset", table.dataset, f"{where}.dataset"),
-            "model": component_axis(registry, "model", table.model, f"{where}.model"),
-            "noise": component_axis(registry, "noise", table.noise, f"{where}.noise"),
-            "augment": table.augment if isinstance(table.augment, list) else [table.augment],
-            "normalize": table.normalize if isinstance(table.normalize, list) else [table.normalize],
-            "subset": table.subset if isinstance(table.subset, list) else [table.subset],
-            "training": list(product(table.training)),
-        }
-        listed = {f"training.{key}": value for key, value in table.training.items()}
-        for key, value in {
-            **listed,
-            "augment": table.augment,
-            "normalize": table.normalize,
-            "subset": table.subset,
-        }.items():
-            if value == []:
-                raise SuiteError("the list is empty", f"{where}.{key}", "name at least one value, or drop the key")
-        points: list[Setting] = []
-        for point in itertools.product(*axes.values()):
-            dataset, model, noise, augment, normalize, subset, own_training = point
-            _check_point(registry, dataset, noise, augment, normalize, subset, where)
-            merged = training.model_dump()
-            for key, value in own_training.items():
-                merged[key] = merge(merged.get(key), value)
-            for key, value in forced.get("training", {}).items():
-                merged[key] = merge(merged.get(key), value)
-            checked = parse(
-                EvaluationTable,
-                {**evaluation.model_dump(), **table.evaluation, **forced.get("evaluation", {})},
-                f"{where}.evaluation",
+        axes = _axes(registry, table, where)
+        points = [
+            Setting(
+                name=_name(table, point, several=math.prod(map(len, axes.values())) > 1),
+                augment=parse(AugmentTable, point["augment"], f"{where}.augment"),
+                constants=_constants(table, where),
+                training=_training(training, point["training"], forced, f"{where}.training"),
+                evaluation=_evaluation(registry, evaluation, table, point["dataset"], forced, f"{where}.evaluation"),
+                where=where,
+                tables=tables,
+                **{key: point[key] for key in ("dataset", "model", "noise", "normalize", "subset")},
             )
-            _check_metrics(registry, checked.metrics, dataset, f"{where}.evaluation.metrics")
-            if checked.fgsm and "classification" not in (tasks := tasks_of(registry, dataset)):
-                what = f"FGSM is measured in classification, data set {dataset.name!r} is for {' and '.join(tasks)}"
-                raise SuiteError(what, f"{where}.evaluation.fgsm", "leave it out")
-            parts = [dataset.label, model.label, noise.label]
-            varying = [f"{k}={v}" for k, v in own_training.items() if isinstance(table.training.get(k), list)]
-            varying += [
-                f"{k}={v}"
-                for k, v in (("normalize", normalize), ("subset", subset))
-                if isinstance(getattr(table, k), list)
-            ]
-            varying += [f"augment={_brief(augment)}"] if isinstance(table.augment, list) else []
-            base = table.name or " / ".join(parts)
-            name = " ".join([base, *varying]) if not table.name else base
-            if table.name and len(list(itertools.islice(itertools.product(*axes.values()), 2))) > 1:
-                name = f"{base} / {' / '.join([*parts, *varying])}"
-            points.append(
-                Setting(
-                    name=name,
-                    dataset=dataset,
-                    noise=noise,
-                    model=model,
-                    augment=parse(AugmentTable, augment, f"{where}.augment"),
-                    normalize=normalize,
-                    constants=_constants(table, where),
-                    subset=subset,
-                    training=parse(TrainingTable, merged, f"{where}.training").model_dump(),
-                    evaluation=checked.model_dump(),
-                    where=where,
-                    tables=tables,
-                )
-            )
+            for point in _points(registry, axes, where)
+        ]
         known, kept = keys_of(points), 0
         for setting in points:
             if any(matches(clauses, setting.view, known, f"{where}.exclude") for clauses in exclude):
@@ -161,6 +117,71 @@ def read_settings(
             yield setting
         if not kept:
             raise SuiteError("every combination is excluded, so the grid is empty", f"{where}.exclude")
+
+
+def _axes(registry: Registry, table: SettingTable, where: str) -> dict[str, list[Any]]:
+    """What a setting's grid is the product of."""
+    for key, value in {
+        **{f"training.{key}": value for key, value in table.training.items()},
+        "augment": table.augment,
+        "normalize": table.normalize,
+        "subset": table.subset,
+    }.items():
+        if value == []:
+            raise SuiteError("the list is empty", f"{where}.{key}", "name at least one value, or drop the key")
+    components = {
+        kind: component_axis(registry, kind, getattr(table, kind), f"{where}.{kind}")
+        for kind in ("dataset", "model", "noise")
+    }
+    plain = {key: getattr(table, key) for key in ("augment", "normalize", "subset")}
+    listed = {key: value if isinstance(value, list) else [value] for key, value in plain.items()}
+    return {**components, **listed, "training": list(product(table.training))}
+
+
+def _points(registry: Registry, axes: Mapping[str, list[Any]], where: str) -> Iterator[dict[str, Any]]:
+    """The points of a grid, by axis, checked as far as they can be before data are read."""
+    for values in itertools.product(*axes.values()):
+        point = dict(zip(axes, values, strict=True))
+        _check_point(registry, point, where)
+        yield point
+
+
+def _name(table: SettingTable, point: Mapping[str, Any], *, several: bool) -> str:
+    """What a point of a setting's grid is called: its parts and what varies, behind the setting's own name."""
+    parts = [point[kind].label for kind in ("dataset", "model", "noise")]
+    varying = [f"{k}={v}" for k, v in point["training"].items() if isinstance(table.training.get(k), list)]
+    varying += [f"{key}={point[key]}" for key in ("normalize", "subset") if isinstance(getattr(table, key), list)]
+    varying += [f"augment={_brief(point['augment'])}"] if isinstance(table.augment, list) else []
+    if not table.name:
+        return " ".join([" / ".join(parts), *varying])
+    return f"{table.name} / {' / '.join([*parts, *varying])}" if several else table.name
+
+
+def _training(base: TrainingTable, own: Mapping[str, Any], forced: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The training of a setting: the suite's, its own over it, and what was forced on top."""
+    merged = base.model_dump()
+    for key, value in itertools.chain(own.items(), forced.get("training", {}).items()):
+        merged[key] = merge(merged.get(key), value)
+    checked: TrainingTable = parse(TrainingTable, merged, where)
+    return checked.model_dump()
+
+
+def _evaluation(
+    registry: Registry,
+    base: EvaluationTable,
+    table: SettingTable,
+    dataset: Choice,
+    forced: Mapping[str, Any],
+    where: str,
+) -> Mapping[str, Any]:
+    """The evaluation of a setting, which must be possible on its data."""
+    merged = {**base.model_dump(), **table.evaluation, **forced.get("evaluation", {})}
+    checked: EvaluationTable = parse(EvaluationTable, merged, where)
+    _check_metrics(registry, checked.metrics, dataset, f"{where}.metrics")
+    if checked.fgsm and "classification" not in (tasks := tasks_of(registry, dataset)):
+        what = f"FGSM is measured in classification, data set {dataset.name!r} is for {' and '.join(tasks)}"
+        raise SuiteError(what, f"{where}.fgsm", "leave it out")
+    return checked.model_dump()
 
 
 def _constants(table: SettingTable, where: str) -> dict[str, list[float]]:
@@ -188,11 +209,9 @@ def _brief(augment: Any) -> str:
     return "+".join(map(str, augment)) if isinstance(augment, Mapping) and augment else "none"
 
 
-def _check_point(
-    registry: Any, dataset: Choice, noise: Choice, augment: Any, normalize: Any, subset: Any, where: str
-) -> None:
+def _check_point(registry: Registry, point: Mapping[str, Any], where: str) -> None:
     """What can be known of data and noise together before any data are read."""
-    parse(AugmentTable, augment, f"{where}.augment")
+    dataset, noise, normalize, subset = (point[key] for key in ("dataset", "noise", "normalize", "subset"))
     if normalize not in ("channel", "scalar", "none"):
         raise SuiteError(f"should be 'channel', 'scalar' or 'none', got {normalize!r}", f"{where}.normalize")
     if subset is not None and (not isinstance(subset, int) or isinstance(subset, bool) or subset < 1):
