@@ -120,6 +120,7 @@ def harness_register_algorithms(register: Register) -> None:
     register("cores2", f"{HERE}.algorithms.cores2:CORES2")
     register("co_teaching", f"{HERE}.algorithms.co_teaching:CoTeaching")
     register("co_teaching_plus", f"{HERE}.algorithms.co_teaching_plus:CoTeachingPlus")
+    register("elr_plus", f"{HERE}.algorithms.elr_plus:ELRPlus")
     register("divide_mix", f"{HERE}.algorithms.divide_mix:DivideMix")
     register("jocor", f"{HERE}.algorithms.jocor:JoCoR")
     register("strong_augmentation", f"{HERE}.algorithms.strong_augmentation:StrongAugmentation")

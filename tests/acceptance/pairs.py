@@ -39,6 +39,7 @@ PARAMETERS: Mapping[str, str] = {
     "divide_mix": "warmup = 1",
     "dmi": "warmup = 2",
     "elr": "lam = 0.3",
+    "elr_plus": "lam = 0.3, decay_steps = 20",
     "cores2": "beta = 1, warmup = 1, ramp = 1, sieve_after = 2",
     "ema": "decay = 0.9",
     "jocor": "lam = 0.3, warmup = 2",

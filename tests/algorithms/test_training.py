@@ -57,6 +57,10 @@ METHODS = {
     "reg_mixup": 'algorithms = ["reg_mixup"]',
     "crl": 'algorithms = ["crl"]',
     "cosine_classifier": 'transforms = ["cosine_classifier"]\noptimizer = { lr = 0.3 }',
+    "elr_plus": 'algorithms = [{ name = "elr_plus", decay_steps = 20 }]',
+    "elr_plus, rrm, cdr and kpd": 'algorithms = [{ name = "elr_plus", lam = 1.0, decay_steps = 20 }, "cdr", '
+    '{ name = "rrm", every = 1 }]\n'
+    'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
     "divide_mix": 'algorithms = [{ name = "divide_mix", warmup = 2 }]',
     "divide_mix, rrm, cdr, rdi and kpd": 'algorithms = [{ name = "divide_mix", warmup = 1, history = 2 }, '
     '{ name = "rrm", every = 1 }, "cdr", "rdi"]\n'
@@ -78,6 +82,7 @@ DETECTS = {
     "co_teaching_plus": "co_teaching_plus.loss",
     "jocor": "jocor.loss",
     "crl": "crl.forgotten",
+    "elr_plus": "elr_plus.disagreement",
     "divide_mix": "divide_mix.noisy",
     "sure": "crl.forgotten",
 }

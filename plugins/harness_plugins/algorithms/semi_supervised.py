@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from harness import HarnessError
 from harness.training import seeds
 from harness_plugins.algorithms.mixup import draw_beta, mix
 
@@ -147,6 +148,13 @@ class Blend:
         if rows is None:
             return mix(values, self.partners, self.lam)
         return torch.lerp(values.index_select(0, self.partners[:rows]), values[:rows], self.lam)
+
+
+def refuse_tokens(inputs: Tensor, algorithm: str) -> None:
+    """Refuse inputs that cannot be mixed, in the name of an algorithm."""
+    if not inputs.is_floating_point():
+        where = f"algorithms.{algorithm}"
+        raise HarnessError("mixes real-valued inputs, these are tokens", where, "remove it from the stack")
 
 
 def fmix_mask(
