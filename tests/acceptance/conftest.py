@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from pairs import Field, pairs_of_algorithms, pairs_with_losses, transformed
+from pairs import Field, pairs_of_algorithms, pairs_with_losses, surrounded, transformed
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +25,7 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Field:
             *((loss, (algorithm,), ()) for algorithm, loss in pairs_with_losses()),
             *((loss, order, ()) for a, b, loss in pairs_of_algorithms() for order in ((a, b), (b, a))),
             *transformed(),
+            *surrounded(),
         ]
     )
     return made

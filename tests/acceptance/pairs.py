@@ -184,3 +184,15 @@ def transformed() -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
         ]
         stacks += [(loss, (), (transform,)) for loss in losses]
     return stacks
+
+
+def surrounded() -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """Every method that descends by itself with all algorithms that it takes, under KPD."""
+    found = table()
+    stacks = []
+    for part in found.algorithms:
+        if part.declares.descends:
+            others = (b.name for b in found.algorithms if b is not part)
+            around = tuple(name for name in others if found.with_algorithm[part.name, name].accepted)
+            stacks += [(loss, (part.name, *around), ("kpd",)) for loss in carriers(part.name)]
+    return stacks

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pairs import EPOCHS, Field, pairs_of_algorithms, pairs_with_losses, setting_of, table, transformed
+from pairs import EPOCHS, Field, pairs_of_algorithms, pairs_with_losses, setting_of, surrounded, table, transformed
 
 from harness.plugins import load_host
 from harness.training.loop import Loop
@@ -54,6 +54,16 @@ def test_two_algorithms_in_both_orders(field: Field, first: str, second: str, lo
 @pytest.mark.parametrize(("loss", "algorithms", "transforms"), transformed())
 def test_a_transformed_model(field: Field, loss: str, algorithms: tuple[str, ...], transforms: tuple[str, ...]) -> None:
     learns(field, loss, algorithms, field.history(loss, algorithms, transforms))
+
+
+@pytest.mark.parametrize(("loss", "algorithms", "transforms"), surrounded())
+def test_a_method_with_a_step_of_its_own_amid_all_that_may_stand_around_it(
+    field: Field, loss: str, algorithms: tuple[str, ...], transforms: tuple[str, ...]
+) -> None:
+    assert {"rrm", "cdr", "rdi"} < set(algorithms)
+    history = field.history(loss, algorithms, transforms)
+    learns(field, loss, algorithms, history)
+    assert any(name.startswith("rrm.labelled_weight") for name in history[-1]["diagnostics"])
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(("forward", "rrm"))))
