@@ -44,6 +44,7 @@ SEVERAL = {
     "ema": "",
     "sam": "",
     "reg_mixup": "",
+    "elr_plus": "",
     "divide_mix": "warmup = 1",
     "divide_mix + rrm": "warmup = 1",
 }
