@@ -67,6 +67,8 @@ def wrong_pass(walk: Pass, run: Run) -> str:
             continue
         if not isinstance(positions, Tensor) or positions.ndim != 1 or positions.dtype != torch.int64:
             return f"{name} as {described(positions)} instead of (n,) int64"
+        if positions.device.type not in ("cpu", run.device.type):
+            return f"{name} on {positions.device}"
         if len(positions) and not (int(positions.min()) >= 0 and int(positions.max()) < run.num_samples):
             return f"{name} outside [0, {run.num_samples})"
     for name in ("batch_size", "beside_size", "steps"):

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from harness import DataSplits, Declares, LabelledData, hookimpl
+from harness import DataSplits, Declares, LabelledData, Pass, hookimpl
 
 MARK = "MISBEHAVED"
 
@@ -263,6 +263,12 @@ class Algorithm(_Hooks):
 
     def __init__(self, at: str = "", what: str = "") -> None:
         super().__init__(at, what)
+
+    def next_pass(self, run: Any, number: int) -> Any:
+        if number:
+            return None
+        everything = torch.arange(run.num_samples)
+        return Pass(self.act("next_pass", everything))
 
     def train_step(self, run: Any, step: Any) -> Any:
         return self.act("train_step", None) if self.what not in WRONG or self.at != "train_step" else "wrong"

@@ -66,8 +66,17 @@ HOOKS = {
         "state_dict",
     ),
     "algorithm": (
-        *("__init__", "setup", "epoch_start", "train_step", "before_forward", "after_forward", "compute_losses"),
-        *("after_losses", "after_backward", "after_step", "epoch_end", "diagnostics", "predict", "state_dict"),
+        *("__init__", "setup", "epoch_start", "next_pass", "train_step", "before_forward", "after_forward"),
+        *(
+            "compute_losses",
+            "after_losses",
+            "after_backward",
+            "after_step",
+            "epoch_end",
+            "diagnostics",
+            "predict",
+            "state_dict",
+        ),
     ),
     "host": ("harness_trial_start", "harness_trial_finish"),
 }
