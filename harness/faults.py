@@ -16,13 +16,13 @@ from pathlib import Path
 
 from harness.hookspecs import HOST_HOOKS, TRAINING_HOOKS
 from harness.paths import cache_folder
-from harness.running import Part, Place
+from harness.running import Place, TrialPart
 
 HOOKS = frozenset({*HOST_HOOKS, *TRAINING_HOOKS, "__call__", "__init__", "forward", "state_dict", "load_state_dict"})
 
 
 @dataclasses.dataclass(frozen=True)
-class Fault:
+class NotedError:
     """One thing that went wrong in a plugin: where (a hook or function) and what was said."""
 
     file: Path
@@ -48,9 +48,9 @@ def note(file: Path, where: str, error: str) -> None:
         temporary.replace(path)
 
 
-def noted() -> list[Fault]:
+def noted() -> list[NotedError]:
     """The remembered faults of files that have not changed since; others are forgotten."""
-    found: list[Fault] = []
+    found: list[NotedError] = []
     for path in sorted((cache_folder() / "faults").glob("*.json")):
         with contextlib.suppress(OSError, ValueError, KeyError):
             entry = json.loads(path.read_text())
@@ -58,11 +58,11 @@ def noted() -> list[Fault]:
             if _digest(file) != entry["digest"]:
                 path.unlink(missing_ok=True)
                 continue
-            found.append(Fault(file, entry["where"], entry["error"], float(entry["when"])))
+            found.append(NotedError(file, entry["where"], entry["error"], float(entry["when"])))
     return found
 
 
-def refine(error: BaseException, origin: Place | None, parts: Collection[Part]) -> Place | None:
+def refine(error: BaseException, origin: Place | None, parts: Collection[TrialPart]) -> Place | None:
     """The place that an exception came from, of what was running and what its traceback says.
 
     Args:
@@ -102,7 +102,7 @@ def _tracebacks(error: BaseException) -> Iterator[types.TracebackType]:
         trace = trace.tb_next
 
 
-def _owner(file: Path, qualname: str, parts: Collection[Part]) -> Part | None:
+def _owner(file: Path, qualname: str, parts: Collection[TrialPart]) -> TrialPart | None:
     """Whose code it is; of several components in one file the one whose factory it belongs to."""
     mine = [part for part in parts if part.source.file and Path(part.source.file) == file]
     if len({part.source for part in mine}) > 1:
@@ -110,7 +110,7 @@ def _owner(file: Path, qualname: str, parts: Collection[Part]) -> Part | None:
     return mine[0] if len({part.source for part in mine}) == 1 else None
 
 
-def _hook(frames: Sequence[tuple[Path, types.CodeType]], part: Part, parts: Collection[Part]) -> str:
+def _hook(frames: Sequence[tuple[Path, types.CodeType]], part: TrialPart, parts: Collection[TrialPart]) -> str:
     """The innermost hook of a component in a traceback, else its innermost function."""
     names = [code.co_name for file, code in reversed(frames) if _owner(file, code.co_qualname, parts) == part]
     return next((name for name in names if name in HOOKS), names[0])

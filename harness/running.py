@@ -34,7 +34,7 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class TrialPart:
     """A component of a trial, for reading a traceback: its source, kind, and the qualified name of its factory."""
 
     source: Source

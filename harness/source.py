@@ -43,7 +43,7 @@ Import = tuple[int, str | None, tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class SourceFile:
     """What is known of a file of source.
 
     Attributes:
@@ -143,11 +143,11 @@ def _submodule(base: str, name: str) -> Path | None:
 
 # --- one file ----------------------------------------------------------------------------------------------------------
 
-_known: dict[tuple[str, int, int, int], Source] = {}
+_known: dict[tuple[str, int, int, int], SourceFile] = {}
 _kept = CacheFile(f"sources-{SOURCES_SCHEMA}")
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path) -> SourceFile:
     """What is known of a file: from memory, from the cache under its path, times and size, or by reading it."""
     stat = path.stat()
     key = (str(path), stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
@@ -156,7 +156,7 @@ def read_source(path: Path) -> Source:
         entry = _kept.get(key[0])
         if entry is not None and entry["stamp"] == stamp:
             imports = tuple((level, module, tuple(names)) for level, module, names in entry["imports"])
-            _known[key] = Source(entry["content"], entry["tokens"], imports)
+            _known[key] = SourceFile(entry["content"], entry["tokens"], imports)
         else:
             _known[key] = source = _read(path)
             if (
@@ -171,13 +171,13 @@ def save_sources() -> None:
     _kept.save()
 
 
-def _read(path: Path) -> Source:
+def _read(path: Path) -> SourceFile:
     content = path.read_bytes()
     try:
         found = list(significant(_decoded(content)))
     except (SyntaxError, UnicodeError, tokenize.TokenError):  # no Python: every byte counts
-        return Source(_sha(content), _sha(content), ())
-    return Source(_sha(content), _sha("\0".join(found).encode()), tuple(_import_statements(found)))
+        return SourceFile(_sha(content), _sha(content), ())
+    return SourceFile(_sha(content), _sha("\0".join(found).encode()), tuple(_import_statements(found)))
 
 
 def _sha(content: bytes) -> str:

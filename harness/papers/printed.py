@@ -268,7 +268,7 @@ class Flag(BaseModel):
         return True
 
 
-class Table(_Described):
+class PrintedTable(_Described):
     """A results table, or numbers from running text."""
 
     id: Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9.-]*$")]
@@ -303,7 +303,7 @@ class Claim(_Closed):
     flag: Annotated[str, Field(pattern=r"^(misprint|suspect|level|note): \S[^|]*$")] | None = None
 
 
-class Setting(_Closed):
+class PrintedParameter(_Closed):
     """One hyper-parameter across the columns."""
 
     name: Name
@@ -318,7 +318,7 @@ class Hyperparameters(_Closed):
     printed: Literal["table", "text"] = "table"
     title: Name
     columns: Annotated[list[Name], Field(min_length=1)]
-    rows: list[Setting]
+    rows: list[PrintedParameter]
     flags: list[Flag] = []
 
 
@@ -337,7 +337,7 @@ class PublishedPaper(_Closed):
     """One file."""
 
     paper: Paper
-    table: Annotated[list[Table], Field(min_length=1)]
+    table: Annotated[list[PrintedTable], Field(min_length=1)]
     claim: list[Claim] = []
     hyperparameters: list[Hyperparameters] = []
 
@@ -438,7 +438,7 @@ def _cells(file: str, paper: PublishedPaper) -> list[PublishedCell]:
     return [cell for table in paper.table for cell in _table_cells(f"{file}: {table.id}", paper.paper.key, table)]
 
 
-def _table_cells(where: str, paper: str, table: Table) -> Iterator[PublishedCell]:
+def _table_cells(where: str, paper: str, table: PrintedTable) -> Iterator[PublishedCell]:
     if (table.page is None) != (table.printed == "quoted"):
         raise ResultsError("a table has a page, unless it is quoted", where, 'give page, or printed = "quoted"')
     if len({column.name for column in table.columns}) < len(table.columns):
@@ -461,7 +461,7 @@ def _table_cells(where: str, paper: str, table: Table) -> Iterator[PublishedCell
     _check_flags(where, table.flags, flagged)
 
 
-def _printed(where: str, table: Table) -> Iterator[tuple[str, dict[str, Any], Value]]:
+def _printed(where: str, table: PrintedTable) -> Iterator[tuple[str, dict[str, Any], Value]]:
     """Each printed number with where it stands in the file and all that is said of it (None: not said)."""
     if bool(table.rows) == bool(table.block):
         raise ResultsError("a table has either rows or blocks", where)
@@ -488,7 +488,7 @@ def _printed(where: str, table: Table) -> Iterator[tuple[str, dict[str, Any], Va
                 yield of_cell, nothing | of_table | of_block | of_column | of_row | names, value
 
 
-def _described(where: str, table: Table, part: _Described) -> dict[str, Scalar]:
+def _described(where: str, table: PrintedTable, part: _Described) -> dict[str, Scalar]:
     said = part.said()
     for key, value in (part.model_extra or {}).items():
         if key not in table.attributes:
@@ -510,7 +510,7 @@ def _method(where: str, column: Column, row: Row) -> str | None:
 
 
 def _cell(
-    where: str, paper: str, table: Table, known: Mapping[str, Any], value: Value, flag: str | None, decimals: int
+    where: str, paper: str, table: PrintedTable, known: Mapping[str, Any], value: Value, flag: str | None, decimals: int
 ) -> PublishedCell:
     metric, unit = known["metric"], known["unit"]
     if metric is None or unit is None:

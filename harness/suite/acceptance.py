@@ -32,7 +32,7 @@ EDITS: Mapping[str, str] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class Answer:
     """What a plan says of two parts in one stack.
 
     Attributes:
@@ -57,9 +57,9 @@ class Acceptance:
     losses: tuple[Part, ...]
     algorithms: tuple[Part, ...]
     transforms: tuple[Part, ...]
-    with_loss: Mapping[tuple[str, str], Verdict]
-    with_algorithm: Mapping[tuple[str, str], Verdict]
-    with_transform: Mapping[tuple[str, str], Verdict]
+    with_loss: Mapping[tuple[str, str], Answer]
+    with_algorithm: Mapping[tuple[str, str], Answer]
+    with_transform: Mapping[tuple[str, str], Answer]
 
 
 def acceptance(registry: Registry, owners: Iterable[str] | None = None) -> Acceptance:
@@ -88,7 +88,7 @@ def acceptance(registry: Registry, owners: Iterable[str] | None = None) -> Accep
                 stages[component.name] = {hook: _stage(component.load(), hook) for hook in facts.hooks if hook in EDITS}
     losses, algorithms, transforms = parts["loss"], parts["algorithm"], parts["transform"]
     with_loss = {(a.name, loss.name): _judge(loss, (a,)) for a in algorithms for loss in losses}
-    with_algorithm: dict[tuple[str, str], Verdict] = {}
+    with_algorithm: dict[tuple[str, str], Answer] = {}
     for first in algorithms:
         for second in algorithms:
             if first.name == second.name:
@@ -99,7 +99,7 @@ def acceptance(registry: Registry, owners: Iterable[str] | None = None) -> Accep
                 hooks = tuple(hook for hook in EDITS if hook in ours and ours[hook] == theirs.get(hook))
                 verdict = dataclasses.replace(verdict, hooks=hooks)
             with_algorithm[first.name, second.name] = verdict
-    with_transform: dict[tuple[str, str], Verdict] = {}
+    with_transform: dict[tuple[str, str], Answer] = {}
     for transform in transforms:
         for loss in losses:
             with_transform[transform.name, loss.name] = _judge(loss, (), (transform,))
@@ -121,27 +121,27 @@ def _stage(factory: object, hook: str) -> int:
     return int(bool(marks.get("trylast"))) - int(bool(marks.get("tryfirst")))
 
 
-def _judge(loss: Part, algorithms: Sequence[Part], transforms: Sequence[Part] = ()) -> Verdict:
+def _judge(loss: Part, algorithms: Sequence[Part], transforms: Sequence[Part] = ()) -> Answer:
     try:
         check_stack(loss, algorithms, None, transforms)
     except StackError as error:
-        return Verdict(reason=error.what)
-    return Verdict(loss=loss.name)
+        return Answer(reason=error.what)
+    return Answer(loss=loss.name)
 
 
 def _judge_pair(
-    first: Part, second: Part, losses: Sequence[Part], with_loss: Mapping[tuple[str, str], Verdict]
-) -> Verdict:
+    first: Part, second: Part, losses: Sequence[Part], with_loss: Mapping[tuple[str, str], Answer]
+) -> Answer:
     """On the losses that carry either by itself; where there are none, a refusal that names both, if any does."""
     shared = [p for p in losses if with_loss[first.name, p.name].accepted and with_loss[second.name, p.name].accepted]
     if shared:
         return _first([_judge(loss, (first, second)) for loss in shared])
     refusals = [_judge(loss, (first, second)) for loss in losses]
     both = [v for v in refusals if all(repr(part.name) in v.reason for part in (first, second))]
-    return both[0] if both else Verdict(reason=f"no loss carries both {first.name!r} and {second.name!r}")
+    return both[0] if both else Answer(reason=f"no loss carries both {first.name!r} and {second.name!r}")
 
 
-def _first(verdicts: Sequence[Verdict]) -> Verdict:
+def _first(verdicts: Sequence[Answer]) -> Answer:
     """The first that accepts, else the first refusal."""
     return next((verdict for verdict in verdicts if verdict.accepted), verdicts[0])
 
@@ -178,7 +178,7 @@ def page(found: Acceptance) -> str:
     reasons = Reasons()
     names = [part.name for part in found.algorithms]
 
-    def symbol(verdict: Verdict, pair: tuple[str, str]) -> str:
+    def symbol(verdict: Answer, pair: tuple[str, str]) -> str:
         if not verdict.accepted:
             return reasons.letter(verdict.reason, pair)
         return ORDERED if verdict.hooks else ACCEPTED
@@ -267,7 +267,7 @@ def _table(corner: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -
     ]
 
 
-def _count(what: str, verdicts: Mapping[tuple[str, str], Verdict]) -> str:
+def _count(what: str, verdicts: Mapping[tuple[str, str], Answer]) -> str:
     told = {frozenset(pair): verdict for pair, verdict in verdicts.items()}.values()
     accepted = sum(verdict.accepted for verdict in told)
     ordered = sum(bool(verdict.hooks) for verdict in told)

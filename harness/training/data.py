@@ -96,7 +96,7 @@ class DataSplits:
         return self.train.task
 
 
-class Part(Dataset[Any]):
+class Samples(Dataset[Any]):
     """Some samples of a streaming data set; it holds inputs only."""
 
     def __init__(self, base: Dataset[Any], index: Tensor) -> None:
@@ -116,7 +116,7 @@ def count(inputs: Tensor | Dataset[Any]) -> int:
 
 def take(inputs: Tensor | Dataset[Any], index: Tensor) -> Tensor | Dataset[Any]:
     """The samples ``index`` of resident or streaming inputs."""
-    return inputs[index] if isinstance(inputs, Tensor) else Part(inputs, index)
+    return inputs[index] if isinstance(inputs, Tensor) else Samples(inputs, index)
 
 
 def stratified_subset(targets: Tensor, size: int, rng: np.random.Generator) -> Tensor:

@@ -19,15 +19,14 @@ from harness.errors import ComponentError, DataError, HarnessError
 from harness.parameters import NOISE_MATRIX
 from harness.plugins import Host
 from harness.registry import Component
-from harness.running import Part as TrialPart
-from harness.running import Source
+from harness.running import Source, TrialPart
 from harness.suite.optim import OPTIMIZERS, SCHEDULES
 from harness.training import seeds
 from harness.training.augment import Augmentation
 from harness.training.data import (
     DataSplits,
     LabelledData,
-    Part,
+    Samples,
     Standardiser,
     count,
     make_source,
@@ -166,10 +165,10 @@ def refuse_labels(inputs: Tensor | Dataset[Any], targets: Tensor, where: str) ->
     from harness.training.reach import holds, reachable  # only streaming trials need it
 
     index: Any = None
-    while isinstance(inputs, (Part, Subset)):
-        inner = torch.as_tensor(inputs.index if isinstance(inputs, Part) else inputs.indices)
+    while isinstance(inputs, (Samples, Subset)):
+        inner = torch.as_tensor(inputs.index if isinstance(inputs, Samples) else inputs.indices)
         index = inner if index is None else inner[index]
-        inputs = inputs.base if isinstance(inputs, Part) else inputs.dataset
+        inputs = inputs.base if isinstance(inputs, Samples) else inputs.dataset
     everything = count(inputs)
     with contextlib.suppress(RuntimeError):  # the walk's limit
         for found, path in reachable(inputs, WALKED):

@@ -84,7 +84,7 @@ def headers(page: Path) -> Mapping[str, str]:
     }
 
 
-class Guard:
+class RequestGuard:
     """ASGI middleware.
 
     Args:

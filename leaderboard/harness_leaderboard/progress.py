@@ -34,7 +34,7 @@ class TrialState:
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class SuiteProgress:
     """The states of a suite's trials, counted; ``unread`` were too many to look at and count as missing."""
 
     states: tuple[TrialState, ...]
@@ -71,7 +71,7 @@ def read_progress(
     manifest: Mapping[str, Any],
     known: Mapping[str, tuple[str, str, float | None]],
     queue: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-) -> Progress:
+) -> SuiteProgress:
     """Where the trials of a manifest stand.
 
     Args:
@@ -94,7 +94,7 @@ def read_progress(
             unread += 1
             states.append(TrialState(*who, status="missing"))
     verdicts.save()
-    return Progress(tuple(states), unread)
+    return SuiteProgress(tuple(states), unread)
 
 
 def _look(verdicts: Verdicts, who: tuple[str, str, str, int], queued: Mapping[str, Any] | None) -> TrialState:

@@ -48,14 +48,14 @@ SUFFIXES = {"csv": "csv", "json": "json", "markdown": "md", "latex": "tex"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Published:
+class Written:
     """What was written."""
 
     suites: int
     trials: int
 
 
-def publish(results: Path, folder: Path) -> Published:
+def publish(results: Path, folder: Path) -> Written:
     """Write the site of the newest snapshot into a folder, which is new, empty or an earlier site.
 
     Raises:
@@ -91,7 +91,7 @@ def _check(folder: Path) -> None:
         raise ResultsError("is neither empty nor an earlier site", str(folder), "name another folder")
 
 
-def _write(results: Path, snapshot: Path, folder: Path) -> Published:
+def _write(results: Path, snapshot: Path, folder: Path) -> Written:
     assets, source = folder / "assets", files("harness_leaderboard") / "assets"
     assets.mkdir()
     (folder / "data").mkdir()
@@ -110,7 +110,7 @@ def _write(results: Path, snapshot: Path, folder: Path) -> Published:
     body = cards or [tables.lead("The store holds no suite.")]
     _page(folder / "index.html", "Leaderboard", [*body, _note(snapshot)], reproduced)
     _page(folder / "trial.html", "Trial", [part("site.html", "trial")], reproduced)
-    return Published(len(known), _trials(results, snapshot, folder, slugs))
+    return Written(len(known), _trials(results, snapshot, folder, slugs))
 
 
 def _slugs(names: list[str]) -> dict[str, str]:

@@ -22,10 +22,10 @@ from harness.results.report import TIES, WORDS, Mark, mark_of, shorten
 from harness.results.statistics import Interval
 from harness.words import counted, duration
 from harness_leaderboard import charts
-from harness_leaderboard.progress import Progress
+from harness_leaderboard.progress import SuiteProgress
 from harness_leaderboard.queries import TrialFacts
 from harness_leaderboard.render import human_bytes, joined, part
-from harness_leaderboard.views import Comparison, Leaderboard, MethodCost, Standing
+from harness_leaderboard.views import Leaderboard, MethodComparison, MethodCost, RankedMethod
 
 Link = Callable[[str], str]
 VERDICTS = {
@@ -134,7 +134,7 @@ def leaderboard_table(
 
 
 def _row(
-    standing: Standing,
+    standing: RankedMethod,
     view: Leaderboard,
     trials: Mapping[tuple[str, str], str],
     extra: Sequence[tuple[str, str, Mapping[str, tuple[float, str]]]],
@@ -199,7 +199,7 @@ class Score:
     notes: tuple[str, ...] = ()
 
 
-def _score(standing: Standing, view: Leaderboard, setting: str, trial: str | None, to: Link) -> Score:
+def _score(standing: RankedMethod, view: Leaderboard, setting: str, trial: str | None, to: Link) -> Score:
     metric, cell = view.board.metric, standing.row.cells.get(setting)
     href = to(trial) if trial else ""
     if cell is None or cell.mean is None:
@@ -251,7 +251,7 @@ def leaderboard_legend() -> Markup:
 
 
 def comparison_tables(
-    found: Comparison, metric: Quantity, names: Mapping[str, str], labels: Mapping[str, str]
+    found: MethodComparison, metric: Quantity, names: Mapping[str, str], labels: Mapping[str, str]
 ) -> Markup:
     """Summary per method, then every setting; ``names`` are those of settings, ``labels`` those of methods."""
     summaries = []
@@ -306,7 +306,7 @@ def _interval(metric: Quantity, interval: Interval | None) -> str:
     return f"[{difference_text(metric, interval.low)}, {difference_text(metric, interval.high)}]"
 
 
-def profile_chart(found: Comparison, metric: Quantity) -> Markup:
+def profile_chart(found: MethodComparison, metric: Quantity) -> Markup:
     """Share of runs that reach a score, one curve per method."""
     scale = metric.factor
 
@@ -621,7 +621,7 @@ def cost_table(found: Sequence[MethodCost], metric: Quantity) -> Markup:
 # --- progress ---------------------------------------------------------------------------------------------------------
 
 
-def progress_bar(found: Progress) -> Markup:
+def progress_bar(found: SuiteProgress) -> Markup:
     """How many trials stand where, as a bar and in words."""
     total = len(found.states)
     counts = {status: found.count(status) for status in STATES}
@@ -638,7 +638,7 @@ def progress_bar(found: Progress) -> Markup:
     )
 
 
-def progress_tables(found: Progress, to: Link = trial_link) -> Markup:
+def progress_tables(found: SuiteProgress, to: Link = trial_link) -> Markup:
     """What runs, what failed or is in quarantine and why, what is missing."""
     of = {status: [s for s in found.states if s.status == status] for status in STATES}
     ended = (("Failed", of["failed"]), ("In quarantine", of["quarantined"]))

@@ -70,7 +70,7 @@ def filtered(board: Board, facts: Iterable[SettingFacts], filters: Filters) -> B
 
 
 @dataclasses.dataclass(frozen=True)
-class Standing:
+class RankedMethod:
     """One method's row. Numbers are in recorded units; ``None`` is shown as missing, never as zero.
 
     Rank and mean are the board's. ``tier`` 1 is the top group. The intervals of all ``difference`` hold
@@ -106,7 +106,7 @@ class Leaderboard:
     """
 
     board: Board
-    standings: tuple[Standing, ...]
+    standings: tuple[RankedMethod, ...]
     settings: tuple[str, ...]
     shown: tuple[str, ...]
     reference: str | None
@@ -128,7 +128,7 @@ def rank_methods(board: Board, references: Sequence[str], costs: Iterable[CellCo
     reference = next((method for method in references if method in present), None)
     hours = _hours(costs, set(board.settings))
     if not begun:
-        standings = [Standing(row, hours=hours.get(row.method)) for row in board.rows]
+        standings = [RankedMethod(row, hours=hours.get(row.method)) for row in board.rows]
         return Leaderboard(board, tuple(standings), (), board.settings[:SHOWN_SETTINGS], reference, {})
     pairwise = over_settings(board)
     scores = scores_of(board, complete=True).select(settings=begun)
@@ -141,7 +141,7 @@ def rank_methods(board: Board, references: Sequence[str], costs: Iterable[CellCo
     for row in board.rows:
         summary = summaries[row.method]
         standings.append(
-            Standing(
+            RankedMethod(
                 row,
                 tier=tier.get(row.method) if len(tier) > 1 else None,
                 rank_interval=summary.rank_interval if row.rank is not None else None,
@@ -201,7 +201,7 @@ class PairInSetting:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class MethodComparison:
     """Two to six methods: paired differences per setting, probability of improvement, performance profile.
 
     A pair is one planned comparison in one setting; the summaries' differences hold for all methods together (Dunnett).
@@ -216,7 +216,7 @@ class Comparison:
     settings: tuple[str, ...]
 
 
-def compare(board: Board, methods: Sequence[str]) -> Comparison | None:
+def compare(board: Board, methods: Sequence[str]) -> MethodComparison | None:
     """The first of ``methods`` against each other one; ``None`` when they share no setting."""
     part = narrow(board, methods)
     begun = tuple(s for s in part.settings if all(s in row.cells and row.cells[s].complete for row in part.rows))
@@ -231,7 +231,7 @@ def compare(board: Board, methods: Sequence[str]) -> Comparison | None:
         for m in others
     )
     summaries = {summary.method: summary for summary in across.methods}
-    return Comparison(
+    return MethodComparison(
         reference,
         others,
         pairs,

@@ -59,3 +59,13 @@ def test_what_the_guide_replaces_is_in_no_message() -> None:
     folders = (CORE, ROOT / "leaderboard/harness_leaderboard", ROOT / "slurm/harness_slurm")
     sources = [path for folder in folders for path in folder.rglob("*.py")] + [ROOT / "mkdocs.yml"]
     assert [(path.name, words) for path in sources for words in old if words in path.read_text()] == []
+
+
+def test_a_name_of_a_class_means_one_thing() -> None:
+    folders = (CORE, ROOT / "leaderboard/harness_leaderboard", ROOT / "slurm/harness_slurm")
+    places: dict[str, list[str]] = defaultdict(list)
+    for path in (path for folder in folders for path in sorted(folder.rglob("*.py"))):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(path.relative_to(ROOT).as_posix())
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}

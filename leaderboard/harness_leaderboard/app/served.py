@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import streamlit
-from harness_leaderboard.guard import Guard, headers
+from harness_leaderboard.guard import RequestGuard, headers
 from starlette.middleware import Middleware
 from streamlit import config
 
@@ -11,5 +11,5 @@ PAGE = Path(streamlit.__file__).parent / "static" / "index.html"
 
 app = streamlit.App(
     Path(__file__).with_name("leaderboard.py"),
-    middleware=[Middleware(Guard, address=str(config.get_option("server.address")), headers=headers(PAGE))],
+    middleware=[Middleware(RequestGuard, address=str(config.get_option("server.address")), headers=headers(PAGE))],
 )
