@@ -118,6 +118,7 @@ def harness_register_algorithms(register: Register) -> None:
     register("backward", f"{HERE}.algorithms.backward:BackwardCorrection")
     register("mixup", f"{HERE}.algorithms.mixup:Mixup")
     register("cores2", f"{HERE}.algorithms.cores2:CORES2")
+    register("cores2_star", f"{HERE}.algorithms.cores2_star:CORES2Star")
     register("co_teaching", f"{HERE}.algorithms.co_teaching:CoTeaching")
     register("co_teaching_plus", f"{HERE}.algorithms.co_teaching_plus:CoTeachingPlus")
     register("elr_plus", f"{HERE}.algorithms.elr_plus:ELRPlus")

@@ -40,6 +40,7 @@ PARAMETERS: Mapping[str, str] = {
     "dmi": "warmup = 2",
     "elr": "lam = 0.3",
     "elr_plus": "lam = 0.3, decay_steps = 20",
+    "cores2_star": "beta = 1, warmup = 0, ramp = 1, phase1 = 1, lr = 0.1",
     "cores2": "beta = 1, warmup = 1, ramp = 1, sieve_after = 2",
     "ema": "decay = 0.9",
     "jocor": "lam = 0.3, warmup = 2",

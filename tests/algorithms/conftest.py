@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from harness.training.augment import Augmentation
 from harness.training.data import ResidentSource
 from harness.training.loop import Loop
+from harness.training.optim import make_optimizer
 from harness.training.run import Network, Run, Step
 from harness.training.stack import Stack
 
@@ -48,8 +49,14 @@ def make_run() -> MakeRun:
     ) -> Run:
         classes = int(targets.max()) + 1 if not targets.is_floating_point() else None
 
-        def network(module: nn.Module) -> Network:
-            return Network(module, torch.optim.SGD(module.parameters(), **{"lr": 0.1, **sgd}), None)
+        def network(module: nn.Module, optimizer: Mapping[str, Any] | None = None) -> Network:
+            own = torch.optim.SGD(module.parameters(), **{"lr": 0.1, **sgd})
+            return Network(module, make_optimizer(optimizer, module) if optimizer else own, None)
+
+        def build(
+            name: str, optimizer: Any = None, head: nn.Module | None = None, schedule: Any = None, epochs: Any = None
+        ) -> Network:
+            return network(head if head is not None else second_model() if second_model else model, optimizer)
 
         names = [f"{type(part).__name__}" for part in algorithms]
         run = Run(
@@ -63,7 +70,7 @@ def make_run() -> MakeRun:
             batch_size=batch_size or len(targets),
             seed=0,
             device=torch.device("cpu"),
-            build_network=lambda name: network(second_model() if second_model else model),
+            build_network=build,
         )
         run.epoch = 1
         if run.stack.setup is not None:

@@ -68,6 +68,9 @@ METHODS = {
     "ema": 'algorithms = [{ name = "ema", decay = 0.9, warmup = true }]',
     "swa": 'algorithms = [{ name = "swa", start = 1 }]',
     "sure": 'algorithms = ["sam", { name = "swa", start = 1 }, "reg_mixup", "crl"]\ntransforms = ["cosine_classifier"]',
+    "cores2_star": 'algorithms = [{ name = "cores2_star", warmup = 0, ramp = 1, sieve_after = 1, phase1 = 1, lr = 0.1 }]',
+    "cores2_star, the setting's rate": 'algorithms = [{ name = "cores2_star", phase1 = 1, gradual = true, '
+    'optimizer = "setting" }]',
     "all of a stack": 'algorithms = ["cdr", "aux", "elr", { name = "rrm", every = 1 }, "fgsm"]',
 }
 DETECTS = {
@@ -83,6 +86,7 @@ DETECTS = {
     "jocor": "jocor.loss",
     "crl": "crl.forgotten",
     "elr_plus": "elr_plus.disagreement",
+    "cores2_star": "cores2_star.sieve",
     "divide_mix": "divide_mix.noisy",
     "sure": "crl.forgotten",
 }
@@ -101,6 +105,7 @@ DIAGNOSES = {
     "co_teaching_plus": "co_teaching_plus.disagreement",
     "jocor": "jocor.disagreement",
     "crl": "crl.learnt_share",
+    "cores2_star": "cores2_star.removed_share",
     "sure": "crl.learnt_share",
 }
 BATCHES = 23
