@@ -256,10 +256,20 @@ class Loop:
         self._epoch_seconds += time.perf_counter() - started
 
     def _train_epoch(self) -> None:
-        run = self.run
         started = time.perf_counter()
-        watch = run.stack.watch
-        for step in self.steps():
+        while (walk := self._next_pass()) is not None:
+            self._train_pass(walk, started)
+            self._pass, self._number, self._batch = None, self._number + 1, 0
+        if self.run.device.type == "cuda":
+            torch.cuda.synchronize(self.run.device)
+        self._epoch_seconds += time.perf_counter() - started
+
+    def _train_pass(self, walk: Pass, started: float) -> None:
+        """Train what is left of a pass, in an epoch that was begun or gone on with at ``started``."""
+        run, watch = self.run, self.run.stack.watch
+        run.walk = walk
+        watch.begin(epoch=run.epoch, first=run.epoch == 1 and self._number == self._batch == 0)  # for one step
+        for step in self._steps(walk):
             if watch.on:
                 watch.made(step)
             self.train(step)
@@ -271,19 +281,6 @@ class Loop:
                 self._stop()
             if time.monotonic() - self._saved_at >= self.checkpoint_s:
                 self._save()
-        if run.device.type == "cuda":
-            torch.cuda.synchronize(run.device)
-        self._epoch_seconds += time.perf_counter() - started
-
-    def steps(self) -> Iterator[Step]:
-        """The steps that are left of the epoch, pass after pass, from where the state stands; whoever takes them counts
-        the batches."""
-        while (walk := self._next_pass()) is not None:
-            self.run.stack.watch.begin(  # for one step
-                epoch=self.run.epoch, first=self.run.epoch == 1 and self._number == self._batch == 0
-            )
-            yield from self._walk(walk)
-            self._pass, self._number, self._batch = None, self._number + 1, 0
 
     def _next_pass(self) -> Pass | None:
         """The pass under way, or the one that comes next."""
@@ -301,10 +298,9 @@ class Loop:
             self._samples += self._planned(self._pass)
         return self._pass
 
-    def _walk(self, walk: Pass) -> Iterator[Step]:
+    def _steps(self, walk: Pass) -> Iterator[Step]:
         """The steps that are left of a pass."""
         run = self.run
-        run.walk = walk
         nominal = walk.batch_size if run.last_batch == "scaled" else None
         beside = None if walk.beside is None or not len(walk.beside) else self._beside(walk)
         for index, inputs in self._batches(walk):
