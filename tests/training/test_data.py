@@ -16,8 +16,8 @@ from harness.training import seeds
 from harness.training.augment import Augmentation
 from harness.training.data import (
     LabelledData,
-    Part,
     ResidentSource,
+    Samples,
     Standardiser,
     StreamingSource,
     split_validation,
@@ -155,7 +155,7 @@ def test_streaming_inputs_that_keep_their_labels_are_refused(keep: Any) -> None:
     folder, every = Kept(inputs, keep(targets)), torch.arange(0, 40, 3).flip(0)
     parts = (
         (folder, targets),
-        (Part(Part(folder, every), torch.arange(1, 9)), targets[every][1:9]),
+        (Samples(Samples(folder, every), torch.arange(1, 9)), targets[every][1:9]),
         (torch.utils.data.Subset(folder, every.tolist()), targets[every]),
     )
     for part, wanted in parts:
