@@ -87,7 +87,8 @@ def wrong_inputs(step: Step, size: int, run: Run) -> str:
     inputs = step.inputs
     if not isinstance(inputs, Tensor):
         return f"as {described(inputs)}"
-    if inputs.ndim < 1 or not inputs.shape[0] or inputs.shape[0] % size:  # several views may be stacked
+    rows = inputs.shape[0] if inputs.ndim else 0
+    if inputs.ndim < 1 or bool(rows) != bool(size) or (size and rows % size):  # several views may be stacked
         return f"of shape {tuple(inputs.shape)} for a batch of {size}"
     if run.input_shape is not None and inputs.ndim != 1 + len(run.input_shape):
         return f"of shape {tuple(inputs.shape)} instead of {(size, *run.input_shape)}"

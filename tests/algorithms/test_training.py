@@ -61,6 +61,9 @@ METHODS = {
     "elr_plus, rrm, cdr and kpd": 'algorithms = [{ name = "elr_plus", lam = 1.0, decay_steps = 20 }, "cdr", '
     '{ name = "rrm", every = 1 }]\n'
     'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
+    "pro_mix": 'algorithms = [{ name = "pro_mix", warmup = 1, ramp = 2 }]',
+    "pro_mix in a stack": 'algorithms = [{ name = "pro_mix", warmup = 1, ramp = 2 }, "cdr", { name = "rrm", every = 1 }, "rdi"]\n'
+    'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
     "divide_mix": 'algorithms = [{ name = "divide_mix", warmup = 2 }]',
     "divide_mix, rrm, cdr, rdi and kpd": 'algorithms = [{ name = "divide_mix", warmup = 1, history = 2 }, '
     '{ name = "rrm", every = 1 }, "cdr", "rdi"]\n'
@@ -87,6 +90,7 @@ DETECTS = {
     "crl": "crl.forgotten",
     "elr_plus": "elr_plus.disagreement",
     "cores2_star": "cores2_star.sieve",
+    "pro_mix": "pro_mix.loss",
     "divide_mix": "divide_mix.noisy",
     "sure": "crl.forgotten",
 }
