@@ -46,6 +46,7 @@ PARAMETERS: Mapping[str, str] = {
     "ema": "decay = 0.9",
     "jocor": "lam = 0.3, warmup = 2",
     "kpd": "rank = 4",
+    "long_re_mix": "warmup = 0, stage1 = 1",
     "rank_factorization": "rank = 16",
     "rdi": "lam = 0.5",
     "score_census": 'score = "none", epochs = [99], edges = [0.5]',

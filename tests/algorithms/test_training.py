@@ -74,6 +74,8 @@ METHODS = {
     "cores2_star": 'algorithms = [{ name = "cores2_star", warmup = 0, ramp = 1, sieve_after = 1, phase1 = 1, lr = 0.1 }]',
     "cores2_star, the setting's rate": 'algorithms = [{ name = "cores2_star", phase1 = 1, gradual = true, '
     'optimizer = "setting" }]',
+    "long_re_mix": 'algorithms = [{ name = "long_re_mix", warmup = 0, stage1 = 2, agreeing = 2 }]',
+    "long_re_mix, warmed up": 'algorithms = [{ name = "long_re_mix", warmup = 1, agreeing = 2 }]',
     "all of a stack": 'algorithms = ["cdr", "aux", "elr", { name = "rrm", every = 1 }, "fgsm"]',
 }
 DETECTS = {
@@ -88,6 +90,7 @@ DETECTS = {
     "co_teaching_plus": "co_teaching_plus.loss",
     "jocor": "jocor.loss",
     "crl": "crl.forgotten",
+    "long_re_mix": "long_re_mix.noisy",
     "elr_plus": "elr_plus.disagreement",
     "cores2_star": "cores2_star.sieve",
     "pro_mix": "pro_mix.loss",
@@ -109,6 +112,7 @@ DIAGNOSES = {
     "co_teaching_plus": "co_teaching_plus.disagreement",
     "jocor": "jocor.disagreement",
     "crl": "crl.learnt_share",
+    "long_re_mix": "long_re_mix.sure",
     "cores2_star": "cores2_star.removed_share",
     "sure": "crl.learnt_share",
 }

@@ -184,6 +184,10 @@ class DivideMix:
         """The name of the network that divides the samples for this one."""
         return self.names[1 - self.names.index(network)]
 
+    def age(self, run: Run) -> int:
+        """The epoch, from 1, as the networks count it."""
+        return run.epoch
+
     def setup(self, run: Run) -> None:
         """The second network; posteriors of 1, and no losses yet."""
         run.new_network(self.names[1])
@@ -199,7 +203,7 @@ class DivideMix:
         if number == len(self.names):
             return None
         network = self.names[number]
-        if run.epoch <= self.warmup:
+        if self.age(run) <= self.warmup:
             return self.warmup_pass(run, network)
         if number == 0:
             self.divide(run)
@@ -274,7 +278,7 @@ class DivideMix:
     def unlabelled_weight(self, run: Run, step: Step) -> float:
         """``lambda_u`` times its ramp, which counts in parts of epochs from 0."""
         steps = len(self.parts[self.other(step.network)][0]) // run.batch_size + 1
-        return self.lambda_u * linear_ramp(run.epoch - 1 + step.number / steps, self.warmup, self.ramp)
+        return self.lambda_u * linear_ramp(self.age(run) - 1 + step.number / steps, self.warmup, self.ramp)
 
     def views(self, run: Run, step: Step) -> Views:
         """Two weak views of every sample, for guessing and for training."""
@@ -323,13 +327,14 @@ class DivideMix:
 
     def epoch_end(self, run: Run) -> None:
         """Scores samples by how little both networks hold them clean."""
-        run.score_samples(f"{self.name}.noisy", 1 - torch.stack(list(self.clean.values())).mean(0))
+        run.score_samples(f"{self.name}.noisy", 1 - torch.stack([self.clean[name] for name in self.names]).mean(0))
 
     def diagnostics(self, run: Run) -> Mapping[str, float]:
         """Shares of the samples scored that each network holds clean, after the warm-up."""
-        if run.epoch <= self.warmup:
+        if self.age(run) <= self.warmup:
             return {}
-        sizes = [(len(labelled), len(labelled) + len(rest)) for labelled, rest in self.parts.values()]
+        parts = [self.parts[name] for name in self.names]
+        sizes = [(len(labelled), len(labelled) + len(rest)) for labelled, rest in parts]
         return {f"{self.name}.labelled_{k}": part / whole for k, (part, whole) in enumerate(sizes, 1)}
 
     def state_dict(self) -> dict[str, Any]:
