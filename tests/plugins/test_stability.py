@@ -17,7 +17,7 @@ from harness.training.stack import Stack
 
 def test_the_public_names_are_these() -> None:
     assert set(harness.__all__) == {
-        "DataSplits", "Declares", "HarnessError", "LabelledData", "Plan", "Run", "Step", "Suite", "Trial", "create",
+        "DataSplits", "Declares", "HarnessError", "LabelledData", "Pass", "Plan", "Run", "Step", "Suite", "Trial", "create",
         "drive",
         "hookimpl", "load_suite", "open_store", "plan", "run",
     }  # fmt: skip
