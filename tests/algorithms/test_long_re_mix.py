@@ -108,7 +108,7 @@ def test_stage_2_trusts_what_was_sure_and_walks_as_far_as_over_all_samples(make_
 
 
 def test_the_learning_rate_of_stage_1_is_never_lowered(make_run: Any) -> None:
-    run, algorithm = made(make_run, stage1=2)
+    run, _ = made(make_run, stage1=2)
     for run.epoch, expected in ((1, 0.1), (2, 0.1), (3, 0.001)):
         for name in ("", "long_re_mix"):
             run.of(name).optimizer.param_groups[0].update(lr=0.001, initial_lr=0.1)  # as a schedule leaves it
