@@ -64,6 +64,9 @@ METHODS = {
     "pro_mix": 'algorithms = [{ name = "pro_mix", warmup = 1, ramp = 2 }]',
     "pro_mix in a stack": 'algorithms = [{ name = "pro_mix", warmup = 1, ramp = 2 }, "cdr", { name = "rrm", every = 1 }, "rdi"]\n'
     'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
+    "cc": 'algorithms = [{ name = "cc", warmup = 1, discrepancy_steps = 3, consistency = 0.1 }]',
+    "cc in a stack": 'algorithms = [{ name = "cc", warmup = 1, discrepancy_steps = 3, consistency = 0.1 }, "cdr", { name = "rrm", every = 1 }, "rdi"]\n'
+    'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
     "divide_mix": 'algorithms = [{ name = "divide_mix", warmup = 2 }]',
     "divide_mix, rrm, cdr, rdi and kpd": 'algorithms = [{ name = "divide_mix", warmup = 1, history = 2 }, '
     '{ name = "rrm", every = 1 }, "cdr", "rdi"]\n'
@@ -94,6 +97,7 @@ DETECTS = {
     "elr_plus": "elr_plus.disagreement",
     "cores2_star": "cores2_star.sieve",
     "pro_mix": "pro_mix.loss",
+    "cc": "cc.noisy",
     "divide_mix": "divide_mix.noisy",
     "sure": "crl.forgotten",
 }
