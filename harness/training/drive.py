@@ -61,7 +61,8 @@ def drive(
         targets: (N,) int64 classes, or (N,) or (N, outputs) floats for regression: the noisy ones.
         seed: of all that is drawn (initial per-sample state, mixup, further networks).
         batches: positions of the samples of each batch: a list of epochs, each a list of batches; or the batches of one
-            epoch. The largest is the nominal batch size.
+            epoch. The largest is the nominal batch size. An algorithm that divides the epoch into passes walks them in each
+            pass over all samples; passes over some samples are shuffled by the seed.
         optimizer, schedule: tables as in ``[training]``; SGD at 0.05 with momentum 0.9 and a constant rate without.
         last_batch: a batch smaller than the nominal size: its sum over the nominal size, or over its own.
 
@@ -237,6 +238,9 @@ class _Given(Loop):
         if walk.index is not None:
             return super()._planned(walk)
         return sum(len(batch) for batch in self.batches[self.run.epoch - 1])
+
+    def _nominal(self, walk: Pass) -> int | None:
+        return super()._nominal(walk) if walk.index is not None else None
 
     def _batches(self, walk: Pass) -> Iterator[tuple[Tensor, Tensor]]:
         """The given batches where a pass is over all samples; some samples are shuffled by the seed."""

@@ -301,7 +301,7 @@ class Loop:
     def _steps(self, walk: Pass) -> Iterator[Step]:
         """The steps that are left of a pass."""
         run = self.run
-        nominal = walk.batch_size if run.last_batch == "scaled" else None
+        nominal = self._nominal(walk)
         beside = None if walk.beside is None or not len(walk.beside) else self._beside(walk)
         for index, inputs in self._batches(walk):
             targets = run.targets.index_select(0, index)
@@ -312,6 +312,10 @@ class Loop:
                 targets = run.targets.index_select(0, index)
                 step.beside = Step(index, inputs, targets, "train", self._batch, walk.network, walk.label)
             yield step
+
+    def _nominal(self, walk: Pass) -> int | None:
+        """What a step's losses are divided by in a pass with batches of another size; ``None``: as the run has it."""
+        return walk.batch_size if self.run.last_batch == "scaled" else None
 
     def _batches(self, walk: Pass) -> Iterator[tuple[Tensor, Tensor]]:
         """``(index, inputs)`` of what is left of a pass."""

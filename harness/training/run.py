@@ -59,20 +59,8 @@ class Step:
     """
 
     __slots__ = (
-        *(
-            "_weights",
-            "beside",
-            "divisor",
-            "index",
-            "inputs",
-            "label",
-            "loss",
-            "losses",
-            "network",
-            "number",
-            "outputs",
-        ),
-        *("penalty", "phase", "targets"),
+        *("_weights", "beside", "divisor", "index", "inputs", "label", "loss", "losses", "network"),
+        *("number", "outputs", "penalty", "phase", "targets"),
     )
 
     def __init__(
@@ -678,9 +666,11 @@ class Run:
         """
         step = Step(index, inputs, targets, phase, network=self._current if network is None else network)
         before, self._current = self._current, step.network
-        with self._passing(phase, step.network):
-            self.fill(step)
-        self._current = before
+        try:
+            with self._passing(phase, step.network):
+                self.fill(step)
+        finally:
+            self._current = before
         assert step.losses is not None
         return step.losses if phase == "probe" else step.losses.detach()
 

@@ -182,3 +182,23 @@ def test_a_run_that_diverges_ends_with_that_epoch() -> None:
     inputs, targets = data()
     history = harness.drive("ce", linear(), inputs * torch.inf, targets, seed=0, batches=BATCHES)
     assert len(history) == 1 and history[0]["train_loss"] is None
+
+
+def test_passes_over_all_samples_walk_the_given_batches_and_others_their_own() -> None:
+    class Passes:
+        def __init__(self) -> None:
+            self.seen: list[list[int]] = []
+
+        def next_pass(self, number: int) -> harness.Pass | None:
+            return (harness.Pass(batch_size=8), harness.Pass(torch.tensor([4, 5, 6])), None)[number]
+
+        def after_losses(self, step: harness.Step) -> None:
+            self.seen.append(step.index.tolist())
+
+    inputs, targets = torch.randn(8, 4), torch.arange(8) % 3
+    model, algorithm = torch.nn.Linear(4, 3), Passes()
+    first = torch.nn.functional.cross_entropy(model(inputs[[0, 2]]), targets[[0, 2]])
+    (record,) = harness.drive([algorithm], model, inputs, targets, seed=0, batches=[[0, 2], [1, 3]])
+    *given, drawn = algorithm.seen
+    assert given == [[0, 2], [1, 3]] and len(drawn) == 2 and set(drawn) < {4, 5, 6}  # no batch of one
+    assert record["losses"][0] == pytest.approx(first.item())
