@@ -1,16 +1,10 @@
-"""The store: immutable DuckDB snapshots built from records by the collector.
-
-DuckDB allows one writing process or many readers, never both, so nobody opens a snapshot for writing once it has its
-name: the collector copies the newest one, brings it up to date under a temporary name, renames it to its digest and
-swaps the link ``current``. Readers open the real path read-only and reopen when the link has moved.
-"""
+"""Collecting: a new snapshot from the previous one and the records that have changed since."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import errno
-import functools
 import hashlib
 import importlib
 import json
@@ -19,7 +13,6 @@ import math
 import os
 import re
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -28,18 +21,28 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, writing
 from harness.files import Damage, read_bytes
-from harness.results.quantities import epoch_columns, find_quantity
+from harness.results.quantities import find_quantity
 from harness.results.records import FINISHED, is_alive, known_trials, standing
 from harness.results.records.record import Past, Record, read_record
 from harness.results.records.shapes import checked
 from harness.results.records.standing import signature, verdict_of
+from harness.results.store.schema import (
+    BY_TRIAL,
+    STORE_SCHEMA,
+    TABLES,
+    Rows,
+    count_rows,
+    create_tables,
+    insert,
+    to_arrow,
+    transfer,
+)
+from harness.results.store.snapshot import is_of_another_version, is_whole
 from harness.trial import canonical
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
 
-STORE_SCHEMA = 8
 log = logging.getLogger("harness.store")
 KEPT_SNAPSHOTS = 3
 BUILDING = ".building-"
@@ -47,69 +50,7 @@ LEFTOVER_S = 3600.0
 """After which what a collector that died was building is removed."""
 REMEDY = "`harness retry SUITE --quarantined` moves its records aside, so that it runs again"
 
-SNAPSHOT = re.compile(r"[0-9a-f]{16}(?P<digest>[0-9a-f]{16})\.duckdb")
-"""What it was built from, and a digest of its bytes."""
 MANIFEST = re.compile(r"[0-9a-f]{16}\.json")
-
-TABLES: dict[str, dict[str, str]] = {
-    "trials": {
-        "trial": "VARCHAR", "dataset": "VARCHAR", "noise": "VARCHAR", "rate": "DOUBLE", "model": "VARCHAR",
-        "loss": "VARCHAR", "transforms": "VARCHAR", "algorithms": "VARCHAR", "seed": "BIGINT", "epochs": "BIGINT",
-        "batch_size": "BIGINT", "threads": "BIGINT", "num_classes": "BIGINT", "test_samples": "BIGINT",
-        "status": "VARCHAR", "sealed": "BOOLEAN", "attempt": "VARCHAR", "attempts": "BIGINT", "label_digest": "VARCHAR",
-        "corrupted": "DOUBLE", "selected_epoch": "BIGINT", "error_type": "VARCHAR", "error": "VARCHAR",
-        "traceback": "VARCHAR", "identity": "VARCHAR", "options": "VARCHAR", "histograms": "VARCHAR",
-        "transitions": "VARCHAR",
-    },
-    "suite_trials": {
-        "suite": "VARCHAR", "digest": "VARCHAR", "newest": "BOOLEAN", "trial": "VARCHAR", "method": "VARCHAR",
-        "setting": "VARCHAR", "seed": "BIGINT", "oracle": "BOOLEAN", "tuning": "BOOLEAN", "candidate": "VARCHAR",
-        "tries": "BIGINT", "search_over": "VARCHAR", "comparable": "BOOLEAN", "method_position": "BIGINT", "setting_position": "BIGINT",
-    },
-    "attempts": {
-        "trial": "VARCHAR", "attempt": "VARCHAR", "number": "BIGINT", "status": "VARCHAR", "host": "VARCHAR",
-        "device": "VARCHAR", "device_name": "VARCHAR", "executor": "VARCHAR", "job": "VARCHAR", "started": "DOUBLE",
-        "finished": "DOUBLE", "seconds": "DOUBLE", "resumes": "BIGINT", "commit": "VARCHAR", "harness": "VARCHAR",
-        "final": "BOOLEAN",
-    },
-    "epochs": {
-        "trial": "VARCHAR", "epoch": "BIGINT", **dict.fromkeys(epoch_columns(), "DOUBLE"),
-    },
-    "metrics": {"trial": "VARCHAR", "metric": "VARCHAR", "at": "VARCHAR", "value": "DOUBLE"},
-    "quantities": {"trial": "VARCHAR", "name": "VARCHAR", "facts": "VARCHAR"},
-    "diagnostics": {"trial": "VARCHAR", "epoch": "BIGINT", "name": "VARCHAR", "value": "DOUBLE"},
-    "environments": {"trial": "VARCHAR", "attempt": "VARCHAR", "environment": "VARCHAR"},
-    "published": {
-        "paper": "VARCHAR", "table": "VARCHAR", "page": "BIGINT", "label": "VARCHAR", "method": "VARCHAR",
-        "column": "VARCHAR", "dataset": "VARCHAR", "noise": "VARCHAR", "rate": "DOUBLE", "model": "VARCHAR",
-        "extra": "VARCHAR", "metric": "VARCHAR", "at": "VARCHAR", "unit": "VARCHAR", "mean": "DOUBLE", "std": "DOUBLE",
-        "n": "BIGINT", "flag": "VARCHAR", "decimals": "BIGINT", "comparable": "BOOLEAN", "ordered": "BOOLEAN",
-    },
-    "claims": {
-        "paper": "VARCHAR", "id": "VARCHAR", "page": "BIGINT", "place": "VARCHAR", "says": "VARCHAR", "table": "VARCHAR",
-        "kind": "VARCHAR", "unit": "VARCHAR", "value": "DOUBLE", "decimals": "BIGINT", "flag": "VARCHAR",
-    },
-    "quarantine": {"trial": "VARCHAR", "reason": "VARCHAR"},
-    "sources": {"trial": "VARCHAR", "signature": "VARCHAR"},
-    "meta": {"key": "VARCHAR", "value": "VARCHAR"},
-}  # fmt: skip
-VIEWS: dict[str, str] = {"compared": "SELECT * FROM suite_trials WHERE newest AND NOT tuning"}
-"""``compared``: the trials that boards, plots and pages are about, those of the newest plan of each suite."""
-BY_TRIAL = (
-    "trials",
-    "attempts",
-    "epochs",
-    "metrics",
-    "quantities",
-    "diagnostics",
-    "environments",
-    "quarantine",
-    "sources",
-)
-Rows = dict[str, list[dict[str, Any]]]
-
-
-# --- reading -----------------------------------------------------------------------------------------------------------
 
 
 def current_snapshot(results: Path) -> Path | None:
@@ -123,83 +64,10 @@ def current_snapshot(results: Path) -> Path | None:
     path = Path(os.path.realpath(link))
     if is_whole(path):
         return path
-    if not os.path.lexists(link) or _is_of_another_version(path):
+    if not os.path.lexists(link) or is_of_another_version(path):
         return path if path.is_file() else None
     log.warning("%s: is damaged; the store is built anew from the records", path)
     return collect(results, rebuild=True)
-
-
-def is_whole(snapshot: Path) -> bool:
-    """Whether a snapshot is as it was written: its name ends with a digest of its bytes."""
-    try:
-        facts = os.stat(snapshot)
-    except OSError:
-        return False
-    if not stat.S_ISREG(facts.st_mode):
-        return False
-    named = SNAPSHOT.fullmatch(snapshot.name)
-    times = (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-    return named is None or _file_digest(str(snapshot), times) == named["digest"]
-
-
-def _is_of_another_version(snapshot: Path) -> bool:
-    """Whether a snapshot that is not what its name says can be read, and is of another version of the harness."""
-    import duckdb
-
-    if not snapshot.is_file():
-        return False
-    try:
-        with duckdb.connect(str(snapshot), read_only=True) as connection:
-            found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    except duckdb.Error:
-        return False
-    return found != (str(STORE_SCHEMA),)
-
-
-@functools.lru_cache(maxsize=64)
-def _file_digest(path: str, times: tuple[int, ...]) -> str:
-    """The digest in a snapshot's name; a file is read again when its times have changed."""
-    del times
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    except OSError:
-        return ""
-
-
-def connect(snapshot: Path) -> duckdb.DuckDBPyConnection:
-    """A read-only connection to a snapshot.
-
-    Raises:
-        ResultsError: it is damaged, or another version of the harness has built it.
-    """
-    import duckdb
-
-    try:
-        if not is_whole(snapshot) and not _is_of_another_version(snapshot):
-            raise duckdb.IOException("its content is not what its name says")
-        connection = duckdb.connect(str(snapshot), read_only=True)
-        with contextlib.closing(connection.cursor()) as cursor:  # a result left open would bar `connection.sql`
-            found = cursor.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    except duckdb.Error as error:
-        raise ResultsError(
-            f"cannot be opened ({str(error).splitlines()[0]})", str(snapshot), "`harness collect --rebuild`"
-        ) from None
-    if found != (str(STORE_SCHEMA),):
-        connection.close()
-        raise ResultsError("was built by another version of the harness", str(snapshot), "`harness collect`")
-    return connection
-
-
-def odd_trials(snapshot: Path) -> tuple[dict[str, str], int]:
-    """Why trials are in quarantine, by trial; and how many results hold no digests."""
-    with connect(snapshot) as connection:
-        rows = connection.execute("SELECT trial, reason FROM quarantine ORDER BY trial").fetchall()
-        unsealed = connection.execute("SELECT count(*) FROM trials WHERE sealed = false").fetchone()
-    return dict(rows), int(unsealed[0]) if unsealed is not None else 0
-
-
-# --- collecting --------------------------------------------------------------------------------------------------------
 
 
 def collect(results: Path, *, rebuild: bool = False) -> Path:
@@ -330,14 +198,8 @@ def _check_whole(path: Path, change: _Change) -> None:
     with duckdb.connect(str(path), read_only=True) as connection:
         meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
         trials = [row[0] for row in connection.execute("SELECT trial FROM sources ORDER BY trial").fetchall()]
-        if json.loads(meta.get("counts", "{}")) != _counts(connection) or trials != sorted(change.signatures):
+        if json.loads(meta.get("counts", "{}")) != count_rows(connection) or trials != sorted(change.signatures):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    tables = [table for table in TABLES if table != "meta"]
-    words = " UNION ALL ".join(f"SELECT '{table}', count(*) FROM {table}" for table in tables)
-    return dict(connection.execute(words).fetchall())
 
 
 def _build(path: Path, change: _Change, *, fresh: bool) -> None:
@@ -355,24 +217,15 @@ def _build(path: Path, change: _Change, *, fresh: bool) -> None:
             for table in BY_TRIAL:
                 connection.execute(f"DELETE FROM {table} WHERE trial IN (SELECT trial FROM stale)")
         for table, arrow in _read_changed(change).items():
-            _transfer(connection, table, arrow)
+            transfer(connection, table, arrow)
         connection.execute("DELETE FROM suite_trials")
         for manifest in change.manifests:
             insert(connection, "suite_trials", _suite_rows(manifest))
         connection.execute("DELETE FROM meta")
-        meta = {"schema": str(STORE_SCHEMA), "suites": change.suites, "counts": json.dumps(_counts(connection))}
+        meta = {"schema": str(STORE_SCHEMA), "suites": change.suites, "counts": json.dumps(count_rows(connection))}
         insert(connection, "meta", [{"key": key, "value": value} for key, value in meta.items()])
         connection.execute("COMMIT")
         connection.execute("CHECKPOINT")  # said here: when the file is closed a full disk goes unnoticed
-
-
-def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Every table and view of a store, empty."""
-    for table, columns in TABLES.items():
-        spelled = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
-        connection.execute(f"CREATE TABLE {table} ({spelled})")
-    for view, query in VIEWS.items():
-        connection.execute(f"CREATE VIEW {view} AS {query}")
 
 
 def _read_changed(change: _Change) -> dict[str, pa.Table]:
@@ -388,29 +241,6 @@ def _read_changed(change: _Change) -> dict[str, pa.Table]:
             rows["quarantine"].append({"trial": trial, "reason": str(damage)})
         rows["sources"].append({"trial": trial, "signature": change.signatures[trial]})
     return {table: to_arrow(table, rows[table]) for table in BY_TRIAL}
-
-
-def to_arrow(table: str, rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table with the columns of a store's table; absent keys are null."""
-    import pyarrow as pa
-
-    kinds = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "BIGINT": pa.int64(), "BOOLEAN": pa.bool_()}
-    return pa.table(
-        {name: pa.array([row.get(name) for row in rows], type=kinds[kind]) for name, kind in TABLES[table].items()}
-    )
-
-
-def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:
-    """Insert rows by one columnar transfer; absent keys are null."""
-    _transfer(connection, table, to_arrow(table, rows))
-
-
-def _transfer(connection: duckdb.DuckDBPyConnection, table: str, arrow: pa.Table) -> None:
-    if not len(arrow):
-        return
-    connection.register("incoming", arrow)
-    connection.execute(f"INSERT INTO {table} SELECT * FROM incoming")
-    connection.unregister("incoming")
 
 
 def _signatures(results: Path) -> Iterator[tuple[str, str]]:

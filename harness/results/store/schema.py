@@ -1,0 +1,109 @@
+"""The tables of the store, and how rows get into them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.results.quantities import epoch_columns
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+STORE_SCHEMA = 8
+
+TABLES: dict[str, dict[str, str]] = {
+    "trials": {
+        "trial": "VARCHAR", "dataset": "VARCHAR", "noise": "VARCHAR", "rate": "DOUBLE", "model": "VARCHAR",
+        "loss": "VARCHAR", "transforms": "VARCHAR", "algorithms": "VARCHAR", "seed": "BIGINT", "epochs": "BIGINT",
+        "batch_size": "BIGINT", "threads": "BIGINT", "num_classes": "BIGINT", "test_samples": "BIGINT",
+        "status": "VARCHAR", "sealed": "BOOLEAN", "attempt": "VARCHAR", "attempts": "BIGINT", "label_digest": "VARCHAR",
+        "corrupted": "DOUBLE", "selected_epoch": "BIGINT", "error_type": "VARCHAR", "error": "VARCHAR",
+        "traceback": "VARCHAR", "identity": "VARCHAR", "options": "VARCHAR", "histograms": "VARCHAR",
+        "transitions": "VARCHAR",
+    },
+    "suite_trials": {
+        "suite": "VARCHAR", "digest": "VARCHAR", "newest": "BOOLEAN", "trial": "VARCHAR", "method": "VARCHAR",
+        "setting": "VARCHAR", "seed": "BIGINT", "oracle": "BOOLEAN", "tuning": "BOOLEAN", "candidate": "VARCHAR",
+        "tries": "BIGINT", "search_over": "VARCHAR", "comparable": "BOOLEAN", "method_position": "BIGINT", "setting_position": "BIGINT",
+    },
+    "attempts": {
+        "trial": "VARCHAR", "attempt": "VARCHAR", "number": "BIGINT", "status": "VARCHAR", "host": "VARCHAR",
+        "device": "VARCHAR", "device_name": "VARCHAR", "executor": "VARCHAR", "job": "VARCHAR", "started": "DOUBLE",
+        "finished": "DOUBLE", "seconds": "DOUBLE", "resumes": "BIGINT", "commit": "VARCHAR", "harness": "VARCHAR",
+        "final": "BOOLEAN",
+    },
+    "epochs": {
+        "trial": "VARCHAR", "epoch": "BIGINT", **dict.fromkeys(epoch_columns(), "DOUBLE"),
+    },
+    "metrics": {"trial": "VARCHAR", "metric": "VARCHAR", "at": "VARCHAR", "value": "DOUBLE"},
+    "quantities": {"trial": "VARCHAR", "name": "VARCHAR", "facts": "VARCHAR"},
+    "diagnostics": {"trial": "VARCHAR", "epoch": "BIGINT", "name": "VARCHAR", "value": "DOUBLE"},
+    "environments": {"trial": "VARCHAR", "attempt": "VARCHAR", "environment": "VARCHAR"},
+    "published": {
+        "paper": "VARCHAR", "table": "VARCHAR", "page": "BIGINT", "label": "VARCHAR", "method": "VARCHAR",
+        "column": "VARCHAR", "dataset": "VARCHAR", "noise": "VARCHAR", "rate": "DOUBLE", "model": "VARCHAR",
+        "extra": "VARCHAR", "metric": "VARCHAR", "at": "VARCHAR", "unit": "VARCHAR", "mean": "DOUBLE", "std": "DOUBLE",
+        "n": "BIGINT", "flag": "VARCHAR", "decimals": "BIGINT", "comparable": "BOOLEAN", "ordered": "BOOLEAN",
+    },
+    "claims": {
+        "paper": "VARCHAR", "id": "VARCHAR", "page": "BIGINT", "place": "VARCHAR", "says": "VARCHAR", "table": "VARCHAR",
+        "kind": "VARCHAR", "unit": "VARCHAR", "value": "DOUBLE", "decimals": "BIGINT", "flag": "VARCHAR",
+    },
+    "quarantine": {"trial": "VARCHAR", "reason": "VARCHAR"},
+    "sources": {"trial": "VARCHAR", "signature": "VARCHAR"},
+    "meta": {"key": "VARCHAR", "value": "VARCHAR"},
+}  # fmt: skip
+VIEWS: dict[str, str] = {"compared": "SELECT * FROM suite_trials WHERE newest AND NOT tuning"}
+"""``compared``: the trials that boards, plots and pages are about, those of the newest plan of each suite."""
+BY_TRIAL = (
+    "trials",
+    "attempts",
+    "epochs",
+    "metrics",
+    "quantities",
+    "diagnostics",
+    "environments",
+    "quarantine",
+    "sources",
+)
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Every table and view of a store, empty."""
+    for table, columns in TABLES.items():
+        spelled = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
+        connection.execute(f"CREATE TABLE {table} ({spelled})")
+    for view, query in VIEWS.items():
+        connection.execute(f"CREATE VIEW {view} AS {query}")
+
+
+def to_arrow(table: str, rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table with the columns of a store's table; absent keys are null."""
+    import pyarrow as pa
+
+    kinds = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "BIGINT": pa.int64(), "BOOLEAN": pa.bool_()}
+    return pa.table(
+        {name: pa.array([row.get(name) for row in rows], type=kinds[kind]) for name, kind in TABLES[table].items()}
+    )
+
+
+def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:
+    """Insert rows by one columnar transfer; absent keys are null."""
+    transfer(connection, table, to_arrow(table, rows))
+
+
+def transfer(connection: duckdb.DuckDBPyConnection, table: str, arrow: pa.Table) -> None:
+    if not len(arrow):
+        return
+    connection.register("incoming", arrow)
+    connection.execute(f"INSERT INTO {table} SELECT * FROM incoming")
+    connection.unregister("incoming")
+
+
+def count_rows(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Rows by table."""
+    tables = [table for table in TABLES if table != "meta"]
+    words = " UNION ALL ".join(f"SELECT '{table}', count(*) FROM {table}" for table in tables)
+    return dict(connection.execute(words).fetchall())
