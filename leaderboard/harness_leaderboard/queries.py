@@ -217,12 +217,17 @@ STANDING = """CASE WHEN t.status IN ('done', 'diverged')
 
 def stale_digests(snapshot: Path) -> list[str]:
     """The recorded digests, as JSON, of which a component has another source now: results that hold them are stale."""
+    changed = load_host().registry.has_changed
+    return [digests for digests in _recorded_digests(snapshot) if changed(json.loads(digests))]
+
+
+@functools.lru_cache(maxsize=4)
+def _recorded_digests(snapshot: Path) -> tuple[str, ...]:
     sql = """
         SELECT DISTINCT CAST(json_extract(options, '$.digests') AS VARCHAR) AS digests FROM trials
         WHERE status IN ('done', 'diverged') AND json_extract(options, '$.digests') IS NOT NULL
     """
-    changed = load_host().registry.has_changed
-    return [row["digests"] for row in rows(snapshot, sql) if changed(json.loads(row["digests"]))]
+    return tuple(row["digests"] for row in rows(snapshot, sql))
 
 
 # --- one trial --------------------------------------------------------------------------------------------------------
