@@ -70,6 +70,7 @@ TRAINING: Mapping[str, str] = {
     "cores2": "optimizer = { lr = 0.05 }",
     "dmi": 'batch_size = 128\nclip = 1.0\nschedule = { name = "step", milestones = [2], gamma = 0.01 }',
     "nfl": "optimizer = { lr = 0.3 }",
+    "pro_mix": "optimizer = { lr = 0.03 }",
 }
 """Where the common learning rate, 0.1 with momentum 0.9 at batch size 64, is too large or too small; DMI, which finds
 classes up to their order only, begins with cross entropy."""
