@@ -133,6 +133,7 @@ def harness_register_algorithms(register: Register) -> None:
     register("sam", f"{HERE}.algorithms.sam:SAM")
     register("crl", f"{HERE}.algorithms.crl:CRL")
     register("long_re_mix", f"{HERE}.algorithms.long_re_mix:LongReMix")
+    register("pes", f"{HERE}.algorithms.pes:PES")
     register("sop_linear", f"{HERE}.algorithms.sop_linear:SOPLinear")
     register("sparse_recovery", f"{HERE}.algorithms.sparse_recovery:SparseRecovery")
     register("score_census", f"{HERE}.algorithms.score_census:ScoreCensus")

@@ -48,6 +48,7 @@ PARAMETERS: Mapping[str, str] = {
     "jocor": "lam = 0.3, warmup = 2",
     "kpd": "rank = 4",
     "long_re_mix": "warmup = 0, stage1 = 1",
+    "pes": "warmup = 1, refine = 1, refine_lr = 0.01",
     "rank_factorization": "rank = 16",
     "rdi": "lam = 0.5",
     "score_census": 'score = "none", epochs = [99], edges = [0.5]',

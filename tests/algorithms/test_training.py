@@ -79,6 +79,9 @@ METHODS = {
     'optimizer = "setting" }]',
     "long_re_mix": 'algorithms = [{ name = "long_re_mix", warmup = 0, stage1 = 2, agreeing = 2 }]',
     "long_re_mix, warmed up": 'algorithms = [{ name = "long_re_mix", warmup = 1, agreeing = 2 }]',
+    "pes": 'algorithms = [{ name = "pes", warmup = 1, refine = 2, refine_lr = 0.01 }]',
+    "pes, trained on, kpd": 'algorithms = [{ name = "pes", warmup = 1, refine = 1, classifier = "trained" }]\n'
+    'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
     "all of a stack": 'algorithms = ["cdr", "aux", "elr", { name = "rrm", every = 1 }, "fgsm"]',
 }
 DETECTS = {
@@ -93,6 +96,7 @@ DETECTS = {
     "co_teaching_plus": "co_teaching_plus.loss",
     "jocor": "jocor.loss",
     "crl": "crl.forgotten",
+    "pes": "pes.doubt",
     "long_re_mix": "long_re_mix.noisy",
     "elr_plus": "elr_plus.disagreement",
     "cores2_star": "cores2_star.sieve",
@@ -116,6 +120,7 @@ DIAGNOSES = {
     "co_teaching_plus": "co_teaching_plus.disagreement",
     "jocor": "jocor.disagreement",
     "crl": "crl.learnt_share",
+    "pes": "pes.labelled_share",
     "long_re_mix": "long_re_mix.sure",
     "cores2_star": "cores2_star.removed_share",
     "sure": "crl.learnt_share",
