@@ -193,12 +193,15 @@ def transformed() -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
 
 
 def surrounded() -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
-    """Every method that descends by itself with all algorithms that it takes, under KPD."""
+    """Every method that descends by itself with all algorithms that it takes, of two that refuse each other the first,
+    under KPD."""
     found = table()
     stacks = []
     for part in found.algorithms:
         if part.declares.descends:
-            others = (b.name for b in found.algorithms if b is not part)
-            around = tuple(name for name in others if found.with_algorithm[part.name, name].accepted)
-            stacks += [(loss, (part.name, *around), ("kpd",)) for loss in carriers(part.name)]
+            stack = [part.name]
+            for other in (b.name for b in found.algorithms if b is not part):
+                if all(found.with_algorithm[one, other].accepted for one in stack):
+                    stack.append(other)
+            stacks += [(loss, tuple(stack), ("kpd",)) for loss in carriers(part.name)]
     return stacks

@@ -80,8 +80,8 @@ METHODS = {
     "long_re_mix": 'algorithms = [{ name = "long_re_mix", warmup = 0, stage1 = 2, agreeing = 2 }]',
     "long_re_mix, warmed up": 'algorithms = [{ name = "long_re_mix", warmup = 1, agreeing = 2 }]',
     "pes": 'algorithms = [{ name = "pes", warmup = 1, refine = 2, refine_lr = 0.01 }]',
-    "pes, trained on, kpd": 'algorithms = [{ name = "pes", warmup = 1, refine = 1, classifier = "trained" }]\n'
-    'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
+    "pes, trained on, kpd": 'algorithms = [{ name = "pes", warmup = 1, refine = 1, refine_lr = 0.02, '
+    'classifier = "trained" }]\ntransforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
     "all of a stack": 'algorithms = ["cdr", "aux", "elr", { name = "rrm", every = 1 }, "fgsm"]',
 }
 DETECTS = {
