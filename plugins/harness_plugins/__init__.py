@@ -124,6 +124,7 @@ def harness_register_algorithms(register: Register) -> None:
     register("elr_plus", f"{HERE}.algorithms.elr_plus:ELRPlus")
     register("pro_mix", f"{HERE}.algorithms.pro_mix:ProMix")
     register("cc", f"{HERE}.algorithms.cc:CC")
+    register("unicon", f"{HERE}.algorithms.unicon:UNICON")
     register("divide_mix", f"{HERE}.algorithms.divide_mix:DivideMix")
     register("jocor", f"{HERE}.algorithms.jocor:JoCoR")
     register("strong_augmentation", f"{HERE}.algorithms.strong_augmentation:StrongAugmentation")

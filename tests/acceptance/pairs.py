@@ -37,6 +37,7 @@ PARAMETERS: Mapping[str, str] = {
     "co_teaching": "warmup = 2",
     "co_teaching_plus": "warmup = 2, init_epoch = 2",
     "divide_mix": "warmup = 1",
+    "unicon": "warmup = 1",
     "cc": "warmup = 1, discrepancy_steps = 3, consistency = 0.1",
     "pro_mix": "warmup = 1, ramp = 2",
     "dmi": "warmup = 2",

@@ -15,9 +15,8 @@ from harness_plugins.algorithms.pro_mix import (
     debiased_margin,
     debiased_prediction,
     guessed_by_agreement,
-    small_losses_by_class,
 )
-from harness_plugins.algorithms.semi_supervised import fmix_mask
+from harness_plugins.algorithms.semi_supervised import fmix_mask, small_losses_by_class
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn

@@ -67,6 +67,9 @@ METHODS = {
     "cc": 'algorithms = [{ name = "cc", warmup = 1, discrepancy_steps = 3, consistency = 0.1 }]',
     "cc in a stack": 'algorithms = [{ name = "cc", warmup = 1, discrepancy_steps = 3, consistency = 0.1 }, "cdr", { name = "rrm", every = 1 }, "rdi"]\n'
     'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
+    "unicon": 'algorithms = [{ name = "unicon", warmup = 1 }]',
+    "unicon in a stack": 'algorithms = [{ name = "unicon", warmup = 1 }, "cdr", { name = "rrm", every = 1 }, "rdi"]\n'
+    'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
     "divide_mix": 'algorithms = [{ name = "divide_mix", warmup = 2 }]',
     "divide_mix, rrm, cdr, rdi and kpd": 'algorithms = [{ name = "divide_mix", warmup = 1, history = 2 }, '
     '{ name = "rrm", every = 1 }, "cdr", "rdi"]\n'
@@ -102,6 +105,7 @@ DETECTS = {
     "cores2_star": "cores2_star.sieve",
     "pro_mix": "pro_mix.loss",
     "cc": "cc.noisy",
+    "unicon": "unicon.divergence",
     "divide_mix": "divide_mix.noisy",
     "sure": "crl.forgotten",
 }

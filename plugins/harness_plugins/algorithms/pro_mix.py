@@ -24,6 +24,7 @@ from harness_plugins.algorithms.semi_supervised import (
     linear_ramp,
     negative_entropy,
     sharpen,
+    small_losses_by_class,
     soft_cross_entropy,
 )
 
@@ -44,23 +45,6 @@ def debiased_margin(outputs: Tensor, prior: Tensor, strength: float) -> Tensor:
 def debiased_prediction(outputs: Tensor, prior: Tensor, strength: float) -> Tensor:
     """``softmax(z - b log pi)``, (B, K): what pseudo-labels are made of."""
     return debiased_margin(outputs, prior, -strength).softmax(1)
-
-
-def small_losses_by_class(losses: Tensor, classes: Tensor, quotas: Tensor) -> Tensor:
-    """(N,) bool: of each class the samples with the smallest losses, as many as its quota and at least one.
-
-    Args:
-        losses: (N,), of which equal ones are taken in their order.
-        classes: (N,) int64.
-        quotas: (K,) int64.
-    """
-    order = losses.argsort(stable=True)
-    order = order[classes[order].argsort(stable=True)]
-    counts = torch.bincount(classes, minlength=len(quotas))
-    own = classes[order]
-    rank = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[own]
-    chosen = torch.zeros_like(losses, dtype=torch.bool)
-    return chosen.index_copy_(0, order, rank < quotas.clamp_min(1)[own])
 
 
 def guessed_by_agreement(chosen: Tensor, first: Tensor, second: Tensor, threshold: float) -> Tensor:

@@ -76,6 +76,23 @@ def minmax(values: Tensor) -> Tensor:
     return torch.where(high > low, (values - low) / (high - low), torch.zeros_like(values))
 
 
+def small_losses_by_class(losses: Tensor, classes: Tensor, quotas: Tensor) -> Tensor:
+    """(N,) bool: of each class the samples with the smallest losses, as many as its quota and at least one.
+
+    Args:
+        losses: (N,), of which equal ones are taken in their order.
+        classes: (N,) int64.
+        quotas: (K,) int64.
+    """
+    order = losses.argsort(stable=True)
+    order = order[classes[order].argsort(stable=True)]
+    counts = torch.bincount(classes, minlength=len(quotas))
+    own = classes[order]
+    rank = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[own]
+    chosen = torch.zeros_like(losses, dtype=torch.bool)
+    return chosen.index_copy_(0, order, rank < quotas.clamp_min(1)[own])
+
+
 def fit_seed(seed: int, epoch: int, network: str, *keys: object) -> int:
     """The seed of a mixture fit, from the trial's, the epoch, the network's name and what else sets it apart, such as a
     class; below 2^32. The official codes draw from numpy's unseeded global generator."""
