@@ -11,6 +11,7 @@ from harness_plugins.algorithms.strong_augmentation import StrongAugmentation
 from torch import nn
 
 from harness import HarnessError
+from harness.training.policies import POLICIES
 from harness.training.views import strong_view
 
 
@@ -20,18 +21,20 @@ def images(make_run: Any, algorithms: list[Any]) -> tuple[Any, nn.Module]:
     return make_run(model, torch.rand(6, 1, 8, 8), torch.arange(6) % 3, algorithms, lr=0.0), model
 
 
-def strong(run: Any) -> torch.Tensor:
+def strong(run: Any, policy: str = "strong") -> torch.Tensor:
     mirror = torch.Generator()
     mirror.set_state(run.generator("view").get_state())
-    return strong_view(run.source.inputs, mirror, run.source.standardiser)
+    draw = {"strong": strong_view, **POLICIES}[policy]
+    return draw(run.source.inputs, mirror, run.source.standardiser)
 
 
-def test_a_step_trains_on_strong_views_of_its_samples(make_run: Any, train: Any) -> None:
-    run, model = images(make_run, [StrongAugmentation()])
-    expected = strong(run)
+@pytest.mark.parametrize("policy", ["strong", "promix", "autoaugment"])
+def test_a_step_trains_on_strong_views_of_its_samples(make_run: Any, train: Any, policy: Any) -> None:
+    run, model = images(make_run, [StrongAugmentation(policy)])
+    expected = strong(run, policy)
     step = train(run)
     assert torch.equal(step.inputs, expected)
-    assert float(step.loss) == pytest.approx(float(nn.functional.cross_entropy(model(expected), run.targets)))
+    assert float(step.loss) == pytest.approx(nn.functional.cross_entropy(model(expected), run.targets).item())
 
 
 def test_passes_that_score_samples_see_them_unaugmented(make_run: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness import Run, Step
+from harness import Declares, Run, Step
 from harness.parameters import Count, NoiseRate, Positive, Rate
 from harness_plugins.algorithms.co_teaching import CoTeaching, forget_schedule
 
@@ -45,6 +45,7 @@ class JoCoR(CoTeaching):
         ensemble: predict by the mean of both networks' log-probabilities, normalised.
     """
 
+    declares = Declares(own_step=True, descends=True, needs_per_sample=True)
     name = "jocor"
 
     def __init__(
@@ -60,19 +61,14 @@ class JoCoR(CoTeaching):
 
     def train_step(self, run: Run, step: Step) -> bool:
         """One step of both networks on the joint loss of the samples kept."""
-        networks = (run.network, run.networks[self.name])
-        outputs = [run.forward(step.inputs, network.model) for network in networks]
+        networks = ("", self.name)
+        outputs = [run.forward(step.inputs, run.of(name).model) for name in networks]
         losses = [run.stack.loss(output, step.targets, step.index) for output in outputs]
         joint = joint_losses(losses[0], losses[1], disagreement(*outputs), self.lam)
         kept = smallest_mask(joint, forget_schedule(self.forget_rate, run.epoch, self.warmup, self.exponent))
-        step.loss = self.reduce(joint, kept, run.divisor(step))
-        for network in networks:
-            network.optimizer.zero_grad(set_to_none=True)
-        step.loss.backward()  # type: ignore[no-untyped-call]
-        for network in networks:
-            if run.clip is not None:
-                torch.nn.utils.clip_grad_norm_(network.model.parameters(), run.clip)
-            network.optimizer.step()
+        chosen = kept.to(joint.dtype)
+        step.losses, step.weights = joint, chosen * (len(chosen) / chosen.sum())
+        run.descend(step, networks)
         self.losses.index_copy_(0, step.index, joint.detach())
         self.means.add(kept.float().mean(), (outputs[0].argmax(1) != outputs[1].argmax(1)).float().mean())
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from harness import Declares, Run, Step, hookimpl
 
 
@@ -10,12 +12,19 @@ class StrongAugmentation:
 
     It is one of the two ingredients that explain much of what the semi-supervised methods gain; the other is `ema`. Losses,
     weights and scores are those of the rest of the stack: passes that rank or examine samples see them unaugmented.
+
+    Args:
+        policy: `strong`; or `promix` or `autoaugment`, the policies of ProMix and of UNICON and CORES2*, each before the
+            setting's augmentation.
     """
 
-    declares = Declares(views=("strong",))
+    declares = Declares(views=("strong", "promix", "autoaugment"))
+
+    def __init__(self, policy: Literal["strong", "promix", "autoaugment"] = "strong") -> None:
+        self.policy = policy
 
     @hookimpl(tryfirst=True)
     def before_forward(self, run: Run, step: Step) -> None:
         """Replaces the inputs of a training step, before other parts change them."""
         if step.phase == "train":
-            step.inputs = run.view(step.index, "strong")
+            step.inputs = run.view(step.index, self.policy)
