@@ -47,6 +47,9 @@ SEVERAL = {
     "elr_plus": "",
     "divide_mix": "warmup = 1",
     "divide_mix + rrm": "warmup = 1",
+    "long_re_mix": "warmup = 1",
+    "pro_mix": "warmup = 1",
+    "cores2_star": 'warmup = 0, ramp = 1, phase1 = 1, optimizer = "setting"',
 }
 """Methods that send more than a row for each sample through networks, with what leads them past their warm-up."""
 MOST = 1.10
