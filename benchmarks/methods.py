@@ -49,6 +49,8 @@ SEVERAL = {
     "divide_mix + rrm": "warmup = 1",
     "long_re_mix": "warmup = 1",
     "pro_mix": "warmup = 1",
+    "cc": "warmup = 1, discrepancy_steps = 4",
+    "pes": "warmup = 1, refine = 1",
     "cores2_star": 'warmup = 0, ramp = 1, phase1 = 1, optimizer = "setting"',
 }
 """Methods that send more than a row for each sample through networks, with what leads them past their warm-up."""
