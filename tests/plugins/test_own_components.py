@@ -18,10 +18,13 @@ from harness.testing.checks.training import outcome_under
 
 PARAMS: dict[str, dict[str, Any]] = {
     "noise.asymmetric": {"map": "mnist_cdr"},
+    "algorithms.cc": {"warmup": 0, "discrepancy_steps": 2, "consistency": 0.1},
+    "algorithms.pro_mix": {"warmup": 0, "ramp": 1},
     "algorithms.rrm": {"every": 1},
     "algorithms.score_census": {"score": "rrm.u", "epochs": [99], "edges": [0.0]},
     "algorithms.sop_linear": {"alpha": [0.1], "lam": [0.1], "steps": 20},
     "algorithms.sparse_recovery": {"instances": 2, "rate": 0.1},
+    "algorithms.unicon": {"warmup": 0},
 }
 """What the small data of the checks needs, by component."""
 
@@ -35,6 +38,10 @@ DECLINED: dict[str, dict[str, str]] = {name: {"gradcheck": CONSTANT} for name in
 WHOLE = "its step is the whole experiment, on the CPU"
 DECLINED["algorithms.sparse_recovery"] = {"no_sync": WHOLE, "cost": WHOLE}
 DECLINED["algorithms.sop_linear"] = {"cost": WHOLE}
+ROWS = (
+    "after its warm-up it passes each sample through its networks many times; benchmarks/methods.py prices these rows"
+)
+DECLINED |= {f"algorithms.{name}": {"cost": ROWS} for name in ("cc", "pro_mix", "unicon")}
 SLOW_MODELS = ("cifar_resnet", "preact_resnet")
 TRAINING = ("deterministic", "resumes", "unreachable", "canary", "composes")
 EXPENSIVE = ("cost", "executors")
