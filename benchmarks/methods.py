@@ -51,6 +51,7 @@ SEVERAL = {
     "pro_mix": "warmup = 1",
     "cc": "warmup = 1, discrepancy_steps = 4",
     "pes": "warmup = 1, refine = 1",
+    "unicon": "warmup = 1",
     "cores2_star": 'warmup = 0, ramp = 1, phase1 = 1, optimizer = "setting"',
 }
 """Methods that send more than a row for each sample through networks, with what leads them past their warm-up."""
