@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness.errors import CtrlC, HarnessError, said
 from harness.execution.executor import Event, Executor, PlannedArray, Queueing
 from harness.paths import data_folder
 from harness.results.records import ENDED, UNFINISHED, submit_trials
+from harness.results.records.standing import Look
 from harness.suite.load import Suite
 from harness.suite.plan import Plan, PlannedTrial, make_plan, write_manifest
 
@@ -50,6 +52,7 @@ class Orchestrator:
         self.results = results
         table = {**(defaults or {}), **suite.executors.get(executor, {})}
         made = suite.host.registry.create("executor", executor, {**table, **(options or {})})
+        suite.host.registry.save_cache()
         if not isinstance(made, Executor):
             raise HarnessError(
                 "is no executor", f"executors.{executor}", "derive it from harness.execution.executor.Executor"
@@ -94,7 +97,7 @@ class Orchestrator:
             if self.interrupted and unfinished:
                 plan = make_plan(self.suite, self.results, self.selections)
                 break
-        self.collect()
+        self.collect({} if tried else plan.looks)
         return plan
 
     def preview(self) -> tuple[Plan, list[PlannedTrial], list[PlannedArray] | None]:
@@ -111,13 +114,13 @@ class Orchestrator:
         todo = [p for p in plan.trials if p.id in reruns or (p.status in UNFINISHED and p.id not in tried)]
         return todo, reruns
 
-    def collect(self) -> None:
-        """Wait for a collection under way, then bring the store up to date."""
+    def collect(self, looks: Mapping[str, Look] = MappingProxyType({})) -> None:
+        """Wait for a collection under way, then bring the store up to date; ``looks`` are those of a plan just made."""
         from harness.results.store import collect
 
         if self._collector is not None:
             self._collector.join()
-        collect(self.results)
+        collect(self.results, looks=looks)
 
     def interrupt(self) -> None:
         """Stop every trial at its next batch boundary, with a checkpoint."""

@@ -65,4 +65,5 @@ def queueing(host: Host, tables: Mapping[str, Mapping[str, Any]]) -> tuple[list[
             continue
         if isinstance(executor, Queueing):
             found.append(executor)
+    host.registry.save_cache()
     return found, wrong

@@ -12,6 +12,7 @@ from typing import Any
 from harness.errors import HarnessError, SuiteError, unknown
 from harness.paths import expanded
 from harness.plugins import Host, load_host
+from harness.registry import Component
 from harness.suite.document import FORCED, apply, assignments, check_shape, read_document
 from harness.suite.methods import Method, read_methods, searches_something
 from harness.suite.replay import ReplayFiles, replay_files
@@ -56,6 +57,7 @@ class Suite:
     _templates: dict[tuple[str, str], list[Template]] = dataclasses.field(
         default_factory=dict, repr=False, compare=False
     )
+    _digests: dict[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -76,6 +78,12 @@ class Suite:
         if key not in self._templates:
             self._templates[key] = make_templates(self, method, setting)
         return self._templates[key]
+
+    def digest(self, component: Component) -> str:
+        """The digest of a component's source, as it was when the suite first needed it."""
+        if component.label not in self._digests:
+            self._digests[component.label] = component.digest()
+        return self._digests[component.label]
 
     def pairs(self) -> Iterator[tuple[Method, Setting]]:
         """Methods x settings, less what ``[suite] exclude`` takes out."""

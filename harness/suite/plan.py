@@ -28,7 +28,7 @@ from harness.results.records import (
     trial_folder,
     write_bytes,
 )
-from harness.results.records.standing import NOTHING
+from harness.results.records.standing import NOTHING, Look
 from harness.suite.load import Entry, Suite, Template
 from harness.suite.search import Search, searches
 from harness.suite.select import matches, parse_selection
@@ -75,6 +75,7 @@ class Plan:
         tries: candidates that a method's parameters were chosen among, on the setting where these are most: those of its
             search, or what its ``tries`` says of a search elsewhere; 1 without either.
         notes: what a reader should know (unequal numbers of tries, a search that could not choose).
+        looks: at the trials' records when the plan was made, by trial.
     """
 
     suite: Suite
@@ -86,6 +87,7 @@ class Plan:
     searches: list[Search] = dataclasses.field(default_factory=list)
     tries: dict[str, int] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
+    looks: Mapping[str, Look] = dataclasses.field(default_factory=dict, repr=False)
 
     def counts(self) -> Counter[Status]:
         """How many trials have each status; of the rarer ones those that there are."""
@@ -166,13 +168,15 @@ def make_plan(
                 "selects none of the suite's trials", f"--select {' '.join(selections)}", "`harness plan` lists them"
             )
     verdicts, renew, queued = Verdicts(results), suite.host.registry.renewed, queue or {}
+    trials = trial_folder(results, "")
     for entry in entries:
         trial = entry.trial
         verdict = verdicts.of(trial.id) if trial.id in existing else NOTHING
-        folder, digests = trial_folder(results, trial.id), trial.options["digests"]
+        folder, digests = trials / trial.id, trial.options["digests"]
         found = standing(folder, digests, queued.get(trial.id), renew=renew, verdict=verdict)
         plan.trials.append(PlannedTrial(entry, found))
     verdicts.save()
+    plan.looks = verdicts.looks
     plan.notes += _told(plan)
     estimate(plan)
     if len(set(plan.tries.values())) > 1:

@@ -136,7 +136,7 @@ def _template(
             oracle = oracle or used or used_default
             chosen[key].append({"name": name, "version": component.version, "params": filled})
             parts[key].append(Part(name, tuple(facts.hooks), facts.declares))
-            digests[f"{kind}:{name}"] = component.digest()
+            digests[f"{kind}:{name}"] = suite.digest(component)
             if not component.owner.startswith(f"{DISTRIBUTION} "):
                 owners[f"{kind}:{name}"] = component.owner
     tasks = tasks_of(suite.host.registry, setting.dataset)
@@ -146,7 +146,7 @@ def _template(
     except StackError as error:
         raise SuiteError(error.what, where, error.remedy) from None
     for kind, choice in (("dataset", setting.dataset), ("noise", setting.noise), ("model", setting.model)):
-        digests[f"{kind}:{choice.name}"] = registry.find(kind, choice.name)[0].digest()
+        digests[f"{kind}:{choice.name}"] = suite.digest(registry.find(kind, choice.name)[0])
     training = dict(setting.training)
     for key in OVERRIDES:
         if table[key] is not None:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,8 +16,7 @@ from harness.files import Damage, read_json, read_lines
 from harness.paths import CacheFile
 from harness.results.records.folder import latest_attempt, trial_folder
 from harness.results.records.liveness import is_alive
-from harness.results.records.record import FINISHED, Record, number_of, read_record
-from harness.results.records.shapes import ATTEMPT
+from harness.results.records.record import FINISHED, Record, attempt_names, number_of, read_record
 
 Status = Literal["done", "diverged", "failed", "running", "queued", "lost", "missing", "stale", "quarantined"]
 STATUSES: tuple[Status, ...] = (
@@ -239,7 +238,7 @@ def _gone(queued: Mapping[str, Any], running: Standing) -> bool:
 
 def differ(recorded: Mapping[str, str], digests: Mapping[str, str]) -> bool:
     """Whether a component's source is another than the recorded one."""
-    return any(recorded.get(key, value) != value for key, value in digests.items())
+    return recorded != digests and any(recorded.get(key, value) != value for key, value in digests.items())
 
 
 def rerun_failed(folder: Path) -> bool:
@@ -262,40 +261,75 @@ def status_of(
 # --- what has been read before -----------------------------------------------------------------------------------------
 
 
-def signature(folder: str) -> tuple[str, int, str | None]:
-    """What tells whether a trial's records have changed: inodes, sizes and times, which nobody can set back.
+class Look(NamedTuple):
+    """What tells whether a trial's records have changed: inodes, sizes and times of change, which nobody can set back.
 
-    Returns:
-        The signature; the newest time in it, in nanoseconds since the epoch; the latest attempt, where it has no result.
+    Attributes:
+        mark: a digest of them.
+        newest: the newest time among them, in nanoseconds since the epoch.
+        unfinished: the latest attempt, where it has no result.
+        paths: what was looked at, within the trial's folder. With the times of the folders, that nothing else has come.
     """
-    parts: list[str] = []
-    newest = 0
 
-    def add(name: str) -> bool:
-        nonlocal newest
-        try:
-            facts = os.lstat(f"{folder}/{name}")
-        except OSError:
-            return False
-        newest = max(newest, facts.st_ctime_ns)
-        times = "" if stat.S_ISDIR(facts.st_mode) else f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
-        parts.append(f"{name} {facts.st_mode} {facts.st_ino} {times}")
-        return True
+    mark: str
+    newest: int
+    unfinished: str | None
+    paths: tuple[str, ...]
 
+
+def look(folder: str) -> Look:
+    """Look at a trial's records without reading them."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
-        add(".")
         names = []
-    unfinished: tuple[int, str | None] = (-1, None)
-    for name in names:
-        if name in _TOP:
-            add(name)
-        elif ATTEMPT.fullmatch(name):
-            add(name)
-            there = [add(f"{name}/{record}") for record in _OF_ATTEMPT]
-            unfinished = max(unfinished, (number_of(name), None if there[0] else name), key=lambda pair: pair[0])
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest(), newest, unfinished[1]
+    paths, latest = _paths_of(tuple(names))
+    found = _facts(folder, paths)
+    finished = latest is not None and f"{latest}/result.json" in found
+    return _look(found, None if finished else latest)
+
+
+def looks_the_same(folder: str, mark: str, paths: tuple[str, ...]) -> Look | None:
+    """:func:`look` at a trial that was finished when it gave ``mark`` and ``paths``; ``None`` where it has changed."""
+    found = _facts(folder, paths)
+    seen = _look(found, None) if len(found) == len(paths) else None
+    return seen if seen is not None and seen.mark == mark else None
+
+
+@functools.lru_cache(256)
+def _paths_of(names: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
+    """What to look at in a folder with these names, and the latest attempt."""
+    attempts = attempt_names(names)
+    top = [".", *(name for name in names if name in _TOP), *attempts]
+    return (*top, *(f"{name}/{record}" for name in attempts for record in _OF_ATTEMPT)), max(
+        attempts, key=number_of, default=None
+    )
+
+
+def _facts(folder: str, paths: Iterable[str]) -> dict[str, os.stat_result]:
+    """What the file system says of those paths that are there."""
+    found, prefix, lstat = {}, f"{folder}/", os.lstat
+    for path in paths:
+        try:
+            found[path] = lstat(prefix + path)
+        except OSError:
+            continue
+    return found
+
+
+def _look(found: Mapping[str, os.stat_result], unfinished: str | None) -> Look:
+    """A folder's times tell what has come or gone in it; in that of an unfinished trial heartbeats come and go."""
+    newest, parts = 0, []
+    for path, facts in found.items():
+        changed = facts.st_ctime_ns
+        if changed > newest:
+            newest = changed
+        if unfinished is not None and stat.S_ISDIR(facts.st_mode):
+            parts.append(f"{path} {facts.st_ino}")
+        else:
+            parts.append(f"{path} {facts.st_ino} {facts.st_size} {changed}")
+    mark = hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
+    return Look(mark, newest, unfinished, tuple(found))
 
 
 class Verdicts:
@@ -307,18 +341,29 @@ class Verdicts:
     def __init__(self, results: Path) -> None:
         mark = hashlib.sha256(os.fsencode(os.path.realpath(results))).hexdigest()[:16]
         self.results = results
+        self.looks: dict[str, Look] = {}
         self._file = CacheFile(f"records-{RULES}/{mark}")
+
+    def look(self, trial_id: str) -> tuple[Look, Verdict | None]:
+        """A look at one trial, and the verdict where it is known; both are remembered by this object alone."""
+        folder = f"{self.results}/trials/{trial_id}"
+        known = self._file.get(trial_id)
+        if isinstance(known, list) and len(known) == 9:
+            same = looks_the_same(folder, known[0], tuple(known[1]))
+            if same is not None:
+                self.looks[trial_id] = same
+                return same, Verdict(*known[2:])
+        self.looks[trial_id] = seen = look(folder)
+        return seen, None
 
     def of(self, trial_id: str) -> Verdict:
         """The verdict on one trial."""
-        folder = f"{self.results}/trials/{trial_id}"
-        mark, newest, _ = signature(folder)
-        known = self._file.get(trial_id)
-        if isinstance(known, list) and len(known) == 8 and known[0] == mark:
-            return Verdict(*known[1:])
-        verdict = judge(folder)
-        if verdict.latest is None and abs(time.time_ns() - newest) > FRESH_NS:
-            self._file.put(trial_id, [mark, *verdict])
+        seen, known = self.look(trial_id)
+        if known is not None:
+            return known
+        verdict = judge(f"{self.results}/trials/{trial_id}")
+        if verdict.latest is None and seen.unfinished is None and abs(time.time_ns() - seen.newest) > FRESH_NS:
+            self._file.put(trial_id, [seen.mark, seen.paths, *verdict])
         return verdict
 
     def save(self) -> None:

@@ -10,7 +10,7 @@ from harness.results.report.cells import Board, Mark
 from harness.results.report.rank import scores_of
 
 if TYPE_CHECKING:
-    from harness.results.statistics import Pairwise, Scores
+    from harness.results.statistics import Pairwise, Scores, State
 
 
 def to_best(scores: Scores, settings: Collection[str], alpha: float = 0.05) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -19,15 +19,17 @@ def to_best(scores: Scores, settings: Collection[str], alpha: float = 0.05) -> t
 
     marks: dict[str, dict[str, Mark]] = {}
     gaps: dict[str, dict[str, float]] = {}
-    for setting in settings:
-        pairwise = statistics.compare_in_setting(scores, setting, alpha=alpha)
+    words: dict[State, Mark] = {"separable": "worse", "equal": "equal", "undecided": "undecided"}
+    compared = statistics.compare_in_settings(scores, list(settings), alpha=alpha)
+    for setting, pairwise in zip(settings, compared, strict=True):
         if len(pairwise.methods) > 1:
-            group = statistics.top_group(pairwise)
-            marks[setting] = dict.fromkeys(pairwise.methods, "worse")
-            marks[setting] |= dict.fromkeys(group.equal, "equal")
-            marks[setting] |= dict.fromkeys(group.undecided, "undecided")
-            marks[setting] |= dict.fromkeys(group.not_separable[:1], "best")
-            gaps[setting] = {found.method: found.detectable for found in group.comparisons}
+            top = int(pairwise.order[0])
+            states = statistics.states_to_top(pairwise)
+            marks[setting] = {method: words[state] for method, state in zip(pairwise.methods, states, strict=True)}
+            marks[setting][pairwise.methods[top]] = "best"
+            gaps[setting] = {
+                method: float(pairwise.detectable[top, i]) for i, method in enumerate(pairwise.methods) if i != top
+            }
     return marks, gaps
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from harness.results.statistics.scores import ROUNDING, FloatArray, Interval, Scores, scipy_special, t_quantile
 from harness.results.statistics.studentized_range import legendre
-from harness.results.statistics.ties import Pairwise, compare_in_setting
+from harness.results.statistics.ties import Pairwise, compare_in_settings
 
 _NODES = 4  # of 1 / df, between which the quantile is interpolated
 
@@ -148,8 +148,7 @@ def compare_to_reference(scores: Scores, reference: str, *, alpha: float = 0.05)
     kept = scores.select(methods=[m for m in scores.methods if m not in aside or m == reference])
     found: dict[str, list[tuple[float, float, float, float]]] = {}
     if reference not in aside:
-        for setting in kept.settings:
-            pairwise = compare_in_setting(kept, setting, alpha=alpha)
+        for pairwise in compare_in_settings(kept, kept.settings, alpha=alpha):
             if reference not in pairwise.methods:
                 continue
             base = pairwise.methods.index(reference)

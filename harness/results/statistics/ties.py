@@ -285,36 +285,80 @@ def compare_methods(
     Raises:
         HarnessError: shapes do not fit, or a score is infinite.
     """
+    return _compared(
+        [_comparable(methods, values, aside or {}, step, margin)], alpha=alpha, higher_is_better=higher_is_better
+    )[0]
+
+
+class _Comparable(NamedTuple):
+    """One table on its way to :class:`Pairwise`: its comparable methods, and what is compared of them."""
+
+    methods: tuple[str, ...]
+    excluded: tuple[tuple[str, str], ...]
+    table: FloatArray  # [M, R]
+    blocked: bool
+    step: float
+    margin: float | None
+
+
+def _comparable(
+    methods: Sequence[str], values: ArrayLike, aside: Mapping[str, str], step: float | None, margin: float | None
+) -> _Comparable:
+    """Rules 1 and 2 of :func:`compare_methods`."""
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or len(table) != len(methods):
         raise HarnessError(f"expected one row of scores per method ({len(methods)}), got shape {table.shape}")
     if np.isinf(table).any():
         raise HarnessError("a score is infinite", remedy="leave the run out or give it a finite score")
-    reasons = dict(aside or {})
     runs = (~np.isnan(table)).sum(axis=1)
-    kept = [i for i, count in enumerate(runs) if count >= 2 and methods[i] not in reasons]
+    kept = [i for i, count in enumerate(runs) if count >= 2 and methods[i] not in aside]
     excluded = tuple(
-        (methods[i], reasons.get(methods[i], f"n = {runs[i]}")) for i in range(len(runs)) if i not in set(kept)
+        (methods[i], aside.get(methods[i], f"n = {runs[i]}")) for i in range(len(runs)) if i not in set(kept)
     )
     step = least_gap(table) if step is None else step
-    names, table = tuple(methods[i] for i in kept), table[kept]
-    estimate = np.nanmean(table, axis=1) if kept else np.zeros(0)
-    if len(kept) < 2:
-        blank = np.zeros((len(kept), len(kept)))
-        n, test = tuple(int(runs[i]) for i in kept), "no test"
-        found = Simultaneous(estimate, blank.sum(axis=1), blank, blank + 1, blank, blank)
-    else:
-        blocks = _blocked_part(table)
-        table = table if blocks is None else blocks
-        found = simultaneous(table, blocked=blocks is not None, alpha=alpha, step=step)
-        n = tuple(int(count) for count in (~np.isnan(table)).sum(axis=1))
-        test = _test_name(blocks is not None, len(kept))
-    if margin is None:
-        margin = _relative_margin(found.estimate, higher_is_better)
+    table = table[kept]
+    blocks = _blocked_part(table) if len(kept) > 1 else None
+    return _Comparable(
+        tuple(methods[i] for i in kept), excluded, table if blocks is None else blocks, blocks is not None, step, margin
+    )
+
+
+def _compared(tables: Sequence[_Comparable], *, alpha: float, higher_is_better: bool) -> list[Pairwise]:
+    """Rules 3 and 4 of :func:`compare_methods` for many tables; those of one shape are computed together."""
+    together: dict[tuple[tuple[int, ...], bool, float], list[int]] = {}
+    for place, one in enumerate(tables):
+        together.setdefault((one.table.shape, one.blocked, one.step), []).append(place)
+    found: dict[int, Simultaneous] = {}
+    for (_, blocked, step), places in together.items():
+        stacked = np.stack([tables[place].table for place in places])
+        if stacked.shape[1] < 2:
+            blank = np.zeros((*stacked.shape[:2], stacked.shape[1]))
+            mean = np.nanmean(stacked, axis=-1) if stacked.shape[1] else np.zeros(stacked.shape[:2])
+            whole = Simultaneous(mean, np.zeros(stacked.shape[:2]), blank, blank + 1, blank, blank)
+        else:
+            whole = simultaneous(stacked, blocked=blocked, alpha=alpha, step=step)
+        for row, place in enumerate(places):
+            found[place] = Simultaneous(*(part[row] for part in whole))
+    return [_pairwise(one, found[place], alpha, higher_is_better) for place, one in enumerate(tables)]
+
+
+def _pairwise(one: _Comparable, found: Simultaneous, alpha: float, higher_is_better: bool) -> Pairwise:
+    count = len(one.methods)
     return Pairwise(
-        names, excluded, n, found.estimate, found.mean_variance, found.standard_error, found.df, found.added_df,
-        found.half_width, margin, test, alpha, higher_is_better,
-    )  # fmt: skip
+        one.methods,
+        one.excluded,
+        tuple(int(runs) for runs in (~np.isnan(one.table)).sum(axis=1)),
+        found.estimate,
+        found.mean_variance,
+        found.standard_error,
+        found.df,
+        found.added_df,
+        found.half_width,
+        _relative_margin(found.estimate, higher_is_better) if one.margin is None else one.margin,
+        _test_name(one.blocked, count) if count > 1 else "no test",
+        alpha,
+        higher_is_better,
+    )
 
 
 def _relative_margin(estimate: FloatArray, higher_is_better: bool) -> float:
@@ -408,11 +452,11 @@ def top_group(pairwise: Pairwise) -> TopGroup:
         return TopGroup(None, (), pairwise.not_comparable, (), "no test", pairwise.alpha, (0, 0), pairwise.margin, None)
     order = pairwise.order
     top = int(order[0])
-    p, behind = pairwise.adjusted_p(top), set(np.flatnonzero(pairwise.ahead.any(axis=0)))
+    p, states = pairwise.adjusted_p(top), states_to_top(pairwise)
     comparisons = []
     for i in order[1:]:
         difference, half = float(pairwise.estimate[i] - pairwise.estimate[top]), float(pairwise.half_width[top, i])
-        state: State = "separable" if int(i) in behind else pairwise.state(top, int(i))
+        state = states[i]
         comparisons.append(
             ToTop(
                 pairwise.methods[i], pairwise.n[i], difference, Interval(difference - half, difference + half),
@@ -432,6 +476,12 @@ def top_group(pairwise: Pairwise) -> TopGroup:
         pairwise.margin,
         Interval(min(gaps), max(gaps)) if gaps else None,
     )
+
+
+def states_to_top(pairwise: Pairwise) -> tuple[State, ...]:
+    """How each of the methods, one or more, stands to the top, as :class:`ToTop` says; the top itself is ``equal``."""
+    top, behind = int(pairwise.order[0]), np.asarray(pairwise.ahead.any(axis=0))
+    return tuple("separable" if behind[i] else pairwise.state(top, i) for i in range(len(pairwise.methods)))
 
 
 def describe(group: TopGroup) -> str:
@@ -487,16 +537,20 @@ def compare_in_setting(scores: Scores, setting: str, *, alpha: float = 0.05, mar
     ``margin`` is by default a hundredth of the scores' range (one point of an accuracy), or 10 % of the best mean where
     the range is not known. Methods with runs in this setting that collapsed, diverged or failed stand aside.
     """
-    part = scores.select(settings=[setting])
-    return compare_methods(
-        part.methods,
-        part.values[:, 0],
-        alpha=alpha,
-        higher_is_better=part.higher_is_better,
-        step=scores.grid,
-        margin=_margin_of(part) if margin is None else margin,
-        aside=part.standing_aside(),
-    )
+    return compare_in_settings(scores, [setting], alpha=alpha, margin=margin)[0]
+
+
+def compare_in_settings(
+    scores: Scores, settings: Sequence[str], *, alpha: float = 0.05, margin: float | None = None
+) -> list[Pairwise]:
+    """:func:`compare_in_setting` of each of several settings, computed together."""
+    step = scores.grid
+    margin = _margin_of(scores) if margin is None else margin
+    tables = []
+    for setting in settings:
+        part = scores.select(settings=[setting])
+        tables.append(_comparable(part.methods, part.values[:, 0], part.standing_aside(), step, margin))
+    return _compared(tables, alpha=alpha, higher_is_better=scores.higher_is_better)
 
 
 def compare_over_settings(
@@ -520,7 +574,7 @@ def compare_over_settings(
         (name, aside.get(name, str(covered[i]))) for i, name in enumerate(part.methods) if i not in set(complete)
     )
     kept = part.select(methods=[part.methods[i] for i in complete])
-    each = [compare_in_setting(kept, name, alpha=alpha) for name in kept.settings]
+    each = compare_in_settings(kept, kept.settings, alpha=alpha)
     estimate = np.mean([p.estimate for p in each], axis=0)
     squared = np.array([p.standard_error**2 for p in each])
     total = squared.sum(axis=0)

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, writing
@@ -25,7 +26,7 @@ from harness.results.quantities import find_quantity
 from harness.results.records import FINISHED, is_alive, known_trials, standing
 from harness.results.records.record import Past, Record, read_record
 from harness.results.records.shapes import checked
-from harness.results.records.standing import signature, verdict_of
+from harness.results.records.standing import Look, Verdicts, verdict_of
 from harness.results.store.schema import (
     BY_TRIAL,
     STORE_SCHEMA,
@@ -70,12 +71,17 @@ def current_snapshot(results: Path) -> Path | None:
     return collect(results, rebuild=True)
 
 
-def collect(results: Path, *, rebuild: bool = False) -> Path:
+def collect(results: Path, *, rebuild: bool = False, looks: Mapping[str, Look] = MappingProxyType({})) -> Path:
     """Bring the store up to date with the records and return the newest snapshot.
 
     Idempotent and incremental: only trials whose records changed are read again, and when nothing changed the snapshot
     stays the same. A snapshot gets its name when all that was meant to be there is on the disk: where there is no room for
     it, the old one stays.
+
+    Args:
+        results: the results folder.
+        rebuild: read every record anew.
+        looks: at trials, from a moment ago, as a plan has them.
 
     Raises:
         ResultsError: when the store cannot be written.
@@ -88,7 +94,7 @@ def collect(results: Path, *, rebuild: bool = False) -> Path:
     known, old_suites = _known(previous) if previous is not None else ({}, None)
     if old_suites is None:  # damaged, or of another version
         previous = None
-    signatures = dict(_signatures(results))
+    signatures = dict(_signatures(results, looks))
     changed = [trial for trial, signature in signatures.items() if known.get(trial) != signature]
     gone = [trial for trial in known if trial not in signatures]
     manifests = _manifests(results)
@@ -243,14 +249,16 @@ def _read_changed(change: _Change) -> dict[str, pa.Table]:
     return {table: to_arrow(table, rows[table]) for table in BY_TRIAL}
 
 
-def _signatures(results: Path) -> Iterator[tuple[str, str]]:
+def _signatures(results: Path, looks: Mapping[str, Look]) -> Iterator[tuple[str, str]]:
     """What tells whether a trial's records have changed, from file times and sizes alone; of an unfinished one also
-    whether somebody is at work on it."""
+    whether somebody is at work on it. One that was finished when it was looked at a moment ago is not looked at again."""
+    verdicts = Verdicts(results)
     for trial in sorted(known_trials(results)):
-        folder = f"{results}/trials/{trial}"
-        mark, _, unfinished = signature(folder)
-        alive = unfinished is not None and is_alive(Path(folder, unfinished))
-        yield trial, f"{mark}+" if alive else mark
+        seen = looks.get(trial)
+        if seen is None or seen.unfinished is not None:
+            seen, _ = verdicts.look(trial)
+        alive = seen.unfinished is not None and is_alive(results / "trials" / trial / seen.unfinished)
+        yield trial, f"{seen.mark}+" if alive else seen.mark
 
 
 def add_rows(folder: Path, record: Record, rows: Rows) -> None:
