@@ -213,6 +213,16 @@ def make_records(suite: Path, results: Path) -> None:
 
 MAKE = "import sys; from pathlib import Path; import engine; engine.make_records(Path(sys.argv[1]), Path(sys.argv[2]))"
 
+WITHOUT_TIES = """
+import importlib, importlib.util
+for name in ("harness.results.board", "harness.results.report"):
+    if importlib.util.find_spec(name) is not None:
+        importlib.import_module(name).with_ties = lambda found, *rest, **named: found
+from harness.cli.main import main
+main()
+"""
+"""A command whose board tells nothing of chance: what records cost, without what statistics cost."""
+
 
 def records_before_and_after(before: Path, trials: int, pairs: int) -> Iterator[tuple[str, list[float]]]:
     """What looking at records costs, as ratios to an earlier checkout: the pairs of whole processes, interleaved.
@@ -225,17 +235,20 @@ def records_before_and_after(before: Path, trials: int, pairs: int) -> Iterator[
         rates = [round(0.01 * (i + 1), 2) for i in range(50)]
         seeds = list(range(max(1, trials // 1000)))
         suite.write_text(GRID.format(seeds=seeds, rates=rates) + "[training]\nepochs = 20\n")
+        plain = ["-m", "harness.cli.main"]
         commands = {
-            "run with nothing to do": ["run", str(suite)],
-            "status": ["status", str(suite)],
-            "collect": ["collect", "--rebuild"],
+            "run with nothing to do": [*plain, "run", str(suite)],
+            "the same without tests of ties": ["-c", WITHOUT_TIES, "run", str(suite)],
+            "status": [*plain, "status", str(suite)],
+            "collect": [*plain, "collect", "--rebuild"],
         }
 
         def of(tree: Path, arguments: list[str]) -> float:
             paths = os.pathsep.join(
                 str(tree / part) for part in (".", "plugins", "leaderboard", "slurm", here / "benchmarks")
             )
-            environment = {**os.environ, "PYTHONPATH": paths, "HARNESS_CACHE": f"{place}/cache-{tree.name}"}
+            kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+            environment = {**kept, "PYTHONPATH": paths, "HARNESS_CACHE": f"{place}/cache-{tree.name}"}
             started = time.perf_counter()
             subprocess.run(
                 [sys.executable, *arguments], check=True, env=environment, cwd=place, stdout=subprocess.DEVNULL
@@ -249,7 +262,7 @@ def records_before_and_after(before: Path, trials: int, pairs: int) -> Iterator[
             times: dict[Path, list[float]] = {tree: [] for tree in trees}
             for number in range(pairs + 1):
                 for tree in trees if number % 2 else reversed(trees):
-                    taken = of(tree, ["-m", "harness.cli.main", *command, "--results", f"{place}/{tree.name}"])
+                    taken = of(tree, [*command, "--results", f"{place}/{tree.name}"])
                     if number:  # the first fills caches
                         times[tree].append(taken)
             yield name, [after / earlier for earlier, after in zip(times[trees[0]], times[trees[1]], strict=True)]

@@ -19,7 +19,7 @@ from typing import Any
 
 MOST_BYTES = 1 << 26
 """Bytes of a record; the longest that a run writes are far below."""
-MANY_DIGITS = re.compile(rb"\d{300}|[eE]\+?\d{3}")
+MANY_DIGITS = re.compile(rb"\d[eE]\+?\d{3,}\s*[,}\]]|\d{300}")
 """A number that may be beyond the range of floats."""
 
 

@@ -109,6 +109,7 @@ class _Reader:
         self.folder = folder
         self.trial = os.path.basename(folder)
         self._raw: dict[str, bytes | None] = {}
+        self._parsed: dict[tuple[str, bytes], Any] = {}
 
     def names(self, within: str = "") -> list[str]:
         """Names in the folder, or in that of an attempt."""
@@ -133,7 +134,12 @@ class _Reader:
     def record(self, name: str) -> Any:
         """A small record, or ``None``."""
         raw = self.raw(name)
-        return checked(os.path.basename(name), raw, name) if raw is not None else None
+        if raw is None:
+            return None
+        key = (name.rpartition("/")[2], raw)  # an attempt's trial.json is a copy of the trial's
+        if key not in self._parsed:
+            self._parsed[key] = checked(key[0], raw, name)
+        return self._parsed[key]
 
     def lines(self, name: str, *, whole: bool) -> list[Json]:
         """The lines of a record; where it is ``whole`` the last one must not be torn."""
@@ -141,7 +147,7 @@ class _Reader:
         if whole and raw and not raw.endswith(b"\n"):
             raise Damage("ends within a line", name)
         complete = whole_lines(raw)
-        found: list[Json] = checked(os.path.basename(name), b"[" + b",".join(complete) + b"]", name)
+        found: list[Json] = checked(name.rpartition("/")[2], b"[" + b",".join(complete) + b"]", name)
         if len(found) != len(complete):
             raise Damage("has a line of several values", name)
         return found

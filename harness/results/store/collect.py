@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -31,11 +31,11 @@ from harness.results.store.schema import (
     BY_TRIAL,
     STORE_SCHEMA,
     TABLES,
+    Columns,
     Rows,
     count_rows,
     create_tables,
     insert,
-    to_arrow,
     transfer,
 )
 from harness.results.store.snapshot import is_of_another_version, is_whole
@@ -237,7 +237,7 @@ def _build(path: Path, change: _Change, *, fresh: bool) -> None:
 def _read_changed(change: _Change) -> dict[str, pa.Table]:
     """The rows of changed trials, by table. A trial in quarantine gives its reason alone, and is named in a
     warning: it must not keep the others from the board."""
-    rows: Rows = {table: [] for table in BY_TRIAL}
+    rows: Rows = {table: Columns(table) for table in BY_TRIAL}
     for trial in change.changed:
         folder = change.results / "trials" / trial
         try:
@@ -246,7 +246,7 @@ def _read_changed(change: _Change) -> dict[str, pa.Table]:
             log.warning("%s: is in quarantine (%s) and is left out; %s", folder, damage, REMEDY)
             rows["quarantine"].append({"trial": trial, "reason": str(damage)})
         rows["sources"].append({"trial": trial, "signature": change.signatures[trial]})
-    return {table: to_arrow(table, rows[table]) for table in BY_TRIAL}
+    return {table: columns.to_arrow() for table, columns in rows.items()}
 
 
 def _signatures(results: Path, looks: Mapping[str, Look]) -> Iterator[tuple[str, str]]:
@@ -309,15 +309,10 @@ def add_rows(folder: Path, record: Record, rows: Rows) -> None:
     if final is None:
         return
     added = {**result.get("quantities", {}), **record.quantities}
-    rows["quantities"] += [{"trial": trial, "name": name, "facts": json.dumps(added[name])} for name in sorted(added)]
+    for name in sorted(added):
+        rows["quantities"].append({"trial": trial, "name": name, "facts": json.dumps(added[name])})
     timings = {line["epoch"]: line for line in record.timings}
-    for line in record.epochs:
-        epoch = line["epoch"]
-        for name, value in line.get("diagnostics", {}).items():
-            rows["diagnostics"].append({"trial": trial, "epoch": epoch, "name": name, "value": value})
-        for name in [name for name in line if name.partition("@")[0] in added or name.startswith("detection_auroc@")]:
-            rows["diagnostics"].append({"trial": trial, "epoch": epoch, "name": name, "value": line[name]})
-        rows["epochs"].append({**line, "trial": trial, **timings.get(epoch, {})})  # further keys have no column
+    _add_epochs(record, timings, added, rows)
     measured = {(m, at): value for m, values in record.evaluations.items() for at, value in values.items()}
     measured |= {(m, at): value for m, values in result.get("metrics", {}).items() for at, value in values.items()}
     if status == "diverged":
@@ -328,6 +323,35 @@ def add_rows(folder: Path, record: Record, rows: Rows) -> None:
         measured["peak_memory", "last"] = max(line["peak_memory"] for line in timings.values())
     for (metric, at), value in measured.items():
         rows["metrics"].append({"trial": trial, "metric": metric, "at": at, "value": _number(value)})
+
+
+def _add_epochs(record: Record, timings: Mapping[int, Any], added: Mapping[str, Any], rows: Rows) -> None:
+    """Append the rows of the epochs, and of the numbers in them that have no column of their own."""
+    lines, count = record.epochs, len(record.epochs)
+    timed = [timings.get(line["epoch"], {}) for line in lines]
+    columns = {name: [line.get(name) for line in lines] for name in _keys_of(lines)}
+    columns |= {name: [line.get(name) for line in timed] for name in _keys_of(timed) if name != "epoch"}
+    rows["epochs"].extend(count, {**columns, "trial": [record.trial] * count})
+    more = [name for name in columns if name.partition("@")[0] in added or name.startswith("detection_auroc@")]
+    found: list[tuple[int, str, Any]] = []
+    for line in lines:
+        epoch = line["epoch"]
+        found += [(epoch, name, value) for name, value in line.get("diagnostics", {}).items()]
+        found += [(epoch, name, line[name]) for name in more if name in line]
+    if found:
+        epochs, names, values = zip(*found, strict=True)
+        told = {"trial": [record.trial] * len(found), "epoch": epochs, "name": names, "value": values}
+        rows["diagnostics"].extend(len(found), told)
+
+
+def _keys_of(lines: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """All keys of records that mostly have the same."""
+    if not lines:
+        return ()
+    first = lines[0].keys()
+    return (
+        first if all(line.keys() == first for line in lines) else dict.fromkeys(key for line in lines for key in line)
+    )
 
 
 def _at_chance(result: Mapping[str, Any], added: Mapping[str, Any]) -> dict[tuple[str, str], float | None]:
@@ -442,7 +466,7 @@ def _suite_rows(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _printed() -> Rows:
+def _printed() -> dict[str, list[dict[str, Any]]]:
     """The papers' printed numbers and claims. Papers build on results, so they are looked up only where a store is made."""
     papers = importlib.import_module("harness.papers.printed")
     printed = {"published": papers.load_published(), "claims": papers.load_claims()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.results.quantities import epoch_columns
@@ -67,7 +68,46 @@ BY_TRIAL = (
     "quarantine",
     "sources",
 )
-Rows = dict[str, list[dict[str, Any]]]
+
+
+class Columns:
+    """Rows of a table on their way into a store, column by column; absent keys are null, and others have no column."""
+
+    def __init__(self, table: str) -> None:
+        self.kinds = TABLES[table]
+        self.count = 0
+        self._values: dict[str, list[Any]] = {name: [] for name in self.kinds}
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one row."""
+        count, lists = self.count, self._values
+        for name, value in row.items():
+            if name in lists:
+                known = lists[name]
+                if len(known) < count:
+                    known.extend([None] * (count - len(known)))
+                known.append(value)
+        self.count = count + 1
+
+    def extend(self, count: int, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Add rows, of which ``columns`` holds ``count`` values each."""
+        for name, values in columns.items():
+            known = self._values.get(name)
+            if known is not None:
+                known.extend([None] * (self.count - len(known)))
+                known.extend(values)
+        self.count += count
+
+    def to_arrow(self) -> pa.Table:
+        """All rows as an Arrow table with the columns of the store's."""
+        import pyarrow as pa
+
+        self.extend(0, dict.fromkeys(self.kinds, ()))
+        kinds = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "BIGINT": pa.int64(), "BOOLEAN": pa.bool_()}
+        return pa.table({name: pa.array(self._values[name], type=kinds[kind]) for name, kind in self.kinds.items()})
+
+
+Rows = dict[str, Columns]
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
@@ -79,19 +119,12 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"CREATE VIEW {view} AS {query}")
 
 
-def to_arrow(table: str, rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table with the columns of a store's table; absent keys are null."""
-    import pyarrow as pa
-
-    kinds = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "BIGINT": pa.int64(), "BOOLEAN": pa.bool_()}
-    return pa.table(
-        {name: pa.array([row.get(name) for row in rows], type=kinds[kind]) for name, kind in TABLES[table].items()}
-    )
-
-
-def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:
+def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Insert rows by one columnar transfer; absent keys are null."""
-    transfer(connection, table, to_arrow(table, rows))
+    columns = Columns(table)
+    for row in rows:
+        columns.append(row)
+    transfer(connection, table, columns.to_arrow())
 
 
 def transfer(connection: duckdb.DuckDBPyConnection, table: str, arrow: pa.Table) -> None:
