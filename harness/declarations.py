@@ -29,7 +29,7 @@ class Declares:
         descends: its ``train_step`` ends in ``run.descend``, so hooks from ``after_losses`` on do fire, for the rows of
             its losses, each of which is owned by one sample.
         row_weights: it keeps numbers for each sample and uses them only to weight rows of losses by their owners, so it
-            may stand with a method that descends by rows (RRM).
+            may stand with a method that descends by rows (RRM). Other parts with ``after_losses`` may not.
         steps_again: it makes a forward pass of a step once more (``run.again``), or of inputs that it makes of the step's,
             so the step must be the loop's.
         uses_matrix: it needs a transition matrix, so the noise must have one unless a matrix is given.

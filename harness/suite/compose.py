@@ -142,6 +142,11 @@ def _check_algorithm(part: Part, loss: Part, algorithms: tuple[Part, ...]) -> No
                     f"algorithm {part.name!r} replaces the training step, in which {other.name!r} keeps its state of samples",
                     remedy="use one of them",
                 )
+            if other is not part and "after_losses" in other.hooks and not other.declares.row_weights:
+                raise StackError(
+                    f"algorithm {part.name!r} has losses of rows of its own, not of the batch that {other.name!r} is given",
+                    remedy="use one of them",
+                )
             if other is not part and other.declares.steps_again:
                 raise StackError(
                     f"algorithm {part.name!r} replaces the training step, which {other.name!r} takes once more",

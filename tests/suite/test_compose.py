@@ -55,6 +55,7 @@ def test_stacks_that_compose(loss: Part, algorithms: list[Part]) -> None:
         (CE, [DIVIDE, MIXUP], "'before_forward' of 'mixup' would never fire"),
         (CE, [DIVIDE, SOP], "computes the losses|would never fire"),
         (CE, [DIVIDE, Part("rows", ("after_losses",), Declares(sample_state=True))], "keeps its state of samples"),
+        (CE, [DIVIDE, RRM], "has losses of rows of its own"),
         (CE, [DIVIDE, SAM], "replaces the training step, which 'sam' takes once more"),
         (CE, [WEIGHTS, MIXUP], "keeps a state for each sample"),
         (GCE, [DIVIDE], "replaces the loss 'ce'"),
