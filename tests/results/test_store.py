@@ -14,6 +14,7 @@ from harness.errors import ResultsError
 from harness.results.archive import pack, unpack
 from harness.results.merge import merge_results
 from harness.results.records import (
+    Verdicts,
     claim,
     final_attempt,
     open_results,
@@ -317,3 +318,14 @@ def test_a_snapshot_of_another_version_is_told_in_one_line_and_built_anew(result
     collect(results)
     with harness.open_store(results) as connection:
         assert len(read_board(connection, "small").rows) == 2
+
+
+def test_a_trial_that_was_asked_for_before_it_had_a_folder_is_found_once_it_has_one(tmp_path: Path) -> None:
+    results = open_results(tmp_path / "r")
+    early = Verdicts(results)
+    assert early.of("0123456789abcdef").kind == "open"
+    early.save()
+    attempt = results / "trials" / "0123456789abcdef" / "attempt-001"
+    attempt.mkdir(parents=True)
+    (attempt / "result.json").write_text("no JSON at all")
+    assert Verdicts(results).of("0123456789abcdef").kind == "quarantined"

@@ -24,7 +24,7 @@ STATUSES: tuple[Status, ...] = (
 )
 UNFINISHED: tuple[Status, ...] = ("missing", "running", "queued", "lost")
 """Without a result, and none is in the way of one."""
-RULES = 1
+RULES = 2
 """Raised when a check of records changes, so that all are read again."""
 FRESH_NS = 2 * 10**9
 """A file younger than this may change once more without its times telling."""
@@ -362,7 +362,8 @@ class Verdicts:
         if known is not None:
             return known
         verdict = judge(f"{self.results}/trials/{trial_id}")
-        if verdict.latest is None and seen.unfinished is None and abs(time.time_ns() - seen.newest) > FRESH_NS:
+        settled = verdict.latest is None and seen.unfinished is None and abs(time.time_ns() - seen.newest) > FRESH_NS
+        if settled and seen.paths:  # of a trial without a folder nothing would tell that it has come
             self._file.put(trial_id, [seen.mark, seen.paths, *verdict])
         return verdict
 
