@@ -14,6 +14,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 import harness
+from harness import Declares
 from harness.training import seeds
 
 K, N, WIDTH, SIZE = 3, 40, 5, 8
@@ -245,6 +246,8 @@ def test_a_class_without_samples_ends_no_run(data: tuple[Tensor, Tensor]) -> Non
 
 def test_only_rows_of_the_main_classifier_have_owners(data: tuple[Tensor, Tensor]) -> None:
     class Seen:
+        declares = Declares(row_weights=True)
+
         def after_losses(self, run: Any, step: Any) -> None:
             seen.append((step.label, len(step.index)))
 

@@ -14,6 +14,7 @@ from harness_plugins.algorithms.mixup import draw_beta
 from torch import Tensor, nn
 
 import harness
+from harness import Declares
 from harness.errors import HarnessError
 from harness.training import seeds
 
@@ -122,6 +123,8 @@ def test_whole_epochs_are_those_of_a_loop_written_out(
 def test_only_the_rows_of_labels_are_weighted(data: tuple[Tensor, Tensor]) -> None:
     class Nothing:
         """Weighs all samples by 0."""
+
+        declares = Declares(row_weights=True)
 
         def after_losses(self, run: Any, step: Any) -> None:
             seen.append((step.index.tolist(), float(step.penalty.detach())))

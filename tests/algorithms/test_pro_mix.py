@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import harness
+from harness import Declares
 from harness.training import seeds
 from harness.training.policies import promix_view
 
@@ -236,6 +237,8 @@ def test_an_empty_part_ends_no_run_and_leaves_its_prior(
 
 def test_rows_belong_to_the_chosen_samples_of_each_network(data: tuple[Tensor, Tensor]) -> None:
     class Seen:
+        declares = Declares(row_weights=True)
+
         def after_losses(self, run: Any, step: Any) -> None:
             seen.append((step.network, step.index.tolist(), step.losses.shape))
 
