@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import DEFAULT_RESULTS, Results
+from harness.cli.options import DEFAULT_RESULTS, PluginFile, Results
 
 KIND_HELP = "curves, sweep, histogram, or one that a plugin adds (`harness components plot`); what fits the suite when left out."
 
@@ -31,17 +31,19 @@ def plot(
         list[Path], typer.Option("--out", metavar="FILE", help="Ends in .png, .pdf or .svg; may be given often.")
     ] = [],  # noqa: B006
     dpi: Annotated[int, typer.Option("--dpi", min=30, help="Dots per inch of a PNG.")] = 300,
+    plugin: PluginFile = [],  # noqa: B006
 ) -> None:
     """Draw curves, sweeps, histograms and phase transitions from the store, as PNG, PDF or SVG."""
     from harness.api import open_store
     from harness.errors import ResultsError, unknown
     from harness.foreign import file_name
+    from harness.plugins import load_host
     from harness.results.records import open_results
     from harness.results.report import suites_in
     from harness.results.report.figure import save
     from harness.results.report.plots import Request, draw, suitable_kind
 
-    folder = open_results(results, create=False)
+    folder, host = open_results(results, create=False), load_host(plugin)
     with open_store(folder) as connection:
         known = suites_in(connection)
         if suite is None and len(known) != 1:
@@ -50,8 +52,8 @@ def plot(
         if name not in known:
             raise ResultsError(unknown("suite", name, known), "--suite")
         request = Request(name, tuple(metric), x, score, tuple(method), tuple(setting), seed)
-        chosen = kind or ("sweep" if x else "histogram" if score else suitable_kind(connection, request))
-        figure = draw(connection, chosen, request)
+        chosen = kind or ("sweep" if x else "histogram" if score else suitable_kind(connection, request, host))
+        figure = draw(connection, chosen, request, host)
     for path in out or [Path("plots") / f"{file_name(name)}-{chosen}.png"]:
         save(figure, path, dpi)
         typer.echo(str(path))

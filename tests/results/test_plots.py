@@ -320,6 +320,43 @@ def test_every_kind_is_documented_and_named_in_the_help() -> None:
     assert all(load_host().registry.facts(plot).summary for plot in load_host().registry.components("plot"))
 
 
+SEEDS_PLOT = """
+from harness import hookimpl
+
+def seeds(connection, request):
+    \"\"\"A point for each trial's seed.\"\"\"
+    from matplotlib.figure import Figure
+    figure = Figure()
+    rows = connection.execute("SELECT seed FROM compared WHERE suite = ?", [request.suite]).fetchall()
+    figure.subplots().plot([seed for (seed,) in rows], "o")
+    return figure
+
+seeds.suits = lambda recorded: True
+
+@hookimpl
+def harness_register_plots(register):
+    register("seeds", seeds)
+"""
+
+
+def test_a_picture_of_a_single_file_is_drawn_by_name_and_where_it_fits(results: Path, tmp_path: Path) -> None:
+    import typer
+
+    from harness.cli.plot import plot
+
+    app = typer.Typer()
+    app.command()(plot)
+    (tmp_path / "seeds.py").write_text(SEEDS_PLOT)
+    for kind in (["seeds"], []):
+        out = tmp_path / f"{len(kind)}.svg"
+        asked = [*kind, "--results", str(results), "--out", str(out), "--plugin", str(tmp_path / "seeds.py")]
+        shown = CliRunner().invoke(app, asked)
+        assert shown.exit_code == 0, shown.output
+        assert out.read_text().count("<use ") >= 16  # four methods, two settings, two seeds
+    without = CliRunner().invoke(app, ["seeds", "--results", str(results)])
+    assert isinstance(without.exception, HarnessError) and "'seeds'" in str(without.exception)
+
+
 HOSTILE = "$\\input{x}$ _a_ $ \\\\ \x1b[31m \u202e"
 
 

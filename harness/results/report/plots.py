@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, unknown
-from harness.plugins import load_host
+from harness.plugins import Host, load_host
 from harness.results.quantities import Quantity, by_curve, find_quantity, parse_metric, quantities_in
 from harness.results.report import main_metric, shorten
 from harness.results.report.figure import (
@@ -328,12 +328,12 @@ KINDS: Mapping[str, Callable[[duckdb.DuckDBPyConnection, Request], Figure]] = {
 """The kinds that every suite has; plugins add more through ``harness_register_plots``."""
 
 
-def kinds() -> list[str]:
-    """All kinds of pictures by name."""
-    return [*KINDS, *load_host().registry.names("plot")]
+def kinds(host: Host | None = None) -> list[str]:
+    """All kinds of pictures by name; of the installed plugins where no other host is given."""
+    return [*KINDS, *(host or load_host()).registry.names("plot")]
 
 
-def suitable_kind(connection: duckdb.DuckDBPyConnection, request: Request) -> str:
+def suitable_kind(connection: duckdb.DuckDBPyConnection, request: Request, host: Host | None = None) -> str:
     """The kind that what the suite recorded asks for; curves where nothing special was.
 
     A plugin's picture says by its attribute ``suits``, a function of what the suite's first trial has recorded, whether
@@ -341,14 +341,14 @@ def suitable_kind(connection: duckdb.DuckDBPyConnection, request: Request) -> st
     """
     first = trials_of(connection, request)[0]
     recorded = Recorded(frozenset(last_diagnostics(connection, first.trial)), frozenset(first.histograms))
-    for component in load_host().registry.components("plot"):
+    for component in (host or load_host()).registry.components("plot"):
         suits = getattr(component.load(), "suits", None)
         if suits is not None and suits(recorded):
             return component.name
     return "curves"
 
 
-def draw(connection: duckdb.DuckDBPyConnection, kind: str, request: Request) -> Figure:
+def draw(connection: duckdb.DuckDBPyConnection, kind: str, request: Request, host: Host | None = None) -> Figure:
     """The picture of a kind.
 
     Raises:
@@ -356,8 +356,8 @@ def draw(connection: duckdb.DuckDBPyConnection, kind: str, request: Request) -> 
     """
     import matplotlib
 
-    if kind not in (known := kinds()):
+    if kind not in (known := kinds(host)):
         raise ResultsError(unknown("kind of picture", kind, known), "plot")
-    function = KINDS.get(kind) or load_host().registry.find("plot", kind)[0].load()
+    function = KINDS.get(kind) or (host or load_host()).registry.find("plot", kind)[0].load()
     with matplotlib.rc_context(STYLE):
         return function(connection, request)
