@@ -29,6 +29,8 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     task: tuple(QUANTITIES[name].column for name in facts.metrics) for task, facts in TASKS.items()
 }
 """What is no number in an epoch's record, by task, when outputs on the test data are not finite."""
+_UNDEFINED = "undefined"
+"""Beside what is measured: whether any output is NaN, in the same transfer."""
 LAST_EPOCHS = 10
 HISTOGRAM_BINS = 20
 OUTLYING = 4.0
@@ -84,13 +86,33 @@ class Evaluator:
                 measured = measure.test(test, self.test_targets, run.num_outputs)
             if validation is not None and self.validation_targets is not None:
                 measured |= measure.validation(run, validation, self.validation_targets)
+            seen = [one for one in (test, validation, train) if one is not None]
             with labels_at_hand():
                 if train is not None:
                     measured |= measure.train(train, self.train_noisy, self.train_clean)
                     measured |= self._detections(run)
+                measured[_UNDEFINED] = torch.stack([one.undefined for one in seen]).any()
                 further = self._further(test, train)
                 values = _with_detection(_numbers(measured))
-                return values | _numbers(further)
+                undefined = bool(values.pop(_UNDEFINED))
+                values |= _numbers(further)
+            if undefined or any(values[name] is None for name in OUTPUTS[run.task]):
+                self._look_closely(run)
+            return values | self.unmeasured(run) if undefined else values
+
+    def _look_closely(self, run: Run) -> None:
+        """Predict once more, now that some outputs are not finite: a hook that makes such numbers of a network's finite
+        outputs is at fault.
+
+        Raises:
+            ComponentError: naming the hook.
+        """
+        if run.stack.predict is None:
+            return
+        with run.stack.watch.closely(run):
+            for source in (self.test, self.validation, run.source):
+                for _, inputs in source.ordered(self.batch) if source is not None else ():
+                    predicted(run, inputs)
 
     def measure(self, run: Run) -> dict[str, float | None]:
         """The values of the plugins' metrics, of the run as it stands."""
@@ -146,13 +168,15 @@ class Evaluator:
                 found[metric.name] = float(metric.measured.chance(run.num_outputs))
         return found
 
-    def fgsm(self, run: Run, epsilon: float) -> float:
-        """Accuracy on test inputs moved by ``epsilon`` times the sign of the loss gradient.
+    def fgsm(self, run: Run, epsilon: float) -> float | None:
+        """Accuracy on test inputs moved by ``epsilon`` times the sign of the loss gradient; ``None`` where that gradient or
+        a prediction is NaN.
 
         ``x + epsilon * sign(grad_x CE)`` with the true labels, in standardised units, not clipped, each epsilon from
         the clean input (RRM paper, section on A-RRM; its code adds perturbations up, ours are independent).
         """
         correct = torch.zeros((), dtype=torch.int64, device=self.test_targets.device)
+        undefined = torch.zeros((), dtype=torch.bool, device=self.test_targets.device)
         with run.evaluating():
             for index, clean in self.test.ordered(self.batch):
                 targets = self.test_targets[index]
@@ -168,7 +192,8 @@ class Evaluator:
                     found = predicted(run, inputs)
                     with labels_at_hand():
                         correct += (found.argmax(1) == targets).sum()
-        return float(correct) / len(self.test_targets)
+                        undefined |= inputs.isnan().any() | found.isnan().any()
+        return None if bool(undefined) else float(correct) / len(self.test_targets)
 
     def histograms(self, run: Run) -> dict[str, Any]:
         """Histograms of every per-sample score, for clean and corrupted samples, over common bins."""

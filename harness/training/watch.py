@@ -10,7 +10,8 @@ overflow as training diverges; what does not come from the network still must no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -63,6 +64,7 @@ class Watch:
         self._by: dict[str, int] = {}
         self._targets: Seen = (None, 0)
         self._detached_by = 0
+        self._networks: _Networks | None = None
 
     def know(self, run: Run) -> None:
         """Take in what no hook may change."""
@@ -336,7 +338,32 @@ class Watch:
             raise self.refuse(
                 number, "predict", f"returned predictions {wrong}", f"return (B, {run.num_outputs}) log-probabilities"
             )
+        if self._networks is not None:
+            self._look_closely(number, run, plain)
         return plain
+
+    @contextlib.contextmanager
+    def closely(self, run: Run) -> Iterator[None]:
+        """Look at every prediction, and at what the networks gave for it: slow, for a run of which some outputs are not
+        finite."""
+        self._networks = networks = _Networks()
+        handles = [handle for model in run.nets.models() for handle in networks.follow(model)]
+        try:
+            yield
+        finally:
+            self._networks = None
+            for handle in handles:
+                handle.remove()
+
+    def _look_closely(self, number: int, run: Run, predicted: Tensor) -> None:
+        """Refuse a prediction that is not finite while the outputs that it was made of are. Minus infinity is the
+        logarithm of a probability of 0."""
+        assert self._networks is not None
+        broke, self._networks.broke = self._networks.broke, False
+        good = finite(predicted) if run.num_classes is None else not bool(predicted.isnan().any())
+        if not broke and not good:
+            what = "returned predictions that are not finite, made of finite outputs of the network"
+            raise self.refuse(number, "predict", what, "mend it")
 
     def diagnosed(self, number: int, found: Any) -> Mapping[str, Any] | None:
         """The numbers that ``diagnostics`` has given, by name."""
@@ -352,6 +379,27 @@ class Watch:
                     number, "diagnostics", f"gave {name!r} as {described(value)}", "give one number for each name"
                 ) from None
         return found
+
+
+class _Networks:
+    """Whether a network that was called has given numbers which are not finite, for inputs that are."""
+
+    def __init__(self) -> None:
+        self.broke = False
+        self._depth = 0
+
+    def follow(self, model: torch.nn.Module) -> list[Any]:
+        """Listen to a model, and to parts of it that are called alone."""
+        found = [module.register_forward_pre_hook(self._enter) for module in model.modules()]
+        return [*found, *(m.register_forward_hook(self._leave, always_call=True) for m in model.modules())]
+
+    def _enter(self, *_: Any) -> None:
+        self._depth += 1
+
+    def _leave(self, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        self._depth -= 1
+        if not self._depth and not finite(output) and all(map(finite, inputs)):
+            self.broke = True
 
 
 def mark_layers(marker: Marker, source: Source, layers: Iterable[torch.nn.Module]) -> None:

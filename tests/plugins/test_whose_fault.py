@@ -93,7 +93,12 @@ class Mine:
         return {"mine": "many"} if self.does == "diagnostics" else {}
 
     def predict(self, run, inputs):
-        predicted = run.forward(inputs).log_softmax(1)
+        outputs = run.forward(inputs)
+        predicted = outputs.log_softmax(1)
+        if self.does == "undefined" or (self.does == "undefined later" and run.epoch == 2):
+            return predicted * float("nan")
+        if self.does == "undefined parts":
+            return predicted.log() * 0.0  # of negative numbers
         return predicted[:, :3] if self.does == "predictions" else predicted
 
     def state_dict(self):
@@ -132,7 +137,8 @@ class Model(nn.Module):
         outputs = self.linear(inputs.flatten(1))
         if self.does == "shape":
             return outputs[:, :3]
-        return outputs * float("nan") if self.does == "nan" else outputs
+        broken = self.does == "nan" or (self.does == "nan when measured" and not self.training)
+        return outputs * float("nan") if broken else outputs
 
 class Noise:
     "Does not change labels."
@@ -181,6 +187,9 @@ IN_A_METHOD = {
     "scores": ("ComponentError", "epoch_end"),
     "diagnostics": ("ComponentError", "diagnostics"),
     "predictions": ("ComponentError", "predict"),
+    "undefined": ("ComponentError", "predict"),
+    "undefined later": ("ComponentError", "predict"),
+    "undefined parts": ("ComponentError", "predict"),
     "state": ("ComponentError", "state_dict"),
 }
 IN_A_TRANSFORM = {
@@ -266,6 +275,19 @@ def test_a_fault_of_a_setting_is_not_that_of_a_method(
     methods = {"CE": "", "calm": 'algorithms = ["calm"]', "layered": 'transforms = ["layered"]\nloss = "gce"'}
     found = outcomes(harness.run(small(methods, model=model, noise=noise), tmp_path / "r", "inline"))
     assert {name: named(result) for name, (_, result) in found.items()} == dict.fromkeys(methods, wanted)
+
+
+def test_numbers_that_a_network_itself_gives_are_divergence_whatever_is_predicted_from_them(
+    small: Callable[..., Suite], tmp_path: Path
+) -> None:
+    methods = {
+        "CE": "",
+        "mine": 'algorithms = ["mine"]',
+        "other": 'algorithms = [{ name = "mine", does = "undefined" }]',
+    }
+    suite = small(methods, model='{ name = "model", does = "nan when measured" }')
+    found = outcomes(harness.run(suite, tmp_path / "r", "inline"))
+    assert {name: result["status"] for name, (_, result) in found.items()} == dict.fromkeys(methods, "diverged")
 
 
 def test_what_is_left_changed_is_put_back_and_named_and_the_trial_counts(
