@@ -33,6 +33,8 @@ GROUPS = {
 }
 FURTHER_TABLES: dict[str, type[Table]] = {"augment": AugmentTable, "when": WhenTable}
 OURS = "noisy-label-harness"
+FAMILIES = {"timm:": "resnet18", "features:": "cifar10-resnet50"}
+"""A name of each family, for its example."""
 EXAMPLES: dict[str, Any] = {
     "rate": 0.4,
     "on": 0.1,
@@ -261,7 +263,7 @@ def _example(component: Component, facts: Facts) -> str:
         return f'[evaluation]\nmetrics = ["{component.name}"]'
     if component.kind == "executor":
         return "\n".join([f"[{component.name}]", *(f"{key} = {_spelled(value)}" for key, value in shown.items())])
-    name = f"{component.name}resnet18" if component.is_family else component.name
+    name = f"{component.name}{FAMILIES[component.name]}" if component.is_family else component.name
     spec = _spelled({"name": name, **shown}) if shown else f'"{name}"'
     if component.kind not in ("transform", "algorithm"):
         return f"{component.kind} = {spec}"

@@ -35,6 +35,8 @@ class Declares:
         uses_matrix: it needs a transition matrix, so the noise must have one unless a matrix is given.
         views: the named augmented views it asks for through ``run.view``. With ``needs_per_sample`` it compares them with
             the batch, sample by sample, so samples must not be mixed.
+        stored_views: (dataset) a JSON file under ``HARNESS_DATA`` whose table ``views`` names the only augmented views that
+            there are of its samples; ``{variant}`` in its path is the name's in its family.
         files: (dataset) what must lie under ``HARNESS_DATA``; ``harness data fetch`` knows how to get it.
         classes: (dataset) the number of classes, where it does not depend on a parameter.
         ignored_with: a parameter that means nothing once another is given: ``{"contamination": "gamma"}``; it is then
@@ -62,6 +64,7 @@ class Declares:
     steps_again: bool = False
     uses_matrix: bool = False
     views: tuple[str, ...] = ()
+    stored_views: str = ""
     files: tuple[str, ...] = ()
     classes: int | None = None
     ignored_with: Mapping[str, str] = dataclasses.field(default_factory=dict)

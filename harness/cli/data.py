@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -119,6 +120,8 @@ def verify(
             f"harness data fetch {name}",
         )
     sums = getattr(component.load(), "md5", {})
+    if callable(sums):  # of a family, whose files depend on the name
+        sums = sums(registry.find("dataset", name)[1])
     for file, expected in sums.items():
         found = md5_of(folder / file)
         if found != expected:
@@ -134,6 +137,91 @@ def verify(
         typer.echo(f"{counted(len(sums), 'file has', 'files have')} the right md5")
     for part, facts in parts.items():
         typer.echo(f"{part}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
+
+
+@app.command()
+def embed(
+    name: Name,
+    model: Annotated[str, typer.Option("--model", metavar="NAME", help="A model, such as timm:resnet50.")],
+    parameter: Parameter = [],  # noqa: B006 -- typer reads the default, nobody changes it
+    model_parameter: Annotated[
+        list[str], typer.Option("--model-set", metavar="KEY=VALUE", help="A parameter of the model.")
+    ] = [],  # noqa: B006 -- as above
+    views: Annotated[
+        str, typer.Option("--views", metavar="NAME:N,...", help="Store augmented views, such as weak:2,strong:1.")
+    ] = "",
+    augment: Annotated[
+        list[str],
+        typer.Option("--augment", metavar="KEY=VALUE", help="How weak views differ: crop=4, flip=true, cutout=8."),
+    ] = [],  # noqa: B006 -- as above
+    stored_as: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Name of the features; made of their digest without.")
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", metavar="PIXELS", min=1, help="Side of what the model sees; its own without."),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Samples of a forward pass.")] = 64,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the views and of fresh weights.")] = 0,
+    device: Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, mps or auto.")] = "auto",
+    workers: Annotated[int, typer.Option("--workers", metavar="N", min=0, help="Processes that read images.")] = 0,
+    plugin: PluginFile = [],  # noqa: B006 -- as above
+    json: AsJson = False,
+) -> None:
+    """Write what a frozen model makes of every sample, as the data set features:NAME. A stopped run goes on."""
+    from harness.training.embed import Recipe, prepare
+    from harness.training.embed import embed as extract
+    from harness.training.prepare import choose_device
+
+    registry = _registry(plugin)
+    recipe = Recipe(
+        dataset={"name": name, "params": assigned(parameter)},
+        model={"name": model, "params": assigned(model_parameter, "--model-set")},
+        views=_views(views),
+        augment=_augment(augment),
+        size=size,
+        batch=batch,
+        seed=seed,
+    )
+    job = prepare(registry, recipe, choose_device(device), stored_as, workers)
+    registry.save_cache()
+    own = len(job.splits.train) + len(job.splits.test)
+    typer.echo(
+        f"{counted(job.passes, 'forward pass', 'forward passes')}, {job.passes - own} of them for views; "
+        f"{job.bytes / 1e6:,.0f} MB of {job.width} float16 features each",
+        err=json,
+    )
+    with typer.progressbar(length=job.passes, label="embedding", file=sys.stderr) as bar:
+        folder = extract(job, bar.update)
+    if json:
+        print_json({"name": f"features:{job.name}", "folder": str(folder.absolute()), "passes": job.passes})
+        return
+    typer.echo(f"dataset = {_quoted(f'features:{job.name}')} is in {folder.absolute()}")
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _views(text: str) -> dict[str, int]:
+    """``weak:2,strong:1`` as a table."""
+    from harness.errors import HarnessError
+
+    found: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        view, _, copies = part.partition(":")
+        if not copies.isdecimal() or view in found:
+            raise HarnessError(f"{part!r} is no view with a number", "--views", "write --views weak:2,strong:1")
+        found[view] = int(copies)
+    return found
+
+
+def _augment(texts: Sequence[str]) -> dict[str, Any]:
+    """The augmentation of weak views, as a setting has it."""
+    from harness.suite.schema import AugmentTable, parse
+
+    table: AugmentTable = parse(AugmentTable, assigned(texts, "--augment"), "--augment")
+    return {key: getattr(table, key) for key in ("crop", "flip", "cutout")}
 
 
 def missing(folder: Path, files: Sequence[str]) -> list[str]:

@@ -34,7 +34,11 @@ class Part:
 
 
 def check_stack(
-    loss: Part, algorithms: Sequence[Part], task: str | None = None, transforms: Sequence[Part] = ()
+    loss: Part,
+    algorithms: Sequence[Part],
+    task: str | None = None,
+    transforms: Sequence[Part] = (),
+    views: frozenset[str] | None = None,
 ) -> None:
     """Refuse a stack that cannot compose.
 
@@ -43,11 +47,19 @@ def check_stack(
         algorithms: the algorithms in the stack's order.
         task: the data set's task, where known.
         transforms: the transforms in the stack's order.
+        views: the augmented views that the data set stores; ``None``: they are made of its samples.
 
     Raises:
         StackError: with the reason and what to use instead.
     """
     _check(loss, tuple(algorithms), task, tuple(transforms))
+    for part in algorithms:
+        absent = [view for view in part.declares.views if views is not None and view not in views]
+        if absent:
+            raise StackError(
+                f"algorithm {part.name!r} asks for {absent[0]!r} views, and the data set stores none of its samples",
+                remedy=f"embed it again with --views {absent[0]}:2, or choose another algorithm",
+            )
 
 
 @functools.lru_cache(maxsize=4096)

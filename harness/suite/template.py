@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from harness.declarations import Declares
 from harness.errors import HarnessError, StackError, SuiteError, unknown
 from harness.parameters import NOISE_MATRIX, NOISE_RATE, check_json
+from harness.paths import data_folder
 from harness.plugins import DISTRIBUTION
-from harness.registry import as_component
+from harness.registry import Registry, as_component
 from harness.suite.compose import Part, check_stack
 from harness.suite.methods import OVERRIDES, Method
 from harness.suite.schema import (
@@ -135,14 +138,15 @@ def _template(
                 ) from None
             oracle = oracle or used or used_default
             chosen[key].append({"name": name, "version": component.version, "params": filled})
-            parts[key].append(Part(name, tuple(facts.hooks), facts.declares))
+            parts[key].append(Part(name, tuple(facts.hooks), _asking(facts.declares, filled)))
             digests[f"{kind}:{name}"] = suite.digest(component)
             if not component.owner.startswith(f"{DISTRIBUTION} "):
                 owners[f"{kind}:{name}"] = component.owner
     tasks = tasks_of(suite.host.registry, setting.dataset)
     try:
         task = tasks[0] if len(tasks) == 1 else None
-        check_stack(parts["loss"][0], parts["algorithms"], task, parts["transforms"])
+        views = stored_views(registry, setting.dataset.name)
+        check_stack(parts["loss"][0], parts["algorithms"], task, parts["transforms"], views)
     except StackError as error:
         raise SuiteError(error.what, where, error.remedy) from None
     for kind, choice in (("dataset", setting.dataset), ("noise", setting.noise), ("model", setting.model)):
@@ -174,6 +178,26 @@ def _template(
         **({"owners": dict(sorted(owners.items()))} if owners else {}),
     }
     return Template(method, setting, identity, options, oracle, candidate)
+
+
+def _asking(declares: Declares, filled: Mapping[str, Any]) -> Declares:
+    """A declaration with those of its views that a parameter chooses, where one does."""
+    chosen = tuple(view for view in declares.views if view in filled.values())
+    return dataclasses.replace(declares, views=chosen) if chosen else declares
+
+
+def stored_views(registry: Registry, dataset: str) -> frozenset[str] | None:
+    """The augmented views that a data set stores; ``None``: they are made of its samples, or its files are not there,
+    which loading it will say."""
+    component, variant = registry.find("dataset", dataset)
+    pattern = registry.facts(component).declares.stored_views
+    if not pattern:
+        return None
+    try:
+        manifest = json.loads((data_folder() / pattern.format(variant=variant)).read_text())
+        return frozenset(manifest["views"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def _resolve(values: Mapping[str, Any], setting: Setting, registry: Any) -> tuple[dict[str, Any], bool]:

@@ -28,8 +28,8 @@ class LabelledData:
     """Inputs with their targets.
 
     Attributes:
-        inputs: (N, C, H, W) uint8 images in [0, 255], (N, D) float features, (N, L) int64 tokens, or a torch
-            ``Dataset`` of N single inputs (uint8 images or float features) that streams.
+        inputs: (N, C, H, W) uint8 images in [0, 255], (N, D) float features (float16 too), (N, L) int64 tokens, or a
+            torch ``Dataset`` of N single inputs (uint8 images or float features) that streams.
         targets: (N,) int64 classes in [0, num_classes); (N, num_classes) int64 labels in {0, 1}, any number of which a
             sample may have; or (N,) or (N, outputs) float32 for regression.
         num_classes: number of classes or labels; ``None`` for regression.
@@ -37,6 +37,8 @@ class LabelledData:
         human: further labels by name, (N,) int64 each, in the order of ``targets`` (CIFAR-N).
         superclasses: (num_classes,) int64, the super-class of each class.
         positions: (N,) int64, in a trial: where the samples stand in the data set's training data.
+        views: augmented views by name that were stored with the inputs, (N, V, ...) each, of which ``run.view`` draws one;
+            other views do not exist. ``None``: views are made of the inputs as they are asked for.
     """
 
     inputs: Tensor | Dataset[Any]
@@ -46,6 +48,7 @@ class LabelledData:
     human: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     superclasses: Tensor | None = None
     positions: Tensor | None = None
+    views: Mapping[str, Tensor] | None = None
 
     def __post_init__(self) -> None:
         for name in ("inputs", "targets"):
@@ -81,6 +84,7 @@ class LabelledData:
             targets=self.targets[index],
             human={name: labels[index] for name, labels in self.human.items()},
             positions=None if self.positions is None else self.positions[index],
+            views=None if self.views is None else {name: stored[index] for name, stored in self.views.items()},
         )
 
 
@@ -233,6 +237,8 @@ class BatchSource(Protocol):
     num_samples: int
     standardiser: Standardiser | None
     augmentation: Augmentation
+    views: Mapping[str, Tensor] | None
+    """Views that were stored, standardised when they are drawn; ``None``: they are made of the samples."""
 
     def shuffled(
         self, order: Tensor, batch_size: int, skip: int, generator: torch.Generator
@@ -250,9 +256,17 @@ class ResidentSource:
     """All inputs on the device as one tensor; a batch is a gather."""
 
     def __init__(
-        self, inputs: Tensor, standardiser: Standardiser | None, augmentation: Augmentation, device: torch.device
+        self,
+        inputs: Tensor,
+        standardiser: Standardiser | None,
+        augmentation: Augmentation,
+        device: torch.device,
+        views: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.num_samples = len(inputs)
+        self.views: Mapping[str, Tensor] | None = None
+        if views is not None:
+            self.views = {name: stored.to(device) for name, stored in views.items()}
         self.device = device
         self.augmentation = augmentation
         self.standardiser = standardiser.to(device) if standardiser is not None else None
@@ -310,6 +324,7 @@ class StreamingSource:
         workers: int = 0,
     ) -> None:
         self._inputs = inputs
+        self.views: Mapping[str, Tensor] | None = None
         self.num_samples = count(inputs)
         self.device = device
         self.augmentation = augmentation
@@ -342,9 +357,13 @@ class StreamingSource:
 
 
 def make_source(
-    inputs: Tensor | Dataset[Any], standardiser: Standardiser | None, augmentation: Augmentation, device: torch.device
+    inputs: Tensor | Dataset[Any],
+    standardiser: Standardiser | None,
+    augmentation: Augmentation,
+    device: torch.device,
+    views: Mapping[str, Tensor] | None = None,
 ) -> ResidentSource | StreamingSource:
     """The source for resident or streaming inputs."""
     if isinstance(inputs, Tensor):
-        return ResidentSource(inputs, standardiser, augmentation, device)
+        return ResidentSource(inputs, standardiser, augmentation, device, views)
     return StreamingSource(inputs, standardiser, augmentation, device)

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from harness.training.augment import Augmentation
 from harness.training.data import Standardiser
-from harness.training.views import OPERATIONS, enhanced, geometric, painted, square, statistics
+from harness.training.views import OPERATIONS, enhanced, geometric, painted, square, statistics, strong_view
 
 IDENTITY = -1
 EQUALIZE = len(OPERATIONS)
@@ -178,3 +179,22 @@ POLICIES: dict[str, Callable[[Tensor, torch.Generator, Standardiser | None], Ten
     "autoaugment": autoaugment_view,
 }
 """Views by the name that ``run.view`` knows them by."""
+
+
+def drawn_view(
+    images: Tensor,
+    name: str,
+    generator: torch.Generator,
+    augmentation: Augmentation,
+    standardiser: Standardiser | None,
+) -> Tensor:
+    """A view of standardised samples by its name, ``weak``, ``strong`` or one of :data:`POLICIES`; see ``run.view``."""
+    if name in POLICIES:
+        images = POLICIES[name](images, generator, standardiser)
+    if augmentation.active:
+        images = augmentation(images, generator)
+    return strong_view(images, generator, standardiser) if name == "strong" else images
+
+
+VIEWS = ("weak", "strong", *POLICIES)
+"""Augmented views by name."""

@@ -136,7 +136,7 @@ def _check_splits(splits: Any, where: str) -> None:
         first = data.inputs[0]
         if not isinstance(first, Tensor) or first.ndim < 1:
             raise ComponentError(f"made {name} inputs of type {type(first).__name__}", where, "make tensors")
-        if first.dtype not in (torch.uint8, torch.float32, torch.float64, torch.int64):
+        if first.dtype not in (torch.uint8, torch.float16, torch.float32, torch.float64, torch.int64):
             raise ComponentError(f"made {name} inputs of {first.dtype}", where, "make uint8, float32 or int64 inputs")
         if isinstance(data.inputs, Tensor) and data.inputs.is_floating_point() and not data.inputs.isfinite().all():
             raise ComponentError(f"made {name} inputs that are not finite", where, "leave out or mend those samples")
@@ -468,7 +468,7 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
         run = Run(
             network=main,
             stack=build_stack(trial, host, labels.matrix),
-            source=make_source(labels.train.inputs, standardiser, augmentation, device),
+            source=make_source(labels.train.inputs, standardiser, augmentation, device, labels.train.views),
             targets=targets,
             num_classes=num_classes,
             num_outputs=num_outputs,

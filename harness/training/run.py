@@ -21,18 +21,15 @@ from harness.training import checkpoint, seeds
 from harness.training.data import BatchSource
 from harness.training.networks import Average, Network, Networks, Table, catching, classifier_of
 from harness.training.passes import Pass
-from harness.training.policies import POLICIES
+from harness.training.policies import VIEWS, drawn_view
 from harness.training.stack import Stack
 from harness.training.tasks import PREDICTIONS, Task, task_of
-from harness.training.views import strong_view
 
 Phase = Literal["train", "probe", "again", "score"]
 LastBatch = Literal["scaled", "mean", "drop"]
 """What becomes of a short last batch: its sum is divided by the nominal size, by its own size, or it is left out."""
 Part = Literal["losses", "outputs", "features"]
 """What can be examined of training samples."""
-VIEWS = ("weak", "strong", *POLICIES)
-"""Augmented views that :meth:`Run.view` draws."""
 
 
 class Step:
@@ -416,21 +413,31 @@ class Run:
                 :mod:`harness.training.policies`, then the setting's augmentation.
 
         Returns:
-            (B, C, H, W) standardised images; ``weak`` views of other inputs are the samples themselves.
+            (B, C, H, W) standardised images; ``weak`` views of other inputs are the samples themselves. Where the data set
+            stores views (frozen features) each sample is given one of its own, and no others exist.
         """
         if name not in VIEWS:
             raise HarnessError(unknown("view", name, VIEWS))
+        if self.source.views is not None:
+            return self._stored_view(index, name, self.source.views)
         images = self.source.gather(index)
         if name != "weak" and (images.ndim != 4 or not images.is_floating_point()):
             raise HarnessError(
                 "only images have augmented views", self.name, "choose an image data set or another algorithm"
             )
-        generator = self.generator("view")
-        if name in POLICIES:
-            images = POLICIES[name](images, generator, self.source.standardiser)
-        if self.source.augmentation.active:
-            images = self.source.augmentation(images, generator)
-        return strong_view(images, generator, self.source.standardiser) if name == "strong" else images
+        return drawn_view(images, name, self.generator("view"), self.source.augmentation, self.source.standardiser)
+
+    def _stored_view(self, index: Tensor, name: str, views: Mapping[str, Tensor]) -> Tensor:
+        if name not in views:
+            raise HarnessError(
+                f"the data set stores no {name!r} views of its samples",
+                self.name,
+                f"harness data embed --views {name}:2",
+            )
+        stored = views[name]
+        chosen = torch.randint(stored.shape[1], (len(index),), generator=self.generator("view"), device=self.device)
+        drawn = stored[index, chosen]
+        return self.source.standardiser(drawn) if self.source.standardiser is not None else drawn
 
     def score_samples(self, name: str, scores: Tensor, *, detects: bool = True) -> None:
         """Hand per-sample numbers (N,) to the evaluator, which knows which samples are corrupted.

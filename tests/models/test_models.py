@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -147,3 +149,42 @@ def test_the_pre_activation_resnet_has_the_layout_of_the_codes_that_use_it() -> 
         value = value + (next(next_convolution)(active) if block in (2, 4, 6) else active)
     expected = head(value.mean((2, 3)))
     assert torch.allclose(model(inputs), expected, atol=1e-6)
+
+
+def test_pretrained_weights_lie_in_a_folder_of_the_model_s_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As timm's ``save_for_hf`` lays them out."""
+    timm = pytest.importorskip("timm")
+    from harness_plugins.models.timm_models import preprocessing
+    from safetensors.torch import save_file
+
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    folder = tmp_path / "models" / "test_resnet"
+    folder.mkdir(parents=True)
+    kept = timm.create_model("test_resnet", num_classes=7)
+    save_file(kept.state_dict(), folder / "model.safetensors")
+    told = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "input_size": [3, 160, 160], "num_classes": 7}
+    told |= {"first_conv": kept.pretrained_cfg["first_conv"], "classifier": kept.pretrained_cfg["classifier"]}
+    config = {"architecture": "test_resnet", "num_classes": 7, "pretrained_cfg": told}
+    (folder / "config.json").write_text(json.dumps(config))
+    model = make("timm:test_resnet", (3, 32, 32), 4, pretrained=True).eval()
+    kept.eval()
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(model.forward_features(images), kept.forward_features(images))  # type: ignore[operator]
+        assert model(images).shape == (2, 4), "the head is the data's"
+    assert preprocessing("test_resnet", pretrained=True) == {
+        "mean": [0.1, 0.2, 0.3],
+        "std": [0.4, 0.5, 0.6],
+        "size": 160,
+    }
+    assert preprocessing("test_resnet") is None
+    (folder / "config.json").write_text(json.dumps({**config, "architecture": "resnet18"}))
+    with pytest.raises(HarnessError, match="holds weights of 'resnet18'; choose timm:resnet18"):
+        make("timm:test_resnet", (3, 32, 32), 4, pretrained=True)
+    (folder / "config.json").write_text(json.dumps({**config, "pretrained_cfg": {**told, "num_classes": 7}}))
+    save_file({"nothing": torch.zeros(1)}, folder / "model.safetensors")
+    with pytest.raises(HarnessError, match=r"model\.safetensors does not fit") as error:
+        make("timm:test_resnet", (3, 32, 32), 4, pretrained=True)
+    assert "\n" not in str(error.value)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +13,10 @@ from torch import nn
 from harness import HarnessError
 from harness.errors import did_you_mean
 from harness.parameters import Count
+from harness.paths import data_folder
+
+WEIGHTS = "model.safetensors"
+"""The one file of weights that is read: it holds tensors and no code."""
 
 
 def timm_model(
@@ -25,7 +32,8 @@ def timm_model(
 
     Args:
         variant: timm's name of the model.
-        pretrained: start from timm's downloaded weights.
+        pretrained: start from the weights in the folder `models/<variant>` under `HARNESS_DATA`, in timm's layout
+            (`config.json`, `model.safetensors`), or else from those that timm downloads.
         patch_size: side of a patch, for models that have patches; by default the model's own.
     """
     import timm
@@ -40,13 +48,18 @@ def timm_model(
     options: dict[str, Any] = {"pretrained": pretrained, "in_chans": channels, "num_classes": num_outputs}
     if patch_size is not None:
         options["patch_size"] = patch_size
+    kept = _kept(variant) if pretrained else None
+    name = variant
+    if kept is not None:
+        _check_architecture(kept, variant, where)
+        name = f"local-dir:{kept}"
     try:
         try:
-            model: nn.Module = timm.create_model(variant, img_size=tuple(size), **options)
+            model: nn.Module = timm.create_model(name, img_size=tuple(size), **options)
         except TypeError as error:
             if "img_size" not in str(error):
                 raise
-            model = timm.create_model(variant, **options)
+            model = timm.create_model(name, **options)
     except TypeError as error:
         raise HarnessError(f"timm refuses it: {error}", where, "remove patch_size") from None
     except (AssertionError, ValueError, ZeroDivisionError) as error:
@@ -54,8 +67,14 @@ def timm_model(
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise HarnessError(f"its weights cannot be downloaded: {first}", where, "set pretrained = false") from None
+        first = " ".join((str(error) or type(error).__name__).split())
+        if kept is not None:
+            raise HarnessError(f"{kept / WEIGHTS} does not fit: {first}", where, "copy the model's own there") from None
+        raise HarnessError(
+            f"its weights cannot be downloaded: {first}",
+            where,
+            f"copy them into {data_folder() / 'models' / variant}, or set pretrained = false",
+        ) from None
     patches = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     if isinstance(patches, tuple) and any(side % patch for side, patch in zip(size, patches, strict=True)):
         raise HarnessError(
@@ -65,6 +84,53 @@ def timm_model(
         )
     _try_forward(model, input_shape, where)
     return model
+
+
+def preprocessing(variant: str, pretrained: bool = False, patch_size: Count | None = None) -> dict[str, Any] | None:
+    """What a model's weights were trained on: `mean` and `std` of each channel, `size` of the images' side in pixels.
+
+    Without pretrained weights there is none.
+    """
+    if not pretrained:
+        return None
+    kept = _kept(variant)
+    if kept is not None:
+        told = _config(kept, f"models.timm:{variant}").get("pretrained_cfg", {})
+    else:
+        import timm
+
+        found = timm.get_pretrained_cfg(variant)
+        told = dataclasses.asdict(found) if found is not None else {}
+    if not {"mean", "std", "input_size"} <= set(told):
+        return None
+    return {"mean": list(told["mean"]), "std": list(told["std"]), "size": int(told["input_size"][-1])}
+
+
+timm_model.preprocessing = preprocessing  # type: ignore[attr-defined]
+
+
+def _kept(variant: str) -> Path | None:
+    """The folder of weights that lie under `HARNESS_DATA`."""
+    folder = (data_folder() / "models" / variant).absolute()
+    return folder if (folder / WEIGHTS).is_file() else None
+
+
+def _config(folder: Path, where: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        return found
+    except (OSError, ValueError):
+        raise HarnessError(
+            f"{folder / 'config.json'} cannot be read", where, "copy the one that came with the weights"
+        ) from None
+
+
+def _check_architecture(folder: Path, variant: str, where: str) -> None:
+    architecture = _config(folder, where).get("architecture")
+    if architecture != variant.partition(".")[0]:
+        raise HarnessError(
+            f"{folder} holds weights of {architecture!r}", where, f"choose timm:{architecture}, or copy others there"
+        )
 
 
 def _try_forward(model: nn.Module, input_shape: tuple[int, ...], where: str) -> None:
