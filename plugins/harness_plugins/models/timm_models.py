@@ -75,6 +75,8 @@ def timm_model(
             where,
             f"copy them into {data_folder() / 'models' / variant}, or set pretrained = false",
         ) from None
+    if kept is not None:
+        _check_tensors(kept, model, where)
     patches = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     if isinstance(patches, tuple) and any(side % patch for side, patch in zip(size, patches, strict=True)):
         raise HarnessError(
@@ -130,6 +132,24 @@ def _check_architecture(folder: Path, variant: str, where: str) -> None:
     if architecture != variant.partition(".")[0]:
         raise HarnessError(
             f"{folder} holds weights of {architecture!r}", where, f"choose timm:{architecture}, or copy others there"
+        )
+
+
+def _check_tensors(folder: Path, model: nn.Module, where: str) -> None:
+    """timm passes over tensors that a file lacks or has beside the model's; but for the classifier, none may differ."""
+    from safetensors import safe_open
+
+    told = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    heads = tuple(f"{name}." for name in ((told,) if isinstance(told, str) else told))
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        found = {key for key in file.keys() if not key.startswith(heads)}  # noqa: SIM118 -- no mapping
+    wanted = {key for key in model.state_dict() if not key.startswith(heads)}
+    if found != wanted:
+        some = sorted(found ^ wanted)[0]
+        raise HarnessError(
+            f"{folder / WEIGHTS} does not fit: {some!r} is only in {'the file' if some in found else 'the model'}",
+            where,
+            "copy the model's own there",
         )
 
 
