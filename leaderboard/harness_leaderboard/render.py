@@ -16,6 +16,9 @@ from markupsafe import Markup
 
 from harness.words import counted, duration
 
+SCRIPTS = ("tables.js", "charts.js")
+"""What the pages and the static site share: sorting and charts."""
+
 
 def part(template: str, macro: str, /, **values: Any) -> Markup:
     """The HTML that a macro of a template makes of some values."""

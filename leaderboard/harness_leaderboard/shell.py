@@ -25,7 +25,7 @@ from harness.results.report import Board, main_metric, read_board
 from harness.results.store import current_snapshot
 from harness_leaderboard import queries, tables
 from harness_leaderboard.progress import suites_on_disk
-from harness_leaderboard.render import part
+from harness_leaderboard.render import SCRIPTS, part
 from harness_leaderboard.shell_variables import RESULTS_VARIABLE
 from harness_leaderboard.views import Filters, Leaderboard, filtered, rank_methods
 
@@ -237,7 +237,7 @@ def _among(label: str, key: str, values: Iterable[str | None]) -> tuple[str, ...
 def _assets() -> tuple[str, str]:
     folder = files("harness_leaderboard") / "assets"
     style = (folder / "harness.css").read_text(encoding="utf-8")
-    script = (folder / "tables.js").read_text(encoding="utf-8") + (folder / "page.js").read_text(encoding="utf-8")
+    script = "".join((folder / name).read_text(encoding="utf-8") for name in (*SCRIPTS, "page.js"))
     theme = (
         ".nh { --text: var(--st-text-color); --page: var(--st-background-color); --raised: var(--st-secondary-background-color);"
         " --line: color-mix(in srgb, var(--st-text-color) 18%, transparent);"

@@ -36,7 +36,7 @@ from harness.results.report import Board, main_metric, read_board, with_ties
 from harness.results.report.export import TEXT_FORMATS, write_parquet
 from harness.results.store import current_snapshot
 from harness_leaderboard import queries, tables
-from harness_leaderboard.render import joined, part
+from harness_leaderboard.render import SCRIPTS, joined, part
 from harness_leaderboard.views import method_costs, rank_methods
 
 MARK = '<meta name="generator" content="noisy-label-harness">'
@@ -96,7 +96,7 @@ def _write(results: Path, snapshot: Path, folder: Path) -> Written:
     assets.mkdir()
     (folder / "data").mkdir()
     style = (source / "harness.css").read_text(encoding="utf-8") + (source / "site.css").read_text(encoding="utf-8")
-    script = (source / "tables.js").read_text(encoding="utf-8") + (source / "site.js").read_text(encoding="utf-8")
+    script = "".join((source / name).read_text(encoding="utf-8") for name in (*SCRIPTS, "site.js"))
     (assets / "style.css").write_text(style, encoding="utf-8")
     (assets / "site.js").write_text(script, encoding="utf-8")
     (assets / "icon.svg").write_text((source / "icon.svg").read_text(encoding="utf-8"), encoding="utf-8")

@@ -9,10 +9,13 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from typing import Any
 
 import latex
 import pytest
+from harness_leaderboard import charts
+from harness_leaderboard.charts import Point, Series
 from harness_leaderboard.cli import start, wait
 from harness_leaderboard.site import publish
 from made_results import HOSTILE, SETTINGS, Folder
@@ -187,6 +190,81 @@ def test_nothing_is_wider_than_a_phone(page, server, path):
     page.wait_for_timeout(500)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator(".stMain").evaluate("e => e.scrollWidth") <= 390
+
+
+# --- charts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sheet(page: Any) -> Any:
+    """An empty page with the script that draws charts."""
+    page.set_content("<main></main>")
+    page.add_script_tag(content=(files("harness_leaderboard") / "assets" / "charts.js").read_text())
+    return page
+
+
+def drawn(sheet: Any, html: str) -> Any:
+    """The figure that the script makes of a chart."""
+    sheet.evaluate("html => { document.body.innerHTML = html; draw_charts(document); }", str(html))
+    return sheet.locator("figure")
+
+
+MANY = [float(i) for i in range(1, 21)]
+
+
+def markers(figure: Any, number: int) -> int:
+    """Markers of a series in the chart; its sample in the legend is not one."""
+    return int(figure.locator(f".chart .s{number}").count())
+
+
+def test_a_short_curve_has_markers_and_a_long_one_only_between_gaps(sheet):
+    series = [Series("test", MANY, MANY), Series("train", MANY[-1:], [3.0]), Series("other", MANY[::5], MANY[::5])]
+    figure = drawn(sheet, charts.lines(series, "Accuracy", "epoch", "%"))
+    assert [markers(figure, i) for i in range(3)] == [0, 1, 4]
+    assert [figure.locator(f".legend .s{i}").count() for i in range(3)] == [0, 1, 1]
+    assert figure.locator(".chart").get_attribute("aria-label") == "Accuracy"
+    gap = [MANY[0], None, *MANY[2:]]
+    assert markers(drawn(sheet, charts.lines([Series("test", MANY, gap)], "Accuracy", "epoch", "%")), 0) == 1
+
+
+def test_a_curve_goes_where_its_values_are(sheet):
+    figure = drawn(sheet, charts.lines([Series("a", [1.0, 3.0, 5.0], [0.0, 10.0, 5.0])], "Loss", "epoch", ""))
+    path = figure.locator("path.line").get_attribute("d")
+    (x0, y0), (x1, y1), (x2, y2) = [[float(v) for v in place.split()] for place in re.findall(r"[ML]([^ML]+)", path)]
+    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2) and y2 == pytest.approx((y0 + y1) / 2, abs=0.2) and y1 < y2 < y0
+    ticks = figure.locator("text.tick").all_text_contents()
+    assert ticks == ["0", "2", "4", "6", "8", "10", "1", "2", "3", "4", "5"]
+
+
+def test_a_whisker_ends_inside_the_chart_and_an_outlier_at_its_edge(sheet):
+    points = [Point(1.0 + i, 5.0 + i, "a", "near", y_span=(-900.0, 900.0), x_span=(-1.0, 1e9)) for i in range(6)]
+    far = Point(2.0, -9000.0, HOSTILE, "<b>")
+    figure = drawn(sheet, charts.scatter([*points, far], "name", "x", "y", log_x=True))
+    whiskers = figure.locator("path.whisker").evaluate_all("all => all.map(p => p.getAttribute('d'))")
+    ends = [float(v) for path in whiskers for v in re.findall(r"[-\d.]+", path)]
+    assert len(whiskers) == 12 and all(0 <= end <= 400 for end in ends)
+    assert "<b> -9000 ↓" in figure.locator("text.label").all_text_contents()
+    assert HOSTILE in figure.locator("title").all_text_contents()
+
+
+def test_dots_do_not_cover_each_other_and_lead_to_their_trials(sheet):
+    points = [Point(1.0, 0.0, f"seed {i}", str(i), f"trial?trial={i}", front=i == 1) for i in range(4)]
+    figure = drawn(sheet, charts.dots(points, "Seeds", "accuracy", (0.5, 1.5), 1.0))
+    assert (
+        len(set(figure.locator("text.tick[x]").evaluate_all("all => all.slice(-4).map(t => t.getAttribute('y'))"))) == 4
+    )
+    links = figure.locator("a[data-go]").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+    assert links == [f"trial?trial={i}" for i in range(4)]
+    assert figure.locator("path.mean").count() == figure.locator("path.interval").count() == 1
+
+
+def test_a_matrix_of_many_classes_draws_what_is_there(sheet):
+    few = drawn(sheet, charts.heatmap([[0.75, 0.25], [0.0, 1.0]], "T", "clean class", "given class"))
+    assert few.locator("rect.heat").count() == 4
+    assert few.locator("text.number").all_text_contents() == ["75", "25", "100"]
+    assert few.locator("rect title").nth(1).text_content() == "clean class 0, given class 1: 25.0 %"
+    many = [[float(i == j) for j in range(30)] for i in range(30)]
+    assert drawn(sheet, charts.heatmap(many, "T", "clean", "given")).locator("rect.heat").count() == 30
 
 
 # --- the static site --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from harness_leaderboard import charts, queries, tables
+from harness_leaderboard import queries, tables
 from harness_leaderboard.site import publish
 from harness_leaderboard.views import method_costs
 from made_results import SETTINGS, Folder
@@ -93,14 +93,3 @@ def test_certainty_agrees_with_its_definition(seed):
 def test_certainty_needs_squares():
     with pytest.raises(HarnessError, match="squares"):
         front_certainty(np.zeros((2, 3), dtype=bool), np.zeros((2, 3), dtype=bool))
-
-
-def test_a_whisker_ends_inside_the_chart():
-    svg = charts.scatter([charts.Point(1.0, 5.0, "a", y_span=(-900.0, 900.0), x_span=(-1.0, 1e9)),
-                          charts.Point(2.0, 6.0, "b")], "name", "x", "y", log_x=True)  # fmt: skip
-    ends = [
-        float(v)
-        for path in svg.split('class="whisker" d="')[1:]
-        for v in path.split('"')[0].replace("M", "").replace("H", " ").replace("V", " ").split()
-    ]
-    assert all(0 <= end <= charts.WIDTH for end in ends)

@@ -10,6 +10,7 @@ export default function (component) {
     root.innerHTML = data.html;
     root.dataset.shown = data.mark;
     sortable(root);
+    draw_charts(root);
   }
   root.onclick = event => {
     const link = event.composedPath().find(node => node.tagName && node.tagName.toLowerCase() === "a" && node.hasAttribute("data-go"));
