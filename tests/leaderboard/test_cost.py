@@ -63,7 +63,7 @@ def test_page_plot_table_and_site_tell_certain_from_perhaps(raced, app, tmp_path
     for html in (html_of(app(raced.path, page="cost")), (tmp_path / "site" / "made.html").read_text()):
         said = words_of(html)
         assert "On the Pareto front: AUX, CE; perhaps: CDR." in said
-        assert html.count('class="open"') == 1 and html.count("○ perhaps") == 1 and html.count("● on it") == 2
+        assert html.count("&#34;open&#34;:true") == 1 and html.count("○ perhaps") == 1 and html.count("● on it") == 2
         assert html.count('class="whisker"') == 8  # time and score of four methods
 
 
