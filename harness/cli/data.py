@@ -194,13 +194,9 @@ def embed(
     with typer.progressbar(length=job.passes, label="embedding", file=sys.stderr) as bar:
         folder = extract(job, bar.update)
     if json:
-        print_json({"name": f"features:{job.name}", "folder": str(folder.absolute()), "passes": job.passes})
+        print_json({"name": job.name, "folder": str(folder.absolute()), "passes": job.passes})
         return
-    typer.echo(f"dataset = {_quoted(f'features:{job.name}')} is in {folder.absolute()}")
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"'
+    typer.echo(f'dataset = "features:{job.name}" is in {folder.absolute()}')
 
 
 def _views(text: str) -> dict[str, int]:

@@ -73,7 +73,7 @@ class Recipe:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Extraction:
     """An extraction that is ready to start.
 
     Attributes:
@@ -122,7 +122,9 @@ def folder_of(name: str) -> Path:
     return data_folder() / "features" / name
 
 
-def prepare(registry: Registry, recipe: Recipe, device: torch.device, name: str | None = None, workers: int = 0) -> Job:
+def prepare(
+    registry: Registry, recipe: Recipe, device: torch.device, name: str | None = None, workers: int = 0
+) -> Extraction:
     """Load data and model, and say what an extraction will cost.
 
     Args:
@@ -165,7 +167,7 @@ def prepare(registry: Registry, recipe: Recipe, device: torch.device, name: str 
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{recipe.dataset['name']}-{recipe.model['name'].rpartition(':')[2]}")
     chosen = name or f"{plain.strip('-.')}-{digest(manifest)[:8]}"
     folder_of(chosen)
-    return Job(recipe, splits, model, layer, standardiser, device, width, manifest, chosen, workers)
+    return Extraction(recipe, splits, model, layer, standardiser, device, width, manifest, chosen, workers)
 
 
 def _parts(recipe: Recipe) -> dict[str, Mapping[str, Any]]:
@@ -254,7 +256,7 @@ def weights_digest(model: nn.Module, layer: nn.Module) -> str:
     return content.hexdigest()[:16]
 
 
-def embed(job: Job, advance: Callable[[int], None] = lambda rows: None) -> Path:
+def embed(job: Extraction, advance: Callable[[int], None] = lambda rows: None) -> Path:
     """Compute the features of a job, from where an interrupted extraction of the same stands, and give their folder.
 
     Args:
@@ -289,7 +291,7 @@ def embed(job: Job, advance: Callable[[int], None] = lambda rows: None) -> Path:
     return folder
 
 
-def _begin(partial: Path, job: Job) -> dict[str, int]:
+def _begin(partial: Path, job: Extraction) -> dict[str, int]:
     """Rows that are done of each file, in a folder that holds nothing of another job."""
     try:
         noted = json.loads((partial / "progress.json").read_text())
@@ -316,7 +318,7 @@ def _opened(path: Path, shape: tuple[int, ...], begun: bool) -> np.memmap:
 
 
 def _fill(
-    job: Job,
+    job: Extraction,
     array: np.memmap,
     data: LabelledData,
     view: str,
@@ -345,7 +347,7 @@ def _fill(
             saved = time.monotonic()
 
 
-def _batches(job: Job, data: LabelledData, first: int) -> Iterator[tuple[int, Tensor]]:
+def _batches(job: Extraction, data: LabelledData, first: int) -> Iterator[tuple[int, Tensor]]:
     """First position and standardised inputs of each batch, from a multiple of the batch size on."""
     plain, whole = Augmentation(), torch.arange(first, len(data))
     if isinstance(data.inputs, Tensor):
@@ -360,14 +362,14 @@ def _batches(job: Job, data: LabelledData, first: int) -> Iterator[tuple[int, Te
         yield int(index[0]), inputs
 
 
-def _view(job: Job, inputs: Tensor, view: str, file: str, start: int, copy: int) -> Tensor:
+def _view(job: Extraction, inputs: Tensor, view: str, file: str, start: int, copy: int) -> Tensor:
     generator = seeds.torch_stream(job.recipe.seed, "view", file, start, copy, device=job.device)
     zero = job.standardiser.zero.to(job.device) if job.standardiser is not None else None
     augmentation = Augmentation(**job.recipe.augment, zero=zero)
     return drawn_view(inputs, view, generator, augmentation, job.standardiser)
 
 
-def features_of(job: Job, inputs: Tensor) -> np.ndarray:
+def features_of(job: Extraction, inputs: Tensor) -> np.ndarray:
     """(B, D) float16 features of standardised inputs.
 
     Raises:

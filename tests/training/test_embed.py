@@ -55,7 +55,7 @@ def recipe(**changes: Any) -> embedding.Recipe:
     return embedding.Recipe(**{**fields, **changes})
 
 
-def job(name: str, **changes: Any) -> embedding.Job:
+def job(name: str, **changes: Any) -> embedding.Extraction:
     return embedding.prepare(load_host().registry, recipe(**changes), torch.device("cpu"), name)
 
 
