@@ -175,7 +175,8 @@ def test_forward_stands_on_a_loss_that_a_shift_of_the_logits_leaves_alone_and_a_
         for z in (outputs, (outputs.softmax(1) @ matrix).log())
     )
     changed = not bool(torch.allclose(plain, corrected, atol=1e-9))
-    assert table().with_loss["forward", name].accepted == (invariant and changed)
+    corrects = name in ("peer", "f_divergence", "gjs")  # for all of the noise, or by outputs that forward does not see
+    assert table().with_loss["forward", name].accepted == (invariant and changed and not corrects)
 
 
 def test_backward_undoes_in_the_mean_over_labels_what_forward_has_already_undone() -> None:

@@ -85,6 +85,11 @@ METHODS = {
     "pes": 'algorithms = [{ name = "pes", warmup = 1, refine = 2, refine_lr = 0.01 }]',
     "pes, trained on, kpd": 'algorithms = [{ name = "pes", warmup = 1, refine = 1, refine_lr = 0.02, '
     'classifier = "trained" }]\ntransforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
+    "peer": 'loss = { name = "peer", alpha = [[0.0, 1.0, 3]] }\nschedule = { name = "step", milestones = [2], gamma = 0.1 }',
+    "f_divergence": 'loss = { name = "f_divergence", divergence = "jeffrey", warmup = 1 }',
+    "gls": 'loss = { name = "gls", rate = -0.2, warmup = 1, lr = 0.01 }\nalgorithms = ["mixup"]',
+    "anl": 'loss = { name = "anl", lam = 2.0 }\nalgorithms = [{ name = "rrm", every = 1 }, "sam"]',
+    "gjs": 'loss = { name = "gjs", view = "weak" }\nalgorithms = [{ name = "ema", decay = 0.9 }]',
     "all of a stack": 'algorithms = ["cdr", "aux", "elr", { name = "rrm", every = 1 }, "fgsm"]',
 }
 DETECTS = {

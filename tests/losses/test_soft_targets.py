@@ -11,8 +11,25 @@ import torch
 import harness
 from harness.plugins import load_host
 
-SOFT = {"ce", "mae", "mse", "rce", "sce", "nce", "nce_rce", "nce_mae", "eps_softmax", "eps_softmax_mae"}
-HARD = {"gce", "truncated_gce", "dmi", "focal", "nfl", "nfl_rce", "agce", "aue", "ael", "nce_agce", "ldr_kl", "aldr_kl"}
+SOFT = {"ce", "mae", "mse", "rce", "sce", "nce", "nce_rce", "nce_mae", "eps_softmax", "eps_softmax_mae", "gls"}
+HARD = {
+    "gce",
+    "truncated_gce",
+    "dmi",
+    "focal",
+    "nfl",
+    "nfl_rce",
+    "agce",
+    "aue",
+    "ael",
+    "nce_agce",
+    "ldr_kl",
+    "aldr_kl",
+    "peer",
+    "f_divergence",
+    "anl",
+    "gjs",
+}
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
