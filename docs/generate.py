@@ -48,6 +48,9 @@ EXAMPLES: dict[str, Any] = {
     "lam": [0.001, 0.01],
 }
 """What the examples give to parameters without a default, by name."""
+REPORTING = ("estimator", "detector")
+SHOWN = {"plot": ("## Drawn by", "sh"), **dict.fromkeys(REPORTING, ("## In Python", "python"))}
+"""Title and language of the example of a component that is not written in a suite."""
 BESIDE = {"score_census": ("rrm",)}
 """Algorithms that an example needs beside its own."""
 
@@ -215,7 +218,7 @@ def _component_page(component: Component, facts: Facts) -> str:
             table(("", "value"), [(f"`{k}`", cell(f"`{v}`")) for k, v in declared.items()]),
         ]
     lines += _measured(component)
-    title, language = ("## Drawn by", "sh") if component.kind == "plot" else ("## In a suite", "toml")
+    title, language = SHOWN.get(component.kind, ("## In a suite", "toml"))
     lines += ["", title, "", f"```{language}", _example(component, facts), "```"]
     source = component.reference.replace(":", ".")
     return "\n".join([*lines, "", f"Source: `{source}`.", ""])
@@ -257,6 +260,12 @@ def _example(component: Component, facts: Facts) -> str:
     given = [(p["name"], p["default"]) for p in facts.parameters if p["name"] not in ("variant", "**")]
     required = {p["name"]: EXAMPLES[p["name"]] for p in facts.parameters if p["required"] and p["name"] != "variant"}
     shown = {**required, **dict([(name, default) for name, default in given if default is not None][:3])}
+    if component.kind in REPORTING:
+        given = "".join(f", {key}={value!r}" for key, value in shown.items())
+        return (
+            f'{component.kind} = harness.create("{component.kind}", "{component.name}"{given})\n'
+            f"report = {component.kind}(features, labels, num_classes, rng=numpy.random.default_rng(0))"
+        )
     if component.kind == "plot":
         return f"harness plot {component.name} --suite SUITE"
     if component.kind == "metric":

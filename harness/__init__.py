@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.suite.plan import Plan
     from harness.training.data import DataSplits, LabelledData
     from harness.training.drive import drive
+    from harness.training.noise_report import NoiseReport
     from harness.training.passes import Pass
     from harness.training.run import Run, Step
     from harness.trial import Trial
@@ -27,6 +28,7 @@ __all__ = [
     "Declares",
     "HarnessError",
     "LabelledData",
+    "NoiseReport",
     "Pass",
     "Plan",
     "Run",
@@ -47,6 +49,7 @@ _HOMES = {
     "Declares": "harness.declarations",
     "HarnessError": "harness.errors",
     "LabelledData": "harness.training.data",
+    "NoiseReport": "harness.training.noise_report",
     "Pass": "harness.training.passes",
     "Plan": "harness.suite.plan",
     "Run": "harness.training.run",

@@ -20,7 +20,8 @@ def create(kind: str, name: str, /, **params: Any) -> Any:
     """Make any component by kind and name.
 
     Args:
-        kind: ``dataset``, ``noise``, ``model``, ``transform``, ``loss``, ``algorithm`` or ``executor``.
+        kind: ``dataset``, ``noise``, ``model``, ``transform``, ``loss``, ``algorithm``, ``estimator``, ``detector`` or
+            ``executor``.
         name: its registered name, such as ``gce`` or ``timm:resnet18``.
         params: its parameters, arrays and tensors for lists; a model also takes ``input_shape=(C, H, W)`` and
             ``num_outputs=K``.

@@ -65,6 +65,18 @@ def harness_register_algorithms(register: Register) -> None:
 
 
 @hostspec
+def harness_register_estimators(register: Register) -> None:
+    """Register estimators of label noise: a factory makes ``estimator(features, labels, num_classes, *, rng)``, which gives a
+    :class:`harness.NoiseReport` with matrix, prior and rate, from (N, d) features and (N,) noisy labels."""
+
+
+@hostspec
+def harness_register_detectors(register: Register) -> None:
+    """Register detectors of wrong labels: a factory makes ``detector(features, labels, num_classes, *, rng)``, which gives a
+    :class:`harness.NoiseReport` with flags, scores and suggested classes, from (N, d) features and (N,) noisy labels."""
+
+
+@hostspec
 def harness_register_executors(register: Register) -> None:
     """Register executors: a factory makes a :class:`harness.execution.executor.Executor`."""
 

@@ -45,6 +45,8 @@ PLURALS: dict[str, str] = {
     "transform": "transforms",
     "loss": "losses",
     "algorithm": "algorithms",
+    "estimator": "estimators",
+    "detector": "detectors",
     "executor": "executors",
     "metric": "metrics",
     "plot": "plots",

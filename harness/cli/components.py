@@ -11,7 +11,7 @@ from harness.cli.options import AsJson, PluginFile, print_json
 
 def components(
     kind: Annotated[
-        str | None, typer.Argument(help="dataset, noise, model, transform, loss, algorithm, executor, metric or plot.")
+        str | None, typer.Argument(help="A kind, such as loss or estimator; all when there is none.")
     ] = None,
     name: Annotated[str | None, typer.Argument(help="One component, with its parameters.")] = None,
     plugin: PluginFile = [],  # noqa: B006 -- typer reads the default, nobody changes it

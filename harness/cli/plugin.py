@@ -31,7 +31,12 @@ Set = Annotated[
 def new(
     name: Annotated[str, typer.Argument(help="Name of the package, such as my-loss; or my_loss.py for a single file.")],
     kind: Annotated[
-        str, typer.Option("--kind", metavar="KIND", help="loss, algorithm, noise, dataset, model, transform or metric.")
+        str,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="loss, algorithm, noise, dataset, model, transform, estimator, detector or metric.",
+        ),
     ] = "loss",
     into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Folder to write it in.")] = Path(),
     passes: Annotated[

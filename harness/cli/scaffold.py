@@ -104,6 +104,24 @@ def test_a_class_that_is_never_found_gives_nought_and_one_without_samples_is_lef
     assert $factory(outputs, torch.tensor([0, 1])).item() == 0.0
     assert $factory(outputs, torch.tensor([0, 0])).item() == 1.0""",
     ),
+    "estimator": _Kind(
+        tested="$function",
+        test="""def test_labels_that_always_agree_are_all_right():
+    assert $function(1.0, 10) == pytest.approx(0.0)
+
+
+def test_the_rate_of_a_known_share_of_agreeing_pairs_is_found():
+    assert $function(0.6**2 + 0.4**2 / 4, 5) == pytest.approx(0.4)""",
+    ),
+    "detector": _Kind(
+        tested="$function",
+        imports="import torch",
+        test="""def test_a_label_that_its_neighbours_contradict_has_no_share():
+    features = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]])
+    shares = $function(features, torch.tensor([0, 0, 1, 1, 1, 1]), 2, neighbours=2)
+    assert shares[2].tolist() == [1.0, 0.0]
+    assert shares[3].tolist() == [0.0, 1.0]""",
+    ),
     "model": _Kind(
         tested="$factory",
         imports="import torch",
@@ -176,7 +194,7 @@ def words(name: str, kind: str) -> dict[str, str]:
         "module": module,
         "component": module,
         "kind": kind,
-        "article": "An" if kind == "algorithm" else "A",
+        "article": "An" if kind in ("algorithm", "estimator") else "A",
         "plural": PLURALS[kind],
         "file": kind,
         "title": title,

@@ -147,6 +147,21 @@ def harness_register_algorithms(register: Register) -> None:
 
 
 @hookimpl
+def harness_register_estimators(register: Register) -> None:
+    """Estimators of label noise."""
+    register("hoc", f"{HERE}.estimators.hoc:HOC")
+    register("confident", f"{HERE}.estimators.confident:Confident")
+    register("anchors", f"{HERE}.estimators.anchors:Anchors")
+
+
+@hookimpl
+def harness_register_detectors(register: Register) -> None:
+    """Detectors of wrong labels."""
+    register("simifeat_vote", f"{HERE}.detectors.simifeat:SimiFeatVote")
+    register("simifeat_rank", f"{HERE}.detectors.simifeat:SimiFeatRank")
+
+
+@hookimpl
 def harness_register_plots(register: Register) -> None:
     """Figures of papers."""
     register("census", f"{HERE}.figures.rrm:census")

@@ -167,7 +167,11 @@ def example_of(component: Any, generate: Any, pages: dict[str, str]) -> str:
     return str(found)
 
 
-@pytest.mark.parametrize("component", [c for c in ours() if c.kind != "plot"], ids=lambda component: component.label)
+@pytest.mark.parametrize(
+    "component",
+    [c for c in ours() if c.kind not in ("plot", "estimator", "detector")],
+    ids=lambda component: component.label,
+)
 def test_every_example_of_a_component_loads_as_a_suite(
     component: Any, generate: Any, pages: dict[str, str], tmp_path: Path
 ) -> None:

@@ -66,6 +66,7 @@ def quick(case: Any) -> Any:
 
 STACKED = [quick(case) for case in cases(subjects("loss", "transform", "algorithm", "model"), without=["executors"])]
 CALLED = [quick(case) for case in cases(subjects("metric", "plot"))]
+REPORTING = [quick(case) for case in cases(subjects("estimator", "detector"))]
 DATA = [quick(case) for case in cases(subjects("dataset", "noise"), without=["executors", "identity"])]
 
 
@@ -84,6 +85,11 @@ def test_losses_transforms_algorithms_and_models(case: Any) -> None:
 
 @pytest.mark.parametrize("case", CALLED)
 def test_metrics_and_pictures(case: Any) -> None:
+    case()
+
+
+@pytest.mark.parametrize("case", REPORTING)
+def test_estimators_and_detectors(case: Any) -> None:
     case()
 
 

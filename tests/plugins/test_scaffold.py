@@ -27,6 +27,7 @@ QUICK = (
     "splits",
     "transforms",
     "measures",
+    "reports",
     "canary",
     "descends",
     "resumes",

@@ -1,0 +1,60 @@
+"""Class probabilities of noisy labels that no sample's own label has taught: cross-validated logistic regression."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness import HarnessError
+
+
+def held_out_probabilities(
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    folds: int,
+    strength: float,
+    rng: np.random.Generator,
+    where: str,
+) -> Tensor:
+    """(N, K) float64 probabilities of the given labels, each row by a regression that did not see its sample.
+
+    Args:
+        features: (N, d).
+        labels: (N,) classes, of which each has a label.
+        num_classes: ``K``.
+        folds: parts of the cross-validation, stratified by label.
+        strength: ``C``, the inverse of the penalty, on standardised features.
+        rng: draws the folds.
+        where: how errors name the component.
+
+    Raises:
+        HarnessError: when no class has as many samples as there are folds.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if num_classes == 1:
+        return torch.ones(len(labels), 1, dtype=torch.float64)
+    if int(torch.bincount(labels).max()) < folds:
+        raise HarnessError(
+            f"has fewer samples of every class than folds ({folds})", where, "give more samples, or fewer folds"
+        )
+    rows, given = features.numpy(), labels.numpy()
+    found = np.zeros((len(given), num_classes))
+    parts = StratifiedKFold(folds, shuffle=True, random_state=int(rng.integers(2**31)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a class with fewer samples than folds, and of a fit that stops early
+        for seen, held in parts.split(rows, given):
+            known = np.unique(given[seen])
+            if len(known) == 1:
+                found[held, known[0]] = 1.0
+                continue
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=100))
+            found[np.ix_(held, known)] = model.fit(rows[seen], given[seen]).predict_proba(rows[held])
+    return torch.from_numpy(found)
