@@ -84,9 +84,8 @@ def fetch(
         return
     download = getattr(component.load(), "fetch", None)
     if download is None:
-        raise DataError(
-            "cannot be downloaded automatically", component.label, f"copy {', '.join(files)} into {folder.absolute()}"
-        )
+        remedy = getattr(component.load(), "obtain", "") or f"copy {', '.join(files)} into {folder.absolute()}"
+        raise DataError("cannot be downloaded automatically", component.label, remedy)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -128,15 +127,22 @@ def verify(
             raise DataError(
                 f"{file} has md5 {found}, not {expected}", component.label, f"delete it, then harness data fetch {name}"
             )
+    inspect_content = getattr(component.load(), "check", None)
+    checked = inspect_content(folder) if inspect_content is not None else ""
     splits = registry.create("dataset", name, assigned(parameter))
     parts = {part: _describe(getattr(splits, part)) for part in ("train", "test")}
+    origin = {key: words for key in ("licence", "citation") if (words := getattr(component.load(), key, ""))}
     if json:
-        print_json({"name": name, "files_checked": len(sums), **parts})
+        print_json({"name": name, "files_checked": len(sums), "content": checked, **origin, **parts})
         return
     if sums:
         typer.echo(f"{counted(len(sums), 'file has', 'files have')} the right md5")
+    if checked:
+        typer.echo(checked)
     for part, facts in parts.items():
         typer.echo(f"{part}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
+    for key, words in origin.items():
+        typer.echo(f"{key}: {words}")
 
 
 @app.command()
@@ -252,4 +258,16 @@ def _describe(data: Any) -> dict[str, Any]:
         facts["classes"] = data.num_classes
     if data.human:
         facts["human"] = "/".join(data.human)
+        for label, given in data.human.items():
+            facts[f"noise of {label}"] = _rate(given != data.targets)
+    if data.votes is not None:
+        cast = data.votes >= 0
+        facts["annotators"] = data.votes.shape[1]
+        facts["votes"] = int(cast.sum())
+        facts["noise of a vote"] = _rate((data.votes != data.targets[:, None])[cast])
+        facts["without a vote"] = int((~cast.any(1)).sum())
     return facts
+
+
+def _rate(wrong: Any) -> str:
+    return f"{float(wrong.double().mean()):.1%}" if wrong.numel() else "unknown"

@@ -39,6 +39,8 @@ class LabelledData:
         positions: (N,) int64, in a trial: where the samples stand in the data set's training data.
         views: augmented views by name that were stored with the inputs, (N, V, ...) each, of which ``run.view`` draws one;
             other views do not exist. ``None``: views are made of the inputs as they are asked for.
+        votes: (N, annotators) int64 classes that several annotators or labelling functions gave, -1 where one gave none.
+        vocabulary: inputs are texts: tokens in [0, vocabulary), of which 0 pads at the end. A batch is cut to its longest.
     """
 
     inputs: Tensor | Dataset[Any]
@@ -49,6 +51,8 @@ class LabelledData:
     superclasses: Tensor | None = None
     positions: Tensor | None = None
     views: Mapping[str, Tensor] | None = None
+    votes: Tensor | None = None
+    vocabulary: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("inputs", "targets"):
@@ -67,6 +71,8 @@ class LabelledData:
                 )
             if low < 0 or high >= self.num_classes:
                 raise DataError(f"targets lie in [{low}, {high}], outside [0, {self.num_classes})")
+        if self.votes is not None and (self.votes.ndim != 2 or len(self.votes) != len(self.targets)):
+            raise DataError(f"votes of shape {tuple(self.votes.shape)} for {len(self.targets)} targets")
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -85,6 +91,7 @@ class LabelledData:
             human={name: labels[index] for name, labels in self.human.items()},
             positions=None if self.positions is None else self.positions[index],
             views=None if self.views is None else {name: stored[index] for name, stored in self.views.items()},
+            votes=None if self.votes is None else self.votes[index],
         )
 
 

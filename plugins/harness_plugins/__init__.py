@@ -31,6 +31,12 @@ def harness_register_datasets(register: Register) -> None:
     register("sparse_linear", f"{HERE}.datasets.sparse_linear:sparse_linear")
     register("image_folder", f"{HERE}.datasets.image_folder:image_folder")
     register("features:", f"{HERE}.datasets.features:features")
+    register("text_csv", f"{HERE}.datasets.text_files:text_csv")
+    register("text_folder", f"{HERE}.datasets.text_files:text_folder")
+    register("imdb", f"{HERE}.datasets.imdb:imdb")
+    register("hate_speech", f"{HERE}.datasets.hate_speech:hate_speech")
+    register("wrench:", f"{HERE}.datasets.wrench:wrench")
+    register("toxic_comments", f"{HERE}.datasets.toxic_comments:toxic_comments")
 
 
 @hookimpl
@@ -44,6 +50,7 @@ def harness_register_noise(register: Register) -> None:
     register("superclass", f"{HERE}.noise.superclass:Superclass")
     register("kernel", f"{HERE}.noise.kernel:Kernel")
     register("human", f"{HERE}.noise.human:Human")
+    register("annotators", f"{HERE}.noise.annotators:Annotators")
     register("gaussian", f"{HERE}.noise.gaussian:Gaussian")
     register("label_flip", f"{HERE}.noise.label_flip:LabelFlip")
 

@@ -97,3 +97,31 @@ def test_california_housing_has_the_paper_s_splits_without_overlap() -> None:
     assert float(splits.train.targets.min()) > 0.14 and float(splits.train.targets.max()) < 5.01
     again = harness.create("dataset", "california_housing")
     assert torch.equal(splits.test.inputs, again.test.inputs)
+
+
+def test_hate_speech_is_rare_and_a_single_vote_is_noisier_than_the_majority() -> None:
+    need("hate-speech/labeled_data.csv", "models/all-MiniLM-L6-v2/tokenizer.json")
+    pytest.importorskip("tokenizers", reason="the extra text is not installed")
+    data = harness.create("dataset", "hate_speech").train
+    assert float(data.targets.double().mean()) == pytest.approx(0.0577, abs=1e-4)
+    rates = {
+        rule: float(
+            (harness.create("noise", "annotators", rule=rule)(data, rng=np.random.default_rng(0)) != data.targets)
+            .double()
+            .mean()
+        )
+        for rule in ("majority", "one")
+    }
+    assert rates["majority"] < 0.005 < 0.05 < rates["one"] < 0.07
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "wrong"), [("youtube", 1506, 0.132), ("sms", 1852, 0.029), ("trec", 4791, 0.463)]
+)
+def test_wrench_s_majority_has_the_noise_rate_of_its_labelling_functions(name: str, size: int, wrong: float) -> None:
+    need(f"wrench/{name}/train.json", "models/all-MiniLM-L6-v2/tokenizer.json")
+    pytest.importorskip("tokenizers", reason="the extra text is not installed")
+    data = harness.create("dataset", f"wrench:{name}").train
+    noisy = harness.create("noise", "annotators")(data, rng=np.random.default_rng(0))
+    assert len(data) == size
+    assert float((noisy != data.targets).double().mean()) == pytest.approx(wrong, abs=0.02)
