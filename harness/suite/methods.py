@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.errors import SuiteError
+from harness.errors import SuiteError, unknown
+from harness.registry import as_component
 from harness.suite.document import tables_in
-from harness.suite.schema import (
-    MethodTable,
-    WhenTable,
-    parse,
-)
+from harness.suite.schema import MethodTable, WhenTable, parse
 from harness.suite.select import Clause, matches, parse_selection
 from harness.suite.settings import Setting, merge, split_tables
 
@@ -48,6 +46,11 @@ class Method:
                 )
         return merged
 
+    def tables_for(self, setting: Setting) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Every candidate with the method's keys on a setting."""
+        table = self.table_for(setting)
+        return [(candidate, _with_candidate(table, candidate, self.where)) for candidate in self.candidates]
+
     @property
     def candidates(self) -> list[dict[str, Any]]:
         """The combinations that ``search`` tries; one empty combination without a search."""
@@ -55,6 +58,31 @@ class Method:
             dict(zip(self.table.search, values, strict=True))
             for values in itertools.product(*self.table.search.values())
         ]
+
+
+def _with_candidate(table: Mapping[str, Any], candidate: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A method's table with searched values put in: ``optimizer.lr``, ``algorithms.sop.lr_u``, ``loss.q``, ``epochs``."""
+    changed = copy.deepcopy(dict(table))
+    for key, value in candidate.items():
+        head, *rest = key.split(".")
+        place = f"{where}.search.{key}"
+        if head in ("epochs", "batch_size", "clip") and not rest:
+            changed[head] = value
+        elif head in ("optimizer", "schedule") and len(rest) == 1:
+            base = changed[head]
+            changed[head] = {**({"name": base} if isinstance(base, str) else base or {}), rest[0]: value}
+        elif head == "loss" and len(rest) == 1:
+            name, params = as_component(changed["loss"], place)
+            changed["loss"] = {"name": name, **params, rest[0]: value}
+        elif head in ("transforms", "algorithms") and len(rest) == 2:
+            parts = [as_component(part, place) for part in changed[head]]
+            if rest[0] not in [name for name, _ in parts]:
+                raise SuiteError(unknown(head[:-1], rest[0], [name for name, _ in parts]), place)
+            changed[head] = [{"name": n, **p, **({rest[1]: value} if n == rest[0] else {})} for n, p in parts]
+        else:
+            known = "optimizer.KEY, schedule.KEY, loss.KEY, transforms.NAME.KEY, algorithms.NAME.KEY, epochs, batch_size, clip"
+            raise SuiteError(f"cannot search {key!r}", place, f"search one of {known}")
+    return changed
 
 
 def read_methods(

@@ -39,8 +39,8 @@ class Setting:
     constants: Mapping[str, list[float]]
     """Standardisation by given ``mean`` and ``std``; empty where they are computed."""
     subset: int | None
-    training: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
+    training: TrainingTable
+    evaluation: EvaluationTable
     where: str
     tables: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -59,7 +59,7 @@ class Setting:
     @functools.cached_property
     def view(self) -> dict[str, Any]:
         """The flat view that selections look at."""
-        return {"setting": self.name, **flatten(self.to_json()), **flatten({"training": dict(self.training)})}
+        return {"setting": self.name, **flatten(self.to_json()), **flatten({"training": self.training.model_dump()})}
 
 
 def read_settings(
@@ -90,7 +90,7 @@ def read_settings(
                 name=_name(table, point, several=math.prod(map(len, axes.values())) > 1),
                 augment=parse(AugmentTable, point["augment"], f"{where}.augment"),
                 constants=_constants(table, where),
-                training=_training(training, point["training"], forced, f"{where}.training"),
+                training=merge_training(training, point["training"], forced, f"{where}.training"),
                 evaluation=_evaluation(registry, evaluation, table, point["dataset"], forced, f"{where}.evaluation"),
                 where=where,
                 tables=tables,
@@ -104,7 +104,7 @@ def read_settings(
                 continue
             kept += 1
             name = setting.name
-            key = digest([setting.to_json(), setting.training, setting.evaluation])
+            key = digest([setting.to_json(), setting.training.model_dump(), setting.evaluation.model_dump()])
             if key in identities:
                 if forced:  # settings that differ in what --scale quick or --set replaces become one
                     continue
@@ -157,13 +157,16 @@ def _name(table: SettingTable, point: Mapping[str, Any], *, several: bool) -> st
     return f"{table.name} / {' / '.join([*parts, *varying])}" if several else table.name
 
 
-def _training(base: TrainingTable, own: Mapping[str, Any], forced: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """The training of a setting: the suite's, its own over it, and what was forced on top."""
+def merge_training(base: TrainingTable, own: Mapping[str, Any], forced: Mapping[str, Any], where: str) -> TrainingTable:
+    """A training with further keys over it, and over them what was forced; checked anew where there are any."""
+    further = [*own.items(), *forced.get("training", {}).items()]
+    if not further:
+        return base
     merged = base.model_dump()
-    for key, value in itertools.chain(own.items(), forced.get("training", {}).items()):
+    for key, value in further:
         merged[key] = merge(merged.get(key), value)
     checked: TrainingTable = parse(TrainingTable, merged, where)
-    return checked.model_dump()
+    return checked
 
 
 def _evaluation(
@@ -173,7 +176,7 @@ def _evaluation(
     dataset: Choice,
     forced: Mapping[str, Any],
     where: str,
-) -> Mapping[str, Any]:
+) -> EvaluationTable:
     """The evaluation of a setting, which must be possible on its data."""
     merged = {**base.model_dump(), **table.evaluation, **forced.get("evaluation", {})}
     checked: EvaluationTable = parse(EvaluationTable, merged, where)
@@ -181,7 +184,7 @@ def _evaluation(
     if checked.fgsm and "classification" not in (tasks := tasks_of(registry, dataset)):
         what = f"FGSM is measured in classification, data set {dataset.name!r} is for {' and '.join(tasks)}"
         raise SuiteError(what, f"{where}.fgsm", "leave it out")
-    return checked.model_dump()
+    return checked
 
 
 def _constants(table: SettingTable, where: str) -> dict[str, list[float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import json
@@ -10,19 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.declarations import Declares
-from harness.errors import HarnessError, StackError, SuiteError, unknown
+from harness.errors import HarnessError, StackError, SuiteError
 from harness.parameters import NOISE_MATRIX, NOISE_RATE, check_json
 from harness.paths import data_folder
 from harness.plugins import DISTRIBUTION
 from harness.registry import Registry, as_component
 from harness.suite.compose import Part, check_stack
 from harness.suite.methods import OVERRIDES, Method
-from harness.suite.schema import (
-    EvaluationTable,
-    TrainingTable,
-    parse,
-)
-from harness.suite.settings import Setting, merge, tasks_of
+from harness.suite.settings import Setting, merge_training, tasks_of
 from harness.trial import SCHEMA, Trial, flatten, seeded
 
 if TYPE_CHECKING:
@@ -69,45 +63,17 @@ class Template:
 
 
 def make_templates(suite: Suite, method: Method, setting: Setting) -> list[Template]:
-    table = method.table_for(setting)
     searching = bool(method.table.search)
-    if searching and not setting.training["validation"]:
+    if searching and not setting.training.validation:
         raise SuiteError(
             f"a search chooses by the noisy validation, and {setting.name!r} holds none out",
             f"{method.where}.search",
             "set validation above 0 in [training] or the [[setting]], or drop the search",
         )
     return [
-        _template(
-            suite, method, setting, _with_candidate(table, candidate, method.where), candidate if searching else None
-        )
-        for candidate in method.candidates
+        _template(suite, method, setting, table, candidate if searching else None)
+        for candidate, table in method.tables_for(setting)
     ]
-
-
-def _with_candidate(table: Mapping[str, Any], candidate: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A method's table with searched values put in: ``optimizer.lr``, ``algorithms.sop.lr_u``, ``loss.q``, ``epochs``."""
-    changed = copy.deepcopy(dict(table))
-    for key, value in candidate.items():
-        head, *rest = key.split(".")
-        place = f"{where}.search.{key}"
-        if head in ("epochs", "batch_size", "clip") and not rest:
-            changed[head] = value
-        elif head in ("optimizer", "schedule") and len(rest) == 1:
-            base = changed[head]
-            changed[head] = {**({"name": base} if isinstance(base, str) else base or {}), rest[0]: value}
-        elif head == "loss" and len(rest) == 1:
-            name, params = as_component(changed["loss"], place)
-            changed["loss"] = {"name": name, **params, rest[0]: value}
-        elif head in ("transforms", "algorithms") and len(rest) == 2:
-            parts = [as_component(part, place) for part in changed[head]]
-            if rest[0] not in [name for name, _ in parts]:
-                raise SuiteError(unknown(head[:-1], rest[0], [name for name, _ in parts]), place)
-            changed[head] = [{"name": n, **p, **({rest[1]: value} if n == rest[0] else {})} for n, p in parts]
-        else:
-            known = "optimizer.KEY, schedule.KEY, loss.KEY, transforms.NAME.KEY, algorithms.NAME.KEY, epochs, batch_size, clip"
-            raise SuiteError(f"cannot search {key!r}", place, f"search one of {known}")
-    return changed
 
 
 def _template(
@@ -151,26 +117,21 @@ def _template(
         raise SuiteError(error.what, where, error.remedy) from None
     for kind, choice in (("dataset", setting.dataset), ("noise", setting.noise), ("model", setting.model)):
         digests[f"{kind}:{choice.name}"] = suite.digest(registry.find(kind, choice.name)[0])
-    training = dict(setting.training)
-    for key in OVERRIDES:
-        if table[key] is not None:
-            training[key] = merge(training[key], table[key])
-    for key, value in suite.forced.get("training", {}).items():
-        training[key] = merge(training[key], value)
-    evaluation = setting.evaluation
+    own = {key: table[key] for key in OVERRIDES if table[key] is not None}
+    training = merge_training(setting.training, own, suite.forced, where)
     identity = {
         "schema": SCHEMA,
         **setting.to_json(),
         "loss": chosen["loss"][0],
         "transforms": chosen["transforms"],
         "algorithms": chosen["algorithms"],
-        "training": parse(TrainingTable, training, where).identity(),
-        "evaluation": parse(EvaluationTable, evaluation, where).identity(),
+        "training": training.identity(),
+        "evaluation": setting.evaluation.identity(),
         **({"replay": dict(suite.replay.digests)} if suite.replay.digests else {}),
     }
     options = {
-        "fgsm": evaluation["fgsm"],
-        **({"metrics": list(evaluation["metrics"])} if evaluation["metrics"] else {}),
+        "fgsm": setting.evaluation.fgsm,
+        **({"metrics": setting.evaluation.metrics} if setting.evaluation.metrics else {}),
         "execution": suite.execution.model_dump(),
         "plugins": list(suite.plugin_files),
         **({"replay": dict(suite.replay.paths)} if suite.replay.paths else {}),

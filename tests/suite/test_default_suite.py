@@ -78,4 +78,4 @@ def test_the_default_suite_says_how_its_parameters_were_chosen(default: Suite, t
     manifest = make_plan(default, tmp_path).manifest()
     assert manifest["tries"] == tuned.tries and manifest["search_over"] == tuned.suite.table.search_over == "suite"
     assert not set(default.table.seeds) & set(tuned.suite.table.tuning_seeds)
-    assert len({canonical(setting.evaluation) for setting in default.settings}) == 1
+    assert len({canonical(setting.evaluation.model_dump()) for setting in default.settings}) == 1

@@ -138,7 +138,7 @@ def places(name: str) -> tuple[Place, ...]:
             setting.noise.params.get("rate"),
             setting.model.name,
             setting.noise.params.get("labels"),
-            tuple(setting.evaluation["fgsm"]),
+            tuple(setting.evaluation.fgsm),
         )
         for method, setting in suite_of(name).pairs()
     )
