@@ -15,11 +15,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from harness.training.augment import Augmentation
 from harness.training.data import Standardiser
-from harness.training.views import OPERATIONS, enhanced, geometric, painted, square, statistics, strong_view
+from harness.training.views import (
+    OPERATIONS,
+    changed,
+    enhancers,
+    geometric,
+    moved,
+    painted,
+    square,
+    statistics,
+    strong_view,
+)
 
 IDENTITY = -1
 EQUALIZE = len(OPERATIONS)
@@ -138,13 +147,10 @@ def _transformed(pixels: Tensor, rounds: Iterable[Round], translation: float, fi
     """Pixels after all rounds: their operations on grey values in turn, then their geometry, sampled once."""
     affine = torch.eye(3, device=pixels.device, dtype=pixels.dtype).expand(len(pixels), 3, 3)
     for one in rounds:
-        factor, bits, threshold = (value.view(-1, 1, 1, 1) for value in (one.factor, one.bits, one.threshold))
-        changed = enhanced(pixels, one.operation, factor, bits, threshold)
-        pixels = torch.where((one.operation == EQUALIZE).view(-1, 1, 1, 1), equalized(pixels), changed)
+        changes = enhancers(pixels, one.factor, one.bits, one.threshold)
+        pixels = changed(pixels, one.operation, changes | {EQUALIZE: lambda images, rows: equalized(images)})
         affine = affine @ geometric(one.operation, one.level, translation)
-    grid = functional.affine_grid(affine[:, :2], list(pixels.shape), align_corners=False)
-    moved: Tensor = functional.grid_sample(pixels - fill, grid, padding_mode="zeros", align_corners=False)
-    return moved + fill
+    return moved(pixels - fill, affine).add_(fill)
 
 
 def equalized(pixels: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -60,13 +62,10 @@ def strong_view(
             operation, level, sign, centre = _draw(len(images), generator)
             pixels = photometric(pixels, operation, level.to(images.dtype), centre.to(images.dtype))
             affine = affine @ geometric(operation, (level * sign).to(images.dtype))
-        moved = (pixels - mean) / std
-        size = list(images.shape)
-        grid = functional.affine_grid(affine[:, :2], size, align_corners=False)
-        moved = functional.grid_sample(moved, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        view = moved((pixels - mean) / std, affine)
         centre = torch.rand(len(images), 2, generator=generator, device=generator.device)
-        hidden = square(moved, centre.to(images.dtype), torch.full((len(images),), 0.5, device=images.device))
-        return moved.masked_fill(hidden, 0.0)
+        hidden = square(view, centre.to(images.dtype), torch.full((len(images),), 0.5, device=images.device))
+        return view.masked_fill_(hidden, 0.0)
 
 
 def statistics(images: Tensor, standardiser: Standardiser | None) -> tuple[Tensor, Tensor]:
@@ -98,13 +97,13 @@ def photometric(pixels: Tensor, operation: Tensor, level: Tensor, centre: Tensor
         level: (B,) in [0, 1].
         centre: (B, 2) centre of the cutout as a share of height and width.
     """
+    bits, threshold = 4 - (4 * level + 1e-4).floor(), 256 - (256 * level).floor()
 
-    strength = level.view(-1, 1, 1, 1)
-    bits, threshold = 4 - (4 * strength + 1e-4).floor(), 256 - (256 * strength).floor()
-    changed = enhanced(pixels, operation, 1.8 * strength + 0.1, bits, threshold)
-    hidden = (operation == OPERATIONS.index("cutout")).view(-1, 1, 1, 1)
-    hidden = hidden & square(pixels, centre, 20 / 32 * level)
-    return painted(changed, hidden, CUTOUT_GREY)
+    def cut(images: Tensor, rows: Rows) -> Tensor:
+        return painted(images, square(images, centre[rows], 20 / 32 * level[rows]), CUTOUT_GREY)
+
+    changes = enhancers(pixels, 1.8 * level + 0.1, bits, threshold)
+    return changed(pixels, operation, changes | {OPERATIONS.index("cutout"): cut})
 
 
 def painted(pixels: Tensor, hidden: Tensor, colour: tuple[float, float, float]) -> Tensor:
@@ -115,33 +114,97 @@ def painted(pixels: Tensor, hidden: Tensor, colour: tuple[float, float, float]) 
     return torch.where(hidden, filling, pixels)
 
 
-def enhanced(pixels: Tensor, operation: Tensor, factor: Tensor, bits: Tensor, threshold: Tensor) -> Tensor:
-    """PIL's enhancers, autocontrast, posterize, invert and solarize, each image by its own operation.
+Rows = Tensor | slice
+"""Which images of a batch: (n,) int64, or all of them as a slice."""
+Change = Callable[[Tensor, Rows], Tensor]
+"""Of images (n, C, H, W) and their rows in the batch: what an operation makes of them."""
+
+
+def changed(pixels: Tensor, operation: Tensor, changes: Mapping[int, Change]) -> Tensor:
+    """Each image (of B, C, H, W) after what its ``operation`` (B,) changes; without a change it stays as it is.
+
+    On a CPU an operation gets the images that drew it. Elsewhere it gets all: their number would have to be waited for, and
+    one more kernel over a batch costs a GPU less than that.
+    """
+    if pixels.device.type != "cpu":
+        for code, change in changes.items():
+            pixels = torch.where((operation == code).view(-1, 1, 1, 1), change(pixels, slice(None)), pixels)
+        return pixels
+    order = operation.argsort()
+    codes, counts = operation[order].unique_consecutive(return_counts=True)
+    pieces = []
+    for code, rows in zip(codes.tolist(), order.split(counts.tolist()), strict=True):
+        images = pixels.index_select(0, rows)
+        pieces.append(changes[code](images, rows) if code in changes else images)
+    return torch.empty_like(pixels).index_copy_(0, order, torch.cat(pieces)) if pieces else pixels
+
+
+def enhancers(pixels: Tensor, factor: Tensor, bits: Tensor, threshold: Tensor) -> dict[int, Change]:
+    """PIL's enhancers, autocontrast, posterize, invert and solarize, by their position in :data:`OPERATIONS`.
 
     Args:
-        pixels: (B, C, H, W) in [0, 1].
-        operation: (B,) int64 positions in :data:`OPERATIONS`; others leave an image alone.
-        factor: (B, 1, 1, 1) of brightness, contrast, color and sharpness; 1 changes nothing.
-        bits: (B, 1, 1, 1) that posterize keeps.
-        threshold: (B, 1, 1, 1) from which on, of 256 grey values, solarize inverts.
+        pixels: (B, C, H, W), for their number.
+        factor: (B,) of brightness, contrast, color and sharpness; 1 changes nothing.
+        bits: (B,) that posterize keeps.
+        threshold: (B,) from which on, of 256 grey values, solarize inverts.
     """
+    size = len(pixels)
 
-    def chosen(name: str) -> Tensor:
-        return (operation == OPERATIONS.index(name)).view(-1, 1, 1, 1)
+    def of(amount: Tensor, rows: Rows) -> Tensor:
+        return amount[rows].view(-1, 1, 1, 1)
 
-    grey = _grey(pixels)
-    base = torch.where(chosen("contrast"), grey.mean((1, 2, 3), keepdim=True), torch.zeros_like(pixels))
-    base = torch.where(chosen("color"), grey, base)
-    base = torch.where(chosen("sharpness"), _smooth(pixels), base)
-    blends = chosen("brightness") | chosen("contrast") | chosen("color") | chosen("sharpness")
-    changed = torch.where(blends, base + factor * (pixels - base), pixels).clamp(0, 1)
-    low, high = pixels.amin((2, 3), keepdim=True), pixels.amax((2, 3), keepdim=True)
-    stretched = torch.where(high > low, (pixels - low) / (high - low).clamp_min(1e-6), pixels)
-    changed = torch.where(chosen("autocontrast"), stretched, changed)
-    steps = 2.0**bits
-    changed = torch.where(chosen("posterize"), (pixels * 255 / 256 * steps).floor() / steps, changed)
-    inverted = chosen("invert") | (chosen("solarize") & ((pixels * 255).round() >= threshold))
-    return torch.where(inverted, 1 - pixels, changed)
+    def blend(base: Tensor, images: Tensor, rows: Rows) -> Tensor:
+        return (images - base).mul_(of(factor, rows)).add_(base).clamp_(0, 1)
+
+    def brightness(images: Tensor, rows: Rows) -> Tensor:
+        return (images * of(factor, rows)).clamp_(0, 1)
+
+    def contrast(images: Tensor, rows: Rows) -> Tensor:
+        return blend(_grey(images).mean((1, 2, 3), keepdim=True), images, rows)
+
+    def color(images: Tensor, rows: Rows) -> Tensor:
+        return blend(_grey(images), images, rows)
+
+    def sharpness(images: Tensor, rows: Rows) -> Tensor:
+        if len(images) == 1 < size:  # oneDNN rounds an image that is alone otherwise than one of several
+            return blend(_smooth(images.repeat(2, 1, 1, 1))[:1], images, rows)
+        return blend(_smooth(images), images, rows)
+
+    def autocontrast(images: Tensor, rows: Rows) -> Tensor:
+        low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+        return torch.where(high > low, (images - low) / (high - low).clamp_min(1e-6), images)
+
+    def posterize(images: Tensor, rows: Rows) -> Tensor:
+        steps = 2.0 ** of(bits, rows)
+        return (images * 255 / 256 * steps).floor() / steps
+
+    def solarize(images: Tensor, rows: Rows) -> Tensor:
+        return torch.where((images * 255).round() >= of(threshold, rows), 1 - images, images)
+
+    def invert(images: Tensor, rows: Rows) -> Tensor:
+        return 1 - images
+
+    named = (brightness, contrast, color, sharpness, autocontrast, posterize, solarize, invert)
+    return {OPERATIONS.index(change.__name__): change for change in named}
+
+
+def moved(pixels: Tensor, affine: Tensor) -> Tensor:
+    """Images (B, C, H, W) sampled bilinearly where (B, 3, 3) maps of :func:`geometric` send their pixels; 0 from outside.
+
+    On a CPU the places of an image that stays are worked out once for all of them.
+    """
+    if pixels.device.type != "cpu" or not len(pixels):
+        grid = functional.affine_grid(affine[:, :2], list(pixels.shape), align_corners=False)
+    else:
+        still = torch.eye(3, dtype=affine.dtype)
+        rows = (affine != still).flatten(1).any(1).nonzero().squeeze(1)
+        shape = list(pixels.shape[1:])
+        grid = functional.affine_grid(still[None, :2], [1, *shape], align_corners=False).repeat(len(pixels), 1, 1, 1)
+        if len(rows):
+            elsewhere = functional.affine_grid(affine[rows, :2], [len(rows), *shape], align_corners=False)
+            grid.index_copy_(0, rows, elsewhere)
+    sampled: Tensor = functional.grid_sample(pixels, grid, padding_mode="zeros", align_corners=False)
+    return sampled
 
 
 def geometric(operation: Tensor, level: Tensor, translation: float = 10 / 32) -> Tensor:
