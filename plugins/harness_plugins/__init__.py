@@ -65,6 +65,7 @@ def harness_register_models(register: Register) -> None:
     register("cifar_resnet34", f"{HERE}.models.resnet:cifar_resnet34")
     register("cifar_resnet50", f"{HERE}.models.resnet:cifar_resnet50")
     register("preact_resnet18", f"{HERE}.models.preact_resnet:preact_resnet18")
+    register("small_resnet", f"{HERE}.models.small_resnet:small_resnet")
     register("rrm_mlp", f"{HERE}.models.rrm:rrm_mlp")
     register("rrm_cnn", f"{HERE}.models.rrm:rrm_cnn")
     register("timm:", f"{HERE}.models.timm_models:timm_model")

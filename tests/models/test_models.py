@@ -34,6 +34,7 @@ COUNTS = [
     ("cifar_resnet34", (3, 32, 32), 10, 21_282_122),
     ("cifar_resnet50", (3, 32, 32), 10, 23_520_842),
     ("preact_resnet18", (3, 32, 32), 10, 11_171_274),
+    ("small_resnet", (3, 32, 32), 10, 269_722 + (16 * 32 + 64) + (32 * 64 + 128)),  # ResNet-20, and two shortcuts
 ]
 
 
@@ -54,7 +55,9 @@ def test_a_resnet_s_count_follows_from_its_layers(blocks: tuple[int, ...]) -> No
     assert parameters(make(name, (3, 32, 32), 10)) == total + 512 * 10 + 10
 
 
-@pytest.mark.parametrize("name", ["lenet", "rrm_cnn", "rrm_mlp", "mlp", "linear", "cifar_resnet18", "preact_resnet18"])
+@pytest.mark.parametrize(
+    "name", ["lenet", "rrm_cnn", "rrm_mlp", "mlp", "linear", "cifar_resnet18", "preact_resnet18", "small_resnet"]
+)
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 20, 24)])
 def test_models_take_images_of_any_size_and_channels(name: str, shape: tuple[int, ...]) -> None:
     model = make(name, shape, 7)
@@ -71,7 +74,9 @@ def test_lenet_fits_small_and_oblong_images(shape: tuple[int, ...]) -> None:
     assert make("lenet", shape, 3)(torch.randn(2, *shape)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("name", ["lenet", "rrm_cnn", "cifar_resnet18", "preact_resnet18", "timm:resnet18"])
+@pytest.mark.parametrize(
+    "name", ["lenet", "rrm_cnn", "cifar_resnet18", "preact_resnet18", "small_resnet", "timm:resnet18"]
+)
 def test_convolutional_models_refuse_features_in_one_line(name: str) -> None:
     with pytest.raises(HarnessError, match="needs images"):
         make(name, (8,), 3)
@@ -130,6 +135,25 @@ def test_timm_models_that_cannot_be_are_told_in_one_line(variant: str, params: d
         make(f"timm:{variant}", (3, 32, 32), 7, **params)
     assert words in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(("width", "blocks"), [(16, 3), (32, 1), (8, 2)])
+def test_the_small_resnet_has_6n_plus_2_layers_of_three_widths(width: int, blocks: int) -> None:
+    model = make("small_resnet", (3, 32, 32), 10, width=width, blocks=blocks)
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear) and m.weight.shape[2:] != (1, 1)]
+    assert len(layers) == 6 * blocks + 2
+    widths = [layer.weight.shape[0] for layer in layers[:-1]]
+    assert widths == [width] * (1 + 2 * blocks) + [2 * width] * 2 * blocks + [4 * width] * 2 * blocks
+
+
+@pytest.mark.parametrize(("stride", "side"), [(1, 8), (2, 4)])
+def test_a_stem_of_stride_2_halves_every_stage_of_the_small_resnet(stride: int, side: int) -> None:
+    model = make("small_resnet", (3, 32, 32), 10, blocks=1, stride=stride)
+    seen: list[tuple[int, ...]] = []
+    body = next(m for m in model.children() if isinstance(m, nn.Sequential))
+    body.register_forward_hook(lambda module, inputs, outputs: seen.append(tuple(outputs.shape)))
+    model(torch.randn(2, 3, 32, 32))
+    assert seen == [(2, 64, side, side)]
 
 
 def test_the_pre_activation_resnet_has_the_layout_of_the_codes_that_use_it() -> None:

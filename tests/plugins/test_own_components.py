@@ -42,7 +42,7 @@ ROWS = (
     "after its warm-up it passes each sample through its networks many times; benchmarks/methods.py prices these rows"
 )
 DECLINED |= {f"algorithms.{name}": {"cost": ROWS} for name in ("cc", "pro_mix", "unicon")}
-SLOW_MODELS = ("cifar_resnet", "preact_resnet")
+SLOW_MODELS = ("cifar_resnet", "preact_resnet", "small_resnet")
 TRAINING = ("deterministic", "resumes", "unreachable", "canary", "composes")
 EXPENSIVE = ("cost", "executors")
 """Left to the slow tests: the first measures, the second starts processes and is done for all at once below."""
