@@ -20,7 +20,6 @@ import re
 import secrets
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -30,6 +29,7 @@ from typing import IO, Any
 
 from harness import faults, running
 from harness.errors import ClaimLost, HarnessError, escaped
+from harness.execution import nursery
 from harness.results.records import (
     ENDED,
     UNFINISHED,
@@ -65,7 +65,7 @@ _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
 @dataclasses.dataclass
 class _Process:
     number: int
-    popen: subprocess.Popen[bytes]
+    popen: nursery.Process
     stderr: IO[bytes]
     current: str | None = None
     key: str = ""
@@ -175,15 +175,13 @@ class Pool:
     # --- processes -----------------------------------------------------------------------------------------------------
 
     def _start(self, number: int) -> None:
-        command = [sys.executable, "-m", "harness.execution.worker", str(self.results)]
-        for plugin in self._plugins:
-            command += ["--plugin", plugin]
+        arguments = [str(self.results), *(word for plugin in self._plugins for word in ("--plugin", plugin))]
         environment = {**os.environ, **self._environments[number % len(self._environments)]}
         environment.setdefault("OMP_NUM_THREADS", "1")
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 -- lives as long as the worker
         told, said = os.pipe()
         try:
-            popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=stderr, env=environment)
+            popen = nursery.start(arguments, environment, said, stderr)
         except BaseException:
             os.close(told)
             stderr.close()
@@ -448,7 +446,7 @@ def read_event(line: bytes) -> Event | None:
     return found
 
 
-def _ask_for_stack(popen: subprocess.Popen[bytes], log: Path) -> None:
+def _ask_for_stack(popen: nursery.Process, log: Path) -> None:
     """Let a worker that hangs write its stack into the trial's log."""
     if not hasattr(signal, "SIGUSR1"):
         return
@@ -461,13 +459,13 @@ def _ask_for_stack(popen: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.05)
 
 
-def _kill(popen: subprocess.Popen[bytes]) -> None:
+def _kill(popen: nursery.Process) -> None:
     """End a worker and the processes that it has started."""
     import psutil
 
     started: list[Any] = []
     with contextlib.suppress(psutil.Error):
-        started = psutil.Process(popen.pid).children(recursive=True)
+        started = psutil.Process(popen.pid).children(recursive=True) if popen.pid is not None else []
     popen.kill()
     popen.wait()
     for child in started:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import harness
+from harness.execution import nursery
 from harness.execution.cancel import cancel_trials
 from harness.execution.orchestrate import Orchestrator
 from harness.execution.pool import Pool, read_event
@@ -396,7 +397,8 @@ def test_a_process_that_a_dead_worker_left_behind_keeps_no_run(write_suite: Writ
     assert "exit status 7" in error["message"] and "setup of algorithms.meddles" in error["message"]
     import psutil
 
-    left = [p for p in psutil.process_iter(["cmdline"]) if str(results) in (p.info["cmdline"] or ())]
+    workers = [p for p in psutil.process_iter(["cmdline"]) if nursery.MODULE in (p.info["cmdline"] or ())]
+    left = [p for p in workers if any(str(results) in file.path for file in p.open_files())]
     assert left, "the orphans ended before the run did, so nothing was shown"
     for process in left:
         process.kill()
