@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,39 @@ from harness.cli.main import entry_points, main
 Write = Callable[..., Path]
 
 
-def call(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def fresh(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
     command = [sys.executable, "-m", "harness.cli.main", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=cwd, check=False)
+
+
+def call(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in this process, which has imported torch: what goes to its streams, and the exit status."""
+    words = ["harness", *map(str, arguments)]
+    code = 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        patch.setattr(sys, "argv", words)
+        if cwd is not None:
+            patch.chdir(cwd)
+        kept = os.dup(1), os.dup(2)
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        finally:
+            for number, was in enumerate(kept, 1):
+                os.dup2(was, number)
+                os.close(was)
+        for stream in (out, err):
+            stream.seek(0)
+        return subprocess.CompletedProcess(words, code, out.read(), err.read())
 
 
 def imported_by(*arguments: str) -> set[str]:
@@ -36,7 +69,7 @@ def imported_by(*arguments: str) -> set[str]:
 
 
 def test_help_lists_every_command_with_its_summary() -> None:
-    done = call("--help")
+    done = fresh("--help")
     assert done.returncode == 0
     for name in entry_points():
         line = next(line for line in done.stdout.splitlines() if line.split()[:1] == [name])
@@ -46,7 +79,7 @@ def test_help_lists_every_command_with_its_summary() -> None:
 def test_the_version_is_shown() -> None:
     from harness.plugins import harness_version
 
-    assert call("--version").stdout.strip() == harness_version()
+    assert fresh("--version").stdout.strip() == harness_version()
 
 
 def test_listing_and_planning_import_no_torch(write_suite: Write, tmp_path: Path) -> None:
@@ -69,7 +102,7 @@ def test_run_board_status_export_and_again(write_suite: Write, tmp_path: Path) -
         write_suite(methods='[[method]]\nname = "CE"\n[[method]]\nname = "GCE"\nloss = "gce"'),
         tmp_path / "r",
     )
-    first = call("run", path, "--results", results, "--executor", "inline")
+    first = fresh("run", path, "--results", results, "--executor", "inline")
     assert first.returncode == 0, first.stderr
     assert "GCE" in first.stdout and "all 2 trials are done" in first.stdout
     again = call("run", path, "--results", results)
