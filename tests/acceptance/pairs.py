@@ -33,9 +33,11 @@ SPARSE = ("sop_linear", "sparse_recovery")
 PARAMETERS: Mapping[str, str] = {
     "aux": "lr_b = 0.05",
     "bgce": "q = 0.3",
+    "cal": "stage1 = 1, threshold = -1.0",
     "cdr": "tau = 0.3",
     "co_teaching": "warmup = 2",
     "co_teaching_plus": "warmup = 2, init_epoch = 2",
+    "disc": "warmup = 1, momentum = 0.9",
     "divide_mix": "warmup = 1",
     "unicon": "warmup = 1",
     "cc": "warmup = 1, discrepancy_steps = 3, consistency = 0.1",
@@ -60,6 +62,7 @@ PARAMETERS: Mapping[str, str] = {
     "sparse_recovery": "instances = 1, rate = 0.15",
     "rrm": "every = 1, contamination = 0.3",
     "swa": "start = 1",
+    "t_revision": "stage1 = 1, stage2 = 1, lr = 0.001",
     "truncated_gce": "start_epoch = 3, every = 1, k = 0.2",
 }
 """So that three epochs reach every branch: schedules start at once, weights change after each epoch."""

@@ -90,6 +90,13 @@ METHODS = {
     "gls": 'loss = { name = "gls", rate = -0.2, warmup = 1, lr = 0.01 }\nalgorithms = ["mixup"]',
     "anl": 'loss = { name = "anl", lam = 2.0 }\nalgorithms = [{ name = "rrm", every = 1 }, "sam"]',
     "gjs": 'loss = { name = "gjs", view = "weak" }\nalgorithms = [{ name = "ema", decay = 0.9 }]',
+    "t_revision": 'algorithms = [{ name = "t_revision", stage1 = 1, stage2 = 1, lr = 1e-3 }, { name = "rrm", every = 1 }]',
+    "vol_min_net": 'algorithms = ["vol_min_net", { name = "ema", decay = 0.9 }]',
+    "cal": 'algorithms = [{ name = "cal", stage1 = 1, threshold = -1.0, optimizer = "setting" }]\ntransforms = [{ name = "kpd", rank = 4 }]\n'
+    "optimizer = { lr = 0.05 }",
+    "disc": 'algorithms = [{ name = "disc", warmup = 1, momentum = 0.9 }]',
+    "disc in a stack": 'algorithms = [{ name = "disc", warmup = 1, momentum = 0.9 }, "cdr", { name = "rrm", every = 1 }, "rdi"]\n'
+    'transforms = [{ name = "kpd", rank = 4 }]\noptimizer = { lr = 0.02 }',
     "all of a stack": 'algorithms = ["cdr", "aux", "elr", { name = "rrm", every = 1 }, "fgsm"]',
 }
 DETECTS = {
@@ -113,6 +120,8 @@ DETECTS = {
     "unicon": "unicon.divergence",
     "divide_mix": "divide_mix.noisy",
     "sure": "crl.forgotten",
+    "cal": "cal.sieve",
+    "disc": "disc.doubt",
 }
 DIAGNOSES = {
     "sop": "sop.recovered_share",
@@ -133,6 +142,10 @@ DIAGNOSES = {
     "long_re_mix": "long_re_mix.sure",
     "cores2_star": "cores2_star.removed_share",
     "sure": "crl.learnt_share",
+    "t_revision": "t_revision.shift",
+    "vol_min_net": "vol_min_net.log_volume",
+    "cal": "cal.kept_share",
+    "disc": "disc.purified_share",
 }
 BATCHES = 23
 """Of an epoch: 1,438 samples by 64."""
