@@ -168,13 +168,13 @@ class Component:
         return self.name.endswith(":")
 
     @property
-    def reference(self) -> str:
+    def address(self) -> str:
         """``module:qualified name`` of the factory."""
         return self.target if isinstance(self.target, str) else f"{self.target.__module__}:{self.target.__qualname__}"
 
     @property
     def module_name(self) -> str:
-        return self.reference.partition(":")[0]
+        return self.address.partition(":")[0]
 
     def load(self) -> Callable[..., Any]:
         """Import the factory.
@@ -241,7 +241,7 @@ class Registry:
         """Register; a name taken by another owner is remembered as a clash, an error once somebody asks for it."""
         key = (component.kind, component.name)
         existing = self._components.get(key)
-        if existing is not None and existing.reference != component.reference:
+        if existing is not None and existing.address != component.address:
             self.clashes.setdefault(key, [existing]).append(component)
             return
         self._components[key] = component

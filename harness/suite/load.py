@@ -89,8 +89,8 @@ class Suite:
         """Methods x settings, less what ``[suite] exclude`` takes out."""
         known = keys_of(self.settings)
         for setting, method in itertools.product(self.settings, self.methods):
-            view = {**setting.view, "method": method.name}
-            if not any(matches(clauses, view, known, f"{self.path.name}: suite.exclude") for clauses in self.exclude):
+            flat = {**setting.flat, "method": method.name}
+            if not any(matches(clauses, flat, known, f"{self.path.name}: suite.exclude") for clauses in self.exclude):
                 yield method, setting
 
     def entries(self) -> Iterator[Entry]:

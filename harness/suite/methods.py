@@ -36,7 +36,7 @@ class Method:
         keys = ("loss", "transforms", "algorithms", *OVERRIDES)
         merged = {key: getattr(self.table, key) for key in keys}
         for clauses, override in self.when:
-            if matches(clauses, setting.view, self.known, f"{self.where}.when"):
+            if matches(clauses, setting.flat, self.known, f"{self.where}.when"):
                 for key in override.model_fields_set - {"select"}:
                     merged[key] = merge(merged[key], getattr(override, key))
         for key in ("transforms", "algorithms"):

@@ -161,8 +161,8 @@ def make_plan(
     plan.chosen = {(t.method.name, t.setting.name): t.candidate or {} for t in chosen}
     entries += [template.entry(seed) for seed in suite.table.seeds for template in chosen]
     if clauses:
-        known = {key for entry in entries[:1] for key in entry.view} | {key for e in entries for key in _keys(e)}
-        entries = [e for e in entries if any(matches(c, e.view, known) for c in clauses)]
+        known = {key for entry in entries[:1] for key in entry.flat} | {key for e in entries for key in _keys(e)}
+        entries = [e for e in entries if any(matches(c, e.flat, known) for c in clauses)]
         if not entries:
             raise SuiteError(
                 "selects none of the suite's trials", f"--select {' '.join(selections)}", "`harness plan` lists them"
@@ -220,7 +220,7 @@ def _let_plugins_modify(plan: Plan) -> None:
 
 
 def _keys(entry: Entry) -> tuple[str, ...]:
-    return tuple(entry.view)
+    return tuple(entry.flat)
 
 
 def _tuning(suite: Suite) -> list[Entry]:

@@ -73,18 +73,18 @@ def parse_selection(text: str | Mapping[str, Any], where: str = "--select") -> t
     return tuple(clauses)
 
 
-def matches(clauses: Iterable[Clause], view: Mapping[str, Any], known: Iterable[str], where: str = "--select") -> bool:
-    """Whether every clause holds for a flat view of a trial.
+def matches(clauses: Iterable[Clause], flat: Mapping[str, Any], known: Iterable[str], where: str = "--select") -> bool:
+    """Whether every clause holds for a trial, all its keys with their values.
 
     ``known`` holds all keys that any trial of the suite has, so that a misspelt key is an error and not an empty result.
     """
     for clause in clauses:
-        if clause.key not in view:
-            names = set(known) | set(view)
+        if clause.key not in flat:
+            names = set(known) | set(flat)
             if clause.key not in names:
                 raise SuiteError(unknown("key", clause.key, names), where)
             return clause.operator == "!="
-        if not clause.holds(view[clause.key]):
+        if not clause.holds(flat[clause.key]):
             return False
     return True
 

@@ -57,8 +57,8 @@ class Setting:
         }
 
     @functools.cached_property
-    def view(self) -> dict[str, Any]:
-        """The flat view that selections look at."""
+    def flat(self) -> dict[str, Any]:
+        """What selections look at: every key with its value."""
         return {"setting": self.name, **flatten(self.to_json()), **flatten({"training": self.training.model_dump()})}
 
 
@@ -100,7 +100,7 @@ def read_settings(
         ]
         known, kept = keys_of(points), 0
         for setting in points:
-            if any(matches(clauses, setting.view, known, f"{where}.exclude") for clauses in exclude):
+            if any(matches(clauses, setting.flat, known, f"{where}.exclude") for clauses in exclude):
                 continue
             kept += 1
             name = setting.name
@@ -290,4 +290,4 @@ def tasks_of(registry: Registry, dataset: Choice) -> tuple[str, ...]:
 
 def keys_of(settings: Iterable[Setting]) -> frozenset[str]:
     """All keys that selections may name."""
-    return frozenset().union(*(setting.view for setting in settings))
+    return frozenset().union(*(setting.flat for setting in settings))

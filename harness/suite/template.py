@@ -37,7 +37,8 @@ class Entry:
     tuning: bool = False
 
     @functools.cached_property
-    def view(self) -> dict[str, Any]:
+    def flat(self) -> dict[str, Any]:
+        """What selections look at: every key with its value."""
         flat = flatten({key: value for key, value in self.trial.identity.items() if key != "schema"})
         return {**flat, "method": self.method, "setting": self.setting, "id": self.trial.id, "oracle": self.oracle}
 

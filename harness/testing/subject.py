@@ -186,7 +186,7 @@ def _subjects(
 ) -> tuple[Subject, ...]:
     clashing = [component for clash in host.registry.clashes.values() for component in clash]
     owned = [c for c in [*host.registry.components(), *clashing] if c.owner == plugin.owner]
-    unique = list({(c.kind, c.name, c.reference): c for c in owned}.values())
+    unique = list({(c.kind, c.name, c.address): c for c in owned}.values())
     return tuple(
         Subject(component, host, _own(component, host, params or {}), files, setting or {})
         for component in unique

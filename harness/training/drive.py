@@ -143,9 +143,7 @@ def _part(registry: Registry, kind: str, given: Any) -> tuple[Any, Part]:
     if not isinstance(given, (str, Mapping)):
         declares = getattr(given, "declares", Declares())
         hooks = tuple(hook for hook in TRAINING_HOOKS if hasattr(given, hook))
-        known = [
-            c.name for c in registry.components(kind) if c.reference.rpartition(":")[2] == type(given).__qualname__
-        ]
+        known = [c.name for c in registry.components(kind) if c.address.rpartition(":")[2] == type(given).__qualname__]
         return given, Part(known[0] if known else type(given).__name__, hooks, declares)
     name, params = as_component(given, f"drive.{kind}")
     component, _ = registry.find(kind, name)

@@ -78,7 +78,7 @@ def parts_of(trial: Trial, host: Host) -> list[TrialPart]:
     for kind, spec in specs:
         with contextlib.suppress(HarnessError):
             component, _ = host.registry.find(kind, spec["name"])
-            found.append(TrialPart(source_of(component), kind, component.reference.partition(":")[2]))
+            found.append(TrialPart(source_of(component), kind, component.address.partition(":")[2]))
     return found
 
 

@@ -28,7 +28,7 @@ from harness.training.tasks import PREDICTIONS, Task, task_of
 Phase = Literal["train", "probe", "again", "score"]
 LastBatch = Literal["scaled", "mean", "drop"]
 """What becomes of a short last batch: its sum is divided by the nominal size, by its own size, or it is left out."""
-Part = Literal["losses", "outputs", "features"]
+Examinable = Literal["losses", "outputs", "features"]
 """What can be examined of training samples."""
 
 
@@ -144,10 +144,10 @@ class Examined:
         features: (n, d) inputs of the last linear layer.
     """
 
-    def __init__(self, found: Mapping[Part, Tensor]) -> None:
+    def __init__(self, found: Mapping[Examinable, Tensor]) -> None:
         self._found = found
 
-    def _get(self, what: Part) -> Tensor:
+    def _get(self, what: Examinable) -> Tensor:
         if what not in self._found:
             raise HarnessError(f"{what} were not examined", remedy=f'ask for run.examine(what=("{what}",))')
         return self._found[what]
@@ -693,7 +693,7 @@ class Run:
     def examine(
         self,
         network: str = "",
-        what: Sequence[Part] = ("losses",),
+        what: Sequence[Examinable] = ("losses",),
         index: Tensor | None = None,
         batch_size: int = 512,
     ) -> Examined:
@@ -725,7 +725,7 @@ class Run:
                     found["losses"][rows] = self.stack.ask_loss(outputs, self.targets[positions], positions)
         return Examined(found)
 
-    def _rows(self, part: Part, count: int, model: nn.Module) -> Tensor:
+    def _rows(self, part: Examinable, count: int, model: nn.Module) -> Tensor:
         """Room for what is examined of ``count`` samples."""
         shape: tuple[int, ...] = (count,)
         if part == "features":

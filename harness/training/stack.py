@@ -21,7 +21,7 @@ from harness.running import NOBODY, Source
 from harness.training.watch import Watch
 
 Hook = Callable[..., Any] | None
-Part = tuple[int, Callable[..., Any]]
+Implementation = tuple[int, Callable[..., Any]]
 
 
 class _Manager(pluggy.PluginManager):
@@ -171,7 +171,7 @@ def _one(watch: Watch, number: int, function: Callable[..., Any]) -> Callable[..
     return call
 
 
-def _each(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part, ...]) -> Callable[..., Any]:
+def _each(watch: Watch, name: str, given: Sequence[str], parts: tuple[Implementation, ...]) -> Callable[..., Any]:
     """A hook of which every implementation is called and returns nothing; it may have gained arguments after ``step``."""
     marker, page = watch.marker, watch.marker.page
     if len(given) == 1:
@@ -215,7 +215,7 @@ def _each(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part, ...]
     return call
 
 
-def _first(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part, ...]) -> Callable[..., Any]:
+def _first(watch: Watch, name: str, given: Sequence[str], parts: tuple[Implementation, ...]) -> Callable[..., Any]:
     """A hook of which the first result counts: ``True`` for done, ``None`` passes."""
     marker, page = watch.marker, watch.marker.page
 
@@ -245,7 +245,7 @@ def _first(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part, ...
     return call
 
 
-def _pass(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part, ...]) -> Callable[..., Any]:
+def _pass(watch: Watch, name: str, given: Sequence[str], parts: tuple[Implementation, ...]) -> Callable[..., Any]:
     """The first pass that is not ``None``, and that it is one."""
     marker, page = watch.marker, watch.marker.page
 
@@ -270,7 +270,7 @@ def _pass(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part, ...]
     return call
 
 
-def _predict(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part, ...]) -> Callable[..., Any]:
+def _predict(watch: Watch, name: str, given: Sequence[str], parts: tuple[Implementation, ...]) -> Callable[..., Any]:
     """The first prediction that is not ``None``, and that it is one."""
     marker, page = watch.marker, watch.marker.page
 
@@ -294,7 +294,7 @@ def _predict(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part, .
     return call
 
 
-def _collected(watch: Watch, name: str, given: Sequence[str], parts: tuple[Part, ...]) -> Callable[..., Any]:
+def _collected(watch: Watch, name: str, given: Sequence[str], parts: tuple[Implementation, ...]) -> Callable[..., Any]:
     """A hook whose results are all kept, those that are not ``None``, in the order of the calls."""
     marker, page = watch.marker, watch.marker.page
 

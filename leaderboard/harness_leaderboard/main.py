@@ -9,15 +9,15 @@ import streamlit as st
 
 from harness_leaderboard import shell
 from harness_leaderboard.pages import board, compare, cost, export, progress, published, trial
-from harness_leaderboard.shell import View
+from harness_leaderboard.shell import Asked
 
-PAGES: tuple[tuple[str, str, str, Callable[[View], None]], ...] = (
+PAGES: tuple[tuple[str, str, str, Callable[[Asked], None]], ...] = (
     ("Leaderboard", "leaderboard", ":material/leaderboard:", board.page),
     ("Compare", "compare", ":material/compare_arrows:", compare.page),
     ("Trial", "trial", ":material/science:", trial.page),
     ("Published", "published", ":material/menu_book:", published.page),
     ("Cost", "cost", ":material/timer:", cost.page),
-    ("Progress", "progress", ":material/hourglass_top:", lambda view: progress.page(view.suite)),
+    ("Progress", "progress", ":material/hourglass_top:", lambda asked: progress.page(asked.suite)),
     ("Export", "export", ":material/download:", export.page),
 )
 
@@ -39,9 +39,9 @@ def main() -> None:
     shell.choose_source()
     snapshot = shell.newest_snapshot()
     known = shell.suites(snapshot) if snapshot is not None else []
-    chosen: list[View] = []
+    chosen: list[Asked] = []
 
-    def shown(path: str, show: Callable[[View], None]) -> Callable[[], None]:
+    def shown(path: str, show: Callable[[Asked], None]) -> Callable[[], None]:
         def run() -> None:
             if chosen:
                 show(chosen[0])

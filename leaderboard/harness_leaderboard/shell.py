@@ -1,6 +1,6 @@
 """What all pages share: the results folder, the newest snapshot, the filters in the sidebar, and how HTML is shown.
 
-Every filter is bound to the URL, so a view can be shared; everything read is cached by the snapshot's path, which never
+Every filter is bound to the URL, so what is shown can be shared; everything read is cached by the snapshot's path, which never
 changes its content.
 """
 
@@ -34,7 +34,7 @@ OWN, REFERENCE = "this folder", "reference"
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
+class Asked:
     """What the reader has asked for. ``snapshot`` names the state of the store that everything shown belongs to."""
 
     results: Path
@@ -130,9 +130,11 @@ def ranking(snapshot: str, suite: str, metric: str, filters: Filters) -> Leaderb
     return rank_methods(part, references(snapshot, suite), costs(snapshot, suite))
 
 
-def narrowed(view: View) -> Board:
+def narrowed(asked: Asked) -> Board:
     """The filtered board."""
-    return filtered(board(view.snapshot, view.suite, view.metric), settings(view.snapshot, view.suite), view.filters)
+    return filtered(
+        board(asked.snapshot, asked.suite, asked.metric), settings(asked.snapshot, asked.suite), asked.filters
+    )
 
 
 # --- the sidebar ------------------------------------------------------------------------------------------------------
@@ -164,7 +166,7 @@ def choose_source() -> None:
         show(part("shell.html", "standing_in", folder=own_folder(), command=command), "source")
 
 
-def sidebar(snapshot: str) -> View:
+def sidebar(snapshot: str) -> Asked:
     """The filters; all of them are in the URL."""
     known = suites(snapshot)
     if st.session_state.get("source") == REFERENCE:  # the default suite first, for those who come to look
@@ -188,7 +190,7 @@ def sidebar(snapshot: str) -> View:
                 help="Compare on the settings in which every shown method has a result.",
             ),
         )
-    return View(results_folder(), snapshot, suite, metric, chosen)
+    return Asked(results_folder(), snapshot, suite, metric, chosen)
 
 
 def _metric(choices: dict[str, str]) -> str:

@@ -158,14 +158,14 @@ def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
                 board = read_board(connection, suite, metric)
             except HarnessError:
                 continue
-        view = rank_methods(board, references, costs)
+        ranked = rank_methods(board, references, costs)
         choices = [(pages[other], _words(other, main, known)) for other in metrics]
         parts = [part("site.html", "metrics", pages=choices, here=pages[metric])] if len(metrics) > 1 else []
-        parts += [part("site.html", "filter"), tables.leaderboard_head(view)]
-        parts += [tables.leaderboard_table(view, cells, to=trial_link), tables.leaderboard_legend()]
-        parts.append(tables.leaderboard_questions(view))
+        parts += [part("site.html", "filter"), tables.leaderboard_head(ranked)]
+        parts += [tables.leaderboard_table(ranked, cells, to=trial_link), tables.leaderboard_legend()]
+        parts.append(tables.leaderboard_questions(ranked))
         if position == 0:
-            conclusion = view.board.conclusion
+            conclusion = ranked.board.conclusion
             found = method_costs(board, _times(snapshot, suite), costs)
             if found:
                 parts += [
@@ -174,7 +174,9 @@ def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
                     tables.cost_chart(found, board.metric),
                     tables.cost_table(found, board.metric),
                 ]
-            parts.append(_data_files(view.board if view.shown == view.settings else with_ties(board), slug, folder))
+            parts.append(
+                _data_files(ranked.board if ranked.shown == ranked.settings else with_ties(board), slug, folder)
+            )
         parts.append(_note(snapshot))
         _page(
             folder / pages[metric],

@@ -90,15 +90,17 @@ def interval_text(metric: Quantity, interval: Interval | None) -> str:
 # --- the leaderboard --------------------------------------------------------------------------------------------------
 
 
-def leaderboard_head(view: Leaderboard) -> Markup:
+def leaderboard_head(ranked: Leaderboard) -> Markup:
     """The conclusion and what the table shows, above it."""
-    board = view.board
+    board = ranked.board
     unit = f" ({board.metric.unit_shown})" if board.metric.unit_shown else ""
     notes = [f"{board.title[:1].upper()}{board.title[1:]}{unit}"]
     notes.append("higher is better" if board.higher_is_better else "lower is better")
-    notes.append(counted(len(view.settings), "setting"))
-    if len(view.shown) < len(view.settings):
-        notes.append(f"columns for the first {len(view.shown)}, filter to see others; everything else counts them all")
+    notes.append(counted(len(ranked.settings), "setting"))
+    if len(ranked.shown) < len(ranked.settings):
+        notes.append(
+            f"columns for the first {len(ranked.shown)}, filter to see others; everything else counts them all"
+        )
     if board.at == "best":
         notes.append("⚠ the best epoch is chosen on test data: an oracle, not a result")
     if not board.comparable:
@@ -107,7 +109,7 @@ def leaderboard_head(view: Leaderboard) -> Markup:
 
 
 def leaderboard_table(
-    view: Leaderboard,
+    ranked: Leaderboard,
     trials: Mapping[tuple[str, str], str],
     extra: Sequence[tuple[str, str, Mapping[str, tuple[float, str]]]] = (),
     to: Link = trial_link,
@@ -115,55 +117,57 @@ def leaderboard_table(
     """The ranking: one row per method, a cell per setting that leads to its trials.
 
     Args:
-        view: from :func:`rank_methods`.
+        ranked: from :func:`rank_methods`.
         trials: the first trial of every cell.
         extra: plugins' columns: title, help, and ``{method: (value, shown)}``.
         to: a trial's address.
     """
-    reach = [abs(e) for s in view.standings for e in (s.difference_interval or (s.difference or 0.0,))]
+    reach = [abs(e) for s in ranked.standings for e in (s.difference_interval or (s.difference or 0.0,))]
     widest = _span(reach)
     rows, before = [], None
-    for standing in view.standings:
+    for standing in ranked.standings:
         kinds = ["unranked"] if standing.row.rank is None else []
         if before is not None and standing.tier is not None and standing.tier > before:
             kinds.append("tier")
         before = max(before or 0, standing.tier or 0) or before
-        rows.append({"kinds": " ".join(kinds), **_row(standing, view, trials, extra, widest, to)})
-    searched = bool(view.board.tuning)
-    return part("board.html", "table", view=view, rows=rows, extra=extra, short=shorten(view.shown), searched=searched)
+        rows.append({"kinds": " ".join(kinds), **_row(standing, ranked, trials, extra, widest, to)})
+    searched = bool(ranked.board.tuning)
+    return part(
+        "board.html", "table", ranked=ranked, rows=rows, extra=extra, short=shorten(ranked.shown), searched=searched
+    )
 
 
 def _row(
     standing: RankedMethod,
-    view: Leaderboard,
+    ranked: Leaderboard,
     trials: Mapping[tuple[str, str], str],
     extra: Sequence[tuple[str, str, Mapping[str, tuple[float, str]]]],
     widest: float,
     to: Link,
 ) -> dict[str, Any]:
     """What stands in a method's row."""
-    board, metric = view.board, view.board.metric
-    first = next((trials[standing.method, s] for s in view.shown if (standing.method, s) in trials), None)
+    board, metric = ranked.board, ranked.board.metric
+    first = next((trials[standing.method, s] for s in ranked.shown if (standing.method, s) in trials), None)
     span, interval = standing.rank_interval, standing.difference_interval
     shown = words = difference_text(metric, standing.difference)
     low, high = interval if interval is not None else (None, None)
     if interval is not None:
         words = f"{shown} {_interval(metric, interval)}"
-    whole = standing.difference_settings == len(view.settings)
+    whole = standing.difference_settings == len(ranked.settings)
     return {
         "standing": standing,
         "first": to(first) if first else "",
         "owners": [(Path(owner).name, owner) for owner in board.owners.get(standing.method, ())],
         "span": "" if span is None or span.low == span.high else f"{span.low:.0f}–{span.high:.0f}",
         "mean_span": interval_text(metric, standing.mean_interval),
-        "is_reference": standing.method == view.reference,
+        "is_reference": standing.method == ranked.reference,
         "shown": shown,
         "words": words,
         "drawn": charts.interval_mark(low, standing.difference, high, widest, words),
         "over": "" if whole else counted(standing.difference_settings, "setting"),
         "extra": [values.get(standing.method, (math.nan, "–")) for _, _, values in extra],
         "cells": [
-            _score(standing, view, setting, trials.get((standing.method, setting)), to) for setting in view.shown
+            _score(standing, ranked, setting, trials.get((standing.method, setting)), to) for setting in ranked.shown
         ],
     }
 
@@ -199,13 +203,13 @@ class Score:
     notes: tuple[str, ...] = ()
 
 
-def _score(standing: RankedMethod, view: Leaderboard, setting: str, trial: str | None, to: Link) -> Score:
-    metric, cell = view.board.metric, standing.row.cells.get(setting)
+def _score(standing: RankedMethod, ranked: Leaderboard, setting: str, trial: str | None, to: Link) -> Score:
+    metric, cell = ranked.board.metric, standing.row.cells.get(setting)
     href = to(trial) if trial else ""
     if cell is None or cell.mean is None:
         return Score("", href, failed=cell is not None and bool(cell.failed))
-    mark = mark_of(view.board, standing.method, setting)
-    gap = view.board.gaps.get(setting, {}).get(standing.method) if mark == "undecided" else None
+    mark = mark_of(ranked.board, standing.method, setting)
+    gap = ranked.board.gaps.get(setting, {}).get(standing.method) if mark == "undecided" else None
     spread = f" ± {metric.show(cell.std)}" if cell.std is not None else ""
     count = "" if cell.n == cell.expected else f" ({cell.n}/{cell.expected})"
     return Score(
@@ -214,7 +218,7 @@ def _score(standing: RankedMethod, view: Leaderboard, setting: str, trial: str |
         kind="cell best" if mark == "best" else "cell",
         seen=_seen(metric, gap) if gap is not None else "",
         sort=f"{cell.mean:.6g}",
-        heat=f"{view.heat.get((standing.method, setting)) or 0:.2f}",
+        heat=f"{ranked.heat.get((standing.method, setting)) or 0:.2f}",
         tied=mark in TIES,
         small=spread + count,
         sign=MARK_SIGNS.get(mark) if mark is not None else None,
@@ -227,19 +231,21 @@ def _seen(metric: Quantity, gap: float) -> str:
     return f"too noisy to tell: a gap of {metric.show(gap)} is found with a chance of 0.8, a smaller one with less"
 
 
-def leaderboard_questions(view: Leaderboard) -> Markup:
+def leaderboard_questions(ranked: Leaderboard) -> Markup:
     """What a reader may ask: which gaps would have been seen, and what methods without a rank are estimated at."""
     gaps: list[tuple[str, Interval]] = []
     margin = None
-    if view.top is not None and view.top.detectable is not None:
-        margin, short = view.top.margin, shorten(view.shown)
-        gaps += [("all settings", view.top.detectable)] if len(view.settings) > 1 else []
+    if ranked.top is not None and ranked.top.detectable is not None:
+        margin, short = ranked.top.margin, shorten(ranked.shown)
+        gaps += [("all settings", ranked.top.detectable)] if len(ranked.settings) > 1 else []
         gaps += [
             (short[setting], Interval(min(found.values()), max(found.values())))
-            for setting, found in view.board.gaps.items()
+            for setting, found in ranked.board.gaps.items()
             if found
         ]
-    return part("board.html", "questions", metric=view.board.metric, margin=margin, gaps=gaps, estimates=view.estimates)
+    return part(
+        "board.html", "questions", metric=ranked.board.metric, margin=margin, gaps=gaps, estimates=ranked.estimates
+    )
 
 
 def leaderboard_legend() -> Markup:

@@ -213,10 +213,10 @@ def _band(axes: Axes, points: Mapping[int, list[float]], label: str, number: int
 def sweep(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure:
     """A metric over a parameter: a line for each setting (and kind of stack), means over seeds with their deviation."""
     trials = trials_of(connection, request)
-    views = {item.trial: flatten({k: v for k, v in item.identity.items() if k != "schema"}) for item in trials}
-    known = sorted({key for view in views.values() for key, value in view.items() if _is_number(value)})
+    flat = {item.trial: flatten({k: v for k, v in item.identity.items() if k != "schema"}) for item in trials}
+    known = sorted({key for keys in flat.values() for key, value in keys.items() if _is_number(value)})
     if request.x not in known:
-        varying = [key for key in known if len({views[item.trial].get(key) for item in trials}) > 1]
+        varying = [key for key in known if len({flat[item.trial].get(key) for item in trials}) > 1]
         where = "--x"
         raise ResultsError(
             unknown("parameter", request.x, known) if request.x else "which parameter?",
@@ -233,7 +233,7 @@ def sweep(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure:
     quantity = find_quantity(main, quantities_in(connection))
     lines: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for item in trials:
-        value = views[item.trial].get(request.x)
+        value = flat[item.trial].get(request.x)
         if item.trial in rows and _is_number(value):
             stack = "+".join(_stack(item.identity))
             lines[stack, item.setting][float(value or 0)].append(quantity.factor * rows[item.trial])

@@ -13,15 +13,15 @@ from harness.errors import HarnessError
 from harness.results.report import narrow, read_board
 from harness_leaderboard import queries, shell, tables
 from harness_leaderboard.render import joined, part
-from harness_leaderboard.shell import View
+from harness_leaderboard.shell import Asked
 from harness_leaderboard.views import Filters, Leaderboard
 
 
-def page(view: View) -> None:
+def page(asked: Asked) -> None:
     """The leaderboard."""
     shell.titled("Leaderboard")
     try:
-        html = _html(view.snapshot, view.suite, view.metric, view.filters)
+        html = _html(asked.snapshot, asked.suite, asked.metric, asked.filters)
     except HarnessError as error:
         shell.problem(error)
         return

@@ -8,22 +8,22 @@ from harness.errors import HarnessError
 from harness.results.report import shorten
 from harness_leaderboard import shell, tables
 from harness_leaderboard.render import joined, part
-from harness_leaderboard.shell import View
+from harness_leaderboard.shell import Asked
 from harness_leaderboard.views import compare
 
 MOST = 6
 
 
-def page(view: View) -> None:
+def page(asked: Asked) -> None:
     """Compare methods."""
     shell.titled("Compare")
     try:
-        board = shell.narrowed(view)
+        board = shell.narrowed(asked)
     except HarnessError as error:
         shell.problem(error)
         return
     names = [row.method for row in board.rows]
-    plain_ones = [name for name in shell.references(view.snapshot, view.suite) if name in names]
+    plain_ones = [name for name in shell.references(asked.snapshot, asked.suite) if name in names]
     default = list(dict.fromkeys([*plain_ones[:1], *names]))[:3]
     chosen = st.multiselect(
         "Methods, the reference first (two to six)", names, default, key="with", bind="query-params",
@@ -48,7 +48,7 @@ def page(view: View) -> None:
                 part("compare.html", "intro", title=title, where=where, lower_is_better=not board.higher_is_better),
                 tables.comparison_tables(found, metric, shorten(found.settings), labels),
                 part("compare.html", "profile", chart=chart, higher_is_better=board.higher_is_better),
-                shell.snapshot_note(view.snapshot),
+                shell.snapshot_note(asked.snapshot),
             )
         ),
         "compare",

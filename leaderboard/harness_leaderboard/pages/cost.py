@@ -10,20 +10,20 @@ from harness.errors import HarnessError
 from harness.results.report import Board
 from harness_leaderboard import shell, tables
 from harness_leaderboard.render import joined
-from harness_leaderboard.shell import View
+from harness_leaderboard.shell import Asked
 from harness_leaderboard.views import method_costs
 
 
-def page(view: View) -> None:
+def page(asked: Asked) -> None:
     """What the methods cost."""
     shell.titled("Cost")
     try:
-        part = shell.narrowed(view)
+        part = shell.narrowed(asked)
     except HarnessError as error:
         shell.problem(error)
         return
-    every = shell.costs(view.snapshot, view.suite)
-    found = method_costs(part, _times(view), every)
+    every = shell.costs(asked.snapshot, asked.suite)
+    found = method_costs(part, _times(asked), every)
     if not found:
         shell.show(tables.lead("No method has a result in every setting, so none can be placed."), "cost")
         return
@@ -40,16 +40,16 @@ def page(view: View) -> None:
                 tables.cost_chart(found, part.metric),
                 Markup("<h2>Time, memory, parameters</h2>"),
                 tables.cost_table(found, part.metric),
-                shell.snapshot_note(view.snapshot),
+                shell.snapshot_note(asked.snapshot),
             )
         ),
         "cost",
     )
 
 
-def _times(view: View) -> Board | None:
+def _times(asked: Asked) -> Board | None:
     """Seconds per epoch under the same filters; ``None`` where none were recorded."""
     try:
-        return shell.narrowed(dataclasses.replace(view, metric="seconds_per_epoch"))
+        return shell.narrowed(dataclasses.replace(asked, metric="seconds_per_epoch"))
     except HarnessError:
         return None

@@ -10,7 +10,7 @@ from harness.errors import HarnessError
 from harness.results.report import with_ties
 from harness.results.report.export import TEXT_FORMATS, rows
 from harness_leaderboard import shell, tables
-from harness_leaderboard.shell import View
+from harness_leaderboard.shell import Asked
 
 FORMATS = {
     "LaTeX": ("latex", "tex"),
@@ -22,11 +22,11 @@ FORMATS = {
 PREVIEW = 60_000
 
 
-def page(view: View) -> None:
+def page(asked: Asked) -> None:
     """Leave with a table for the paper."""
     shell.titled("Export")
     try:
-        board = with_ties(shell.narrowed(view))
+        board = with_ties(shell.narrowed(asked))
     except HarnessError as error:
         shell.problem(error)
         return
@@ -35,7 +35,7 @@ def page(view: View) -> None:
     )
     label = chosen or "LaTeX"
     form, suffix = FORMATS[label]
-    name = "".join(c if c.isalnum() else "-" for c in f"{board.suite}-{view.metric}") + f".{suffix}"
+    name = "".join(c if c.isalnum() else "-" for c in f"{board.suite}-{asked.metric}") + f".{suffix}"
     if form == "parquet":
         content: str | bytes = _parquet(rows(board))
     else:

@@ -12,7 +12,7 @@ from harness.papers.reproduction import EPOCHS, Reproduced, orderings, reproduce
 from harness.papers.verdict import OrderingAgreement
 from harness_leaderboard import queries, shell, tables
 from harness_leaderboard.render import joined, part
-from harness_leaderboard.shell import View
+from harness_leaderboard.shell import Asked
 
 REPRODUCED, ALL = "reproduced", "all printed"
 
@@ -25,13 +25,13 @@ def answers(snapshot: str, at: str) -> tuple[list[Reproduced], dict[str, Orderin
         return found, orderings(connection, found), judge_claims(load_claims(), found)
 
 
-def page(view: View) -> None:
+def page(asked: Asked) -> None:
     """Printed against reproduced."""
     shell.titled("Published")
     left, middle, right, last = st.columns(4)
     with last:
         at = st.selectbox("Epoch to use when the paper gives none", EPOCHS, key="at", bind="query-params")
-    found, agreements, claims = answers(view.snapshot, at)
+    found, agreements, claims = answers(asked.snapshot, at)
     reproduced = [item for item in found if item.values]
     with left:
         which = st.segmented_control(
@@ -57,5 +57,5 @@ def page(view: View) -> None:
     parts = [tables.lead(summary_sentence(shown)) if reproduced else part("published.html", "nothing")]
     parts.append(part("published.html", "legend"))
     parts.append(tables.claims_list([one for one in claims if not chosen or one.claim.suite in chosen]))
-    parts += [tables.published_table(shown), tables.printed_order(agreements), shell.snapshot_note(view.snapshot)]
+    parts += [tables.published_table(shown), tables.printed_order(agreements), shell.snapshot_note(asked.snapshot)]
     shell.show(joined(parts), "published")

@@ -15,54 +15,54 @@ from harness.results.report import BoardCell, cell_text
 from harness.results.statistics import cell
 from harness_leaderboard import progress, queries, shell, tables
 from harness_leaderboard.render import joined, part
-from harness_leaderboard.shell import View
+from harness_leaderboard.shell import Asked
 
 
-def page(view: View) -> None:
+def page(asked: Asked) -> None:
     """The trial that the URL names, or the first of the suite."""
     shell.titled("Trial")
     wanted = st.query_params.get("trial", "")
     if not wanted:
-        wanted = next(iter(shell.cell_trials(view.snapshot, view.suite).values()), "")
-    found = queries.trial(Path(view.snapshot), wanted)
+        wanted = next(iter(shell.cell_trials(asked.snapshot, asked.suite).values()), "")
+    found = queries.trial(Path(asked.snapshot), wanted)
     if found is None:
         shell.show(tables.lead(f"There is no trial {wanted[:80]} in this snapshot."), "trial")
         return
-    shell.show(_top(view, found), "trial")
+    shell.show(_top(asked, found), "trial")
     with st.expander("Configuration"):
         shell.show(tables.configuration(found.trial["identity"], found.trial["options"]), "configuration")
     with st.expander("Difference to the paper's configuration"):
         shell.show(_paper(found), "paper")
     with st.expander("Log"):
-        text = queries.log(view.results, wanted, str(found.trial["attempt"] or ""))
+        text = queries.log(asked.results, wanted, str(found.trial["attempt"] or ""))
         shell.show(tables.code(text) if text else tables.note("The log is empty or no longer there."), "log")
 
 
-def _top(view: View, found: queries.TrialFacts) -> Markup:
-    row, known = found.trial, shell.quantities(view.snapshot)
-    place = next((p for p in found.places if p["suite"] == view.suite), found.places[0] if found.places else None)
+def _top(asked: Asked, found: queries.TrialFacts) -> Markup:
+    row, known = found.trial, shell.quantities(asked.snapshot)
+    place = next((p for p in found.places if p["suite"] == asked.suite), found.places[0] if found.places else None)
     return part(
         "trial.html",
         "page",
         place=place,
-        seeds=_seeds(view, place, str(row["trial"])) if place is not None else "",
+        seeds=_seeds(asked, place, str(row["trial"])) if place is not None else "",
         row=row,
         curves=tables.curves(found.epochs, found.diagnostics, known),
         transitions=tables.transition_chart(row["transitions"]),
         diagnostics=tables.diagnostics(found.diagnostics, known, row["histograms"]),
         metrics=tables.metric_rows(found, known),
         facts=tables.trial_facts(found),
-        command=command(view, place, str(row["trial"])),
+        command=command(asked, place, str(row["trial"])),
     )
 
 
-def _seeds(view: View, place: dict[str, Any], trial_id: str) -> Markup:
-    name, at = shell.parse(view.metric, view.snapshot, place["suite"])
-    rows = queries.siblings(Path(view.snapshot), place["suite"], place["method"], place["setting"], name, at)
+def _seeds(asked: Asked, place: dict[str, Any], trial_id: str) -> Markup:
+    name, at = shell.parse(asked.metric, asked.snapshot, place["suite"])
+    rows = queries.siblings(Path(asked.snapshot), place["suite"], place["method"], place["setting"], name, at)
     values = {int(r["seed"]): float(r["value"]) for r in rows if r["value"] is not None}
     summary = cell(list(values.values()))
     interval = summary.interval if summary is not None else None
-    metric = find_quantity(name, shell.quantities(view.snapshot))
+    metric = find_quantity(name, shell.quantities(asked.snapshot))
     parts = [tables.seed_chips(rows, trial_id, tables.trial_link)]
     if summary is not None:
         span = f", 95 % interval {tables.interval_text(metric, interval)}" if interval is not None else ""
@@ -72,9 +72,9 @@ def _seeds(view: View, place: dict[str, Any], trial_id: str) -> Markup:
     return joined(parts)
 
 
-def command(view: View, place: dict[str, Any] | None, trial_id: str) -> str:
+def command(asked: Asked, place: dict[str, Any] | None, trial_id: str) -> str:
     """What runs just this trial again, into another folder, so that the two can be compared."""
-    manifest = progress.newest_manifest(view.results, place["suite"]) if place is not None else None
+    manifest = progress.newest_manifest(asked.results, place["suite"]) if place is not None else None
     words = manifest.get("arguments", ()) if manifest is not None else ()  # a plan of an earlier harness has none
     again = ["--select", f"id={trial_id}", "--results", f"{shell.own_folder()}-again"]
     return shlex.join(["harness", "run", *map(str, words or ["SUITE.toml"]), *again])
