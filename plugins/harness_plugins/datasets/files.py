@@ -1,8 +1,8 @@
 """What a data set's factory says of its files: what they are, how to fetch them, what they must contain.
 
 `harness data` reads these attributes of a factory, so that any plugin's data set can be fetched and verified:
-`declares` (its `files`, relative to the data folder), `fetch(folder)`, `md5` (file to md5 of its content), `check(folder)`
-(what md5 cannot say: one line, or a DataError), `licence`, `citation` and `obtain` (how to get what nobody may pass on).
+`declares` (its `files`, relative to the data folder), `fetch(folder)` and `md5` (file to md5 of its content), and those of
+:mod:`~harness_plugins.datasets.origin`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,9 @@ Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
 def describe(
-    declares: Declares,
-    *,
-    fetch: Callable[[Path], None] | None = None,
-    md5: Mapping[str, str] | None = None,
-    check: Callable[[Path], str] | None = None,
-    licence: str = "",
-    citation: str = "",
-    obtain: str = "",
+    declares: Declares, *, fetch: Callable[[Path], None] | None = None, md5: Mapping[str, str] | None = None
 ) -> Callable[[Factory], Factory]:
-    """Put what is given on a factory."""
+    """Put `declares`, `fetch` and `md5` on a factory."""
 
     def mark(factory: Factory) -> Factory:
         factory.declares = declares  # type: ignore[attr-defined]
@@ -35,11 +28,6 @@ def describe(
             factory.fetch = fetch  # type: ignore[attr-defined]
         if md5 is not None:
             factory.md5 = dict(md5)  # type: ignore[attr-defined]
-        if check is not None:
-            factory.check = check  # type: ignore[attr-defined]
-        for name, words in (("licence", licence), ("citation", citation), ("obtain", obtain)):
-            if words:
-                setattr(factory, name, words)
         return factory
 
     return mark

@@ -15,6 +15,7 @@ from harness.errors import DataError
 from harness.parameters import Count
 from harness_plugins.datasets.files import describe, not_fetched
 from harness_plugins.datasets.location import require
+from harness_plugins.datasets.origin import origin
 from harness_plugins.datasets.split import stratified_holdout
 from harness_plugins.datasets.text_files import read_csv
 from harness_plugins.datasets.tokens import WORD_PIECES, text_data
@@ -57,6 +58,8 @@ def _fetch(folder: Path) -> None:
     Declares(files=(FILE,)),
     fetch=_fetch,
     md5={FILE: MD5},
+)
+@origin(
     licence="MIT",
     citation="Davidson et al., Automated Hate Speech Detection and the Problem of Offensive Language, ICWSM 2017",
 )

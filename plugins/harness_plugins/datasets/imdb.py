@@ -13,6 +13,7 @@ from harness.errors import DataError
 from harness.parameters import Count
 from harness_plugins.datasets.files import describe, not_fetched
 from harness_plugins.datasets.location import require
+from harness_plugins.datasets.origin import origin
 from harness_plugins.datasets.text_files import read_text
 from harness_plugins.datasets.tokens import WORD_PIECES, text_data
 
@@ -80,6 +81,8 @@ def verify(folder: Path) -> str:
 @describe(
     Declares(classes=2, files=FOLDERS),
     fetch=_fetch,
+)
+@origin(
     check=verify,
     licence="research use; the reviews are their authors' (ai.stanford.edu/~amaas/data/sentiment)",
     citation="Maas et al., Learning Word Vectors for Sentiment Analysis, ACL 2011",

@@ -11,6 +11,7 @@ from harness.errors import DataError
 from harness.parameters import Count
 from harness_plugins.datasets.files import describe
 from harness_plugins.datasets.location import require
+from harness_plugins.datasets.origin import origin
 from harness_plugins.datasets.split import stratified_holdout
 from harness_plugins.datasets.text_files import read_csv
 from harness_plugins.datasets.tokens import text_data
@@ -23,6 +24,8 @@ TEST_SHARE = 0.2
 
 @describe(
     Declares(tasks=("classification", "multilabel"), files=(FILE,)),
+)
+@origin(
     licence="CC0 for the labels, CC BY-SA 3.0 for the comments; Kaggle's rules bind who downloads them",
     citation="Jigsaw, Toxic Comment Classification Challenge, Kaggle 2018",
     obtain=f"accept the rules of kaggle.com/c/jigsaw-toxic-comment-classification-challenge, then unpack its train.csv as {FILE} under HARNESS_DATA",

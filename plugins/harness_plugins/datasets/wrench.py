@@ -15,6 +15,7 @@ from harness.errors import DataError
 from harness.parameters import Count
 from harness.paths import data_folder
 from harness_plugins.datasets.files import describe
+from harness_plugins.datasets.origin import origin
 from harness_plugins.datasets.tokens import WORD_PIECES, text_data
 
 FOLDER = "wrench"
@@ -77,6 +78,8 @@ def _remedy() -> str:
 
 @describe(
     Declares(files=(FOLDER,)),
+)
+@origin(
     check=verify,
     licence="Apache-2.0 for WRENCH; the texts are their owners'",
     citation="Zhang et al., WRENCH: A Comprehensive Benchmark for Weak Supervision, NeurIPS 2021 (data and benchmarks)",
