@@ -1,7 +1,8 @@
 """What every method costs against plain cross entropy: ``HARNESS_DATA=... python benchmarks/methods.py [--device cuda]``.
 
 Ratios of epochs in the harness's own loop, interleaved, median of 11 pairs, LeNet on MNIST at batch 128 unless said; methods
-with several networks, views or passes also against their own rows at cross entropy's prices (`rows.py`), LeNet and ResNet-18;
+with several networks, views or passes also against their own rows at cross entropy's prices (`rows.py`), LeNet and ResNet-18,
+and where they draw views, which cross entropy does not, against rows and views;
 then re-weighting, mixture fits and noise in milliseconds, and the peak memory of DivideMix.
 """
 
@@ -72,14 +73,17 @@ def several(rounds: int, device: str, network: str, **options: Any) -> None:
     for name, parameters in SEVERAL.items():
         if not fnmatch.fnmatchcase(name.partition(" ")[0], ONLY):
             continue
-        of_ce, of_rows, rows = priced(
+        of_ce, of_rows, with_views, rows = priced(
             f"{name}, {network}", stack(name, parameters), rounds, MOST, device=device, lr=STILL, **options
         )
         HISTORY.ratio(of_ce)
         HISTORY.ratio(of_rows)
+        if with_views is not None:
+            HISTORY.ratio(with_views)
         samples = options["samples"]
         forward, trained = rows.forward / samples, rows.trained / samples
-        print(f"{'':4}rows of a sample: {forward:.2f} forward, {trained:.2f} forward and back", flush=True)
+        views = "".join(f", {number / samples:.2f} views {view}" for view, number in rows.views.items())
+        print(f"{'':4}rows of a sample: {forward:.2f} forward, {trained:.2f} forward and back{views}", flush=True)
 
 
 def memory(device: str) -> None:

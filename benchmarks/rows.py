@@ -3,39 +3,49 @@
 A method with several networks, views and passes takes many times as long as cross entropy, and should: it does more. What
 the harness adds is what it takes beyond its rows. A row is an input that goes through a network; one with gradient goes
 back too. Both are counted where they happen, in whichever network of the trial, and priced by an epoch of cross entropy and
-by an epoch of forward passes alone, measured in turn with the method.
+by an epoch of forward passes alone, measured in turn with the method. The further views that it draws (``run.view``) are
+counted too and priced by an epoch of drawing them: cross entropy draws none, but a method that learns from strong views cannot
+do without.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
+from unittest import mock
 
 import torch
 from pairing import Ratio, Work, in_turn, ratio
-from torch import nn
+from torch import Tensor, nn
 from training import harness_epoch, prepared
 
+from harness import Run
 from harness.training.prepare import Prepared
 
 
 @dataclasses.dataclass
 class Rows:
-    """Rows that went through networks: forward only, and forward and back."""
+    """Rows that went through networks: forward only, and forward and back; and views that were drawn, by name."""
 
     forward: int = 0
     trained: int = 0
+    views: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def seconds(self, samples: int, forward: float, trained: float) -> float:
-        """What they cost where an epoch of ``samples`` rows costs so much."""
+        """What they cost where an epoch of ``samples`` rows costs so much, views left out."""
         return (self.forward * forward + self.trained * trained) / samples
+
+    def drawing(self, samples: int, prices: Mapping[str, float]) -> float:
+        """What the views cost where an epoch of ``samples`` of each name costs so much."""
+        return sum(number * prices[name] for name, number in self.views.items()) / samples
 
 
 @contextlib.contextmanager
 def counting(network: type[nn.Module], rows: Rows) -> Iterator[None]:
-    """Add up what goes through every module of a class, which is that of the trial's networks and of none of their parts."""
+    """Add up views, and what goes through every module of a class: that of the trial's networks and of none of their parts."""
 
     def count(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if type(module) is network:
@@ -44,22 +54,32 @@ def counting(network: type[nn.Module], rows: Rows) -> Iterator[None]:
             else:
                 rows.forward += len(inputs[0])
 
+    def draw(run: Run, index: Tensor, name: str) -> Tensor:
+        rows.views[name] += len(index)
+        return view(run, index, name)
+
+    view = Run.view
     handle = nn.modules.module.register_module_forward_pre_hook(count)
-    try:
-        yield
-    finally:
-        handle.remove()
+    with mock.patch.object(Run, "view", draw):
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def batches(run: Run) -> Iterator[Tensor]:
+    """The positions of every training sample once, in the batches of the trial."""
+    yield from torch.randperm(run.num_samples).to(run.device).split(run.batch_size)
 
 
 def forward_epoch(ready: Prepared) -> Work:
-    """Every training sample once through the network, in the batches of the trial, without gradient."""
+    """Every training sample once through the network, without gradient."""
     run = ready.run
     run.model.train()
 
     @torch.no_grad()
     def work() -> None:
-        order = torch.randperm(run.num_samples).to(run.device)
-        for index in order.split(run.batch_size):
+        for index in batches(run):
             run.model(run.source.gather(index))
         if run.device.type == "cuda":
             torch.cuda.synchronize()
@@ -67,11 +87,27 @@ def forward_epoch(ready: Prepared) -> Work:
     return work
 
 
-def priced(name: str, method: str, rounds: int, bound: float | None, **options: Any) -> tuple[Ratio, Ratio, Rows]:
-    """An epoch of a method against one of cross entropy and against its own rows at cross entropy's prices.
+def drawing_epoch(ready: Prepared, name: str) -> Work:
+    """A view of every training sample."""
+    run = ready.run
+
+    def work() -> None:
+        for index in batches(run):
+            run.view(index, name)
+        if run.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return work
+
+
+def priced(
+    name: str, method: str, rounds: int, bound: float | None, **options: Any
+) -> tuple[Ratio, Ratio, Ratio | None, Rows]:
+    """An epoch of a method against one of cross entropy, and against its own rows at cross entropy's prices.
 
     Returns:
-        both ratios, and the rows of an epoch (their mean over the rounds).
+        both ratios; the ratio to its rows and views together, ``None`` for a method without views; and the rows of an epoch
+        (their mean over the rounds).
     """
     ready, plain = prepared(method, **options), prepared(**options)
     epoch, counted = harness_epoch(ready), []
@@ -82,9 +118,22 @@ def priced(name: str, method: str, rounds: int, bound: float | None, **options: 
             epoch()
         counted.append(rows)
 
-    own, base, forward = in_turn((work, harness_epoch(plain), forward_epoch(plain)), rounds)
-    measured = counted[1:]  # the first round is not counted
+    for _ in range(2):  # the first epoch may be a warm-up, without the method's views
+        work()
+    drawn = sorted(counted[-1].views)
+    works = (work, harness_epoch(plain), forward_epoch(plain), *(drawing_epoch(plain, view) for view in drawn))
+    own, base, forward, *views = in_turn(works, rounds)
+    measured = counted[-rounds:]  # the first round is not counted
     samples = plain.run.num_samples
     prices = [rows.seconds(samples, f, t) for rows, f, t in zip(measured, forward, base, strict=True)]
     mean = Rows(*(round(sum(getattr(r, key) for r in measured) / rounds) for key in ("forward", "trained")))
-    return ratio(f"{name} / CE", own, base), ratio(f"{name} / its rows", own, prices, bound), mean
+    mean.views = Counter({view: round(sum(r.views[view] for r in measured) / rounds) for view in drawn})
+    with_views = None
+    if drawn:
+        drawing = [
+            r.drawing(samples, dict(zip(drawn, t, strict=True)))
+            for r, t in zip(measured, zip(*views, strict=True), strict=True)
+        ]
+        both = [price + more for price, more in zip(prices, drawing, strict=True)]
+        with_views = ratio(f"{name} / its rows and views", own, both)
+    return ratio(f"{name} / CE", own, base), ratio(f"{name} / its rows", own, prices, bound), with_views, mean
