@@ -21,6 +21,8 @@ INGREDIENTS = {"CE", "CE + EMA", "CE + strong augmentation", "CE + EMA + strong 
 """What many of the field's methods share, each by itself."""
 OWN = defaultdict(lambda: ("batch_size",), LongReMix=("batch_size", "schedule"))
 """What a method of the field has of its own in the budget; LongReMix's schedule is that of its second stage."""
+WARM_UPS = ("warmup", "init_epoch", "sieve_after", "phase1", "every")
+"""Parameters that count epochs before a method does what is its own."""
 TRIALS = {
     **FIELD,
     "cdr-aux/figure1": 6,
@@ -216,6 +218,17 @@ def test_the_field_has_one_protocol_but_for_the_batch_and_its_ingredients_in_eve
             {k: v for k, v in entry.trial.identity["training"].items() if k not in OWN[entry.method]} for entry in here
         ]
         assert len({canonical(budget) for budget in budgets}) == len({OWN[entry.method] for entry in here})
+
+
+@pytest.mark.parametrize("name", FIELD)
+def test_at_quick_scale_every_method_of_the_field_gets_past_its_warm_up(name: str) -> None:
+    late = []
+    for entry in suite_of(name, "quick").entries():
+        epochs = entry.trial.identity["training"]["epochs"] // (2 if entry.method == "LongReMix" else 1)
+        for part in entry.trial.identity["algorithms"]:
+            counts = {key: part["params"].get(key) for key in WARM_UPS}
+            late += [(entry.method, key, n) for key, n in counts.items() if type(n) is int and n >= epochs]
+    assert not late
 
 
 @pytest.mark.parametrize("name", ["field/cifar10", "field/cifar10n"])
