@@ -248,7 +248,9 @@ def _find(registry: Registry, name: str) -> Component:
 
 
 def _describe(data: Any) -> dict[str, Any]:
-    first = data.inputs[0]
+    from harness.training.data import sample_at
+
+    first = sample_at(data.inputs, 0)
     facts: dict[str, Any] = {
         "samples": len(data),
         "inputs": f"{'x'.join(map(str, first.shape))} {str(first.dtype).removeprefix('torch.')}",

@@ -126,6 +126,13 @@ class ExecutionTable(Table):
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(default=5.0, description="minutes between checkpoints")
     compile: bool = Field(default=False, description="torch.compile the model")
     channels_last: bool = Field(default=False, description="channels-last memory format")
+    loader_workers: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="processes that read a data set that streams, beside the trial's own"
+    )
+
+    def options(self) -> dict[str, Any]:
+        """What goes with a trial."""
+        return _without_defaults(self, "loader_workers")
 
 
 class AugmentTable(Table):

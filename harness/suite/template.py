@@ -133,7 +133,7 @@ def _template(
     options = {
         "fgsm": setting.evaluation.fgsm,
         **({"metrics": setting.evaluation.metrics} if setting.evaluation.metrics else {}),
-        "execution": suite.execution.model_dump(),
+        "execution": suite.execution.options(),
         "plugins": list(suite.plugin_files),
         **({"replay": dict(suite.replay.paths)} if suite.replay.paths else {}),
         "digests": dict(sorted(digests.items())),

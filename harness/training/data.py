@@ -7,18 +7,23 @@ A data set lives on the device as one tensor and a batch is a gather; what does 
 from __future__ import annotations
 
 import dataclasses
+import logging
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
-from harness.errors import DataError
+from harness.errors import DataError, HarnessError
 from harness.training.augment import Augmentation
 from harness.training.tasks import Task, task_of
 
+log = logging.getLogger("harness.trial")
+LOADERS = "of_a_loader"
+"""Attribute of the threads that feed loader processes, which the guard of a trial passes over."""
 RESIDENT_FLOATS = 2 * 1024**3
 """Bytes up to which images are kept standardised, as floats; above, they stay uint8 and are converted per batch."""
 
@@ -120,9 +125,30 @@ class Samples(Dataset[Any]):
         return self.base[int(self.index[position])]
 
 
+class DamagedSample(DataError):
+    """A sample of a streaming data set that cannot be read and is to be left out: training skips it, and where every sample
+    has a row (evaluation, scores) its stand-in is seen.
+
+    Args:
+        stand_in: what is seen in its place, of the samples' shape and type.
+    """
+
+    def __init__(self, what: str, where: str = "", remedy: str = "", *, stand_in: Tensor) -> None:
+        super().__init__(what, where, remedy)
+        self.stand_in = stand_in
+
+
 def count(inputs: Tensor | Dataset[Any]) -> int:
     """Number of samples."""
     return len(cast(Any, inputs))
+
+
+def sample_at(inputs: Tensor | Dataset[Any], position: int) -> Any:
+    """One input as it is; the stand-in of one that is damaged."""
+    try:
+        return inputs[position]
+    except DamagedSample as error:
+        return error.stand_in
 
 
 def take(inputs: Tensor | Dataset[Any], index: Tensor) -> Tensor | Dataset[Any]:
@@ -174,7 +200,7 @@ class Standardiser:
         """
         if not isinstance(inputs, Tensor):
             positions = np.linspace(0, count(inputs) - 1, min(2048, count(inputs))).astype(int)
-            inputs = torch.stack([inputs[int(position)] for position in positions])
+            inputs = torch.stack([sample_at(inputs, int(position)) for position in positions])
         if inputs.dtype == torch.int64:
             return None
         is_image = inputs.ndim == 4
@@ -213,7 +239,7 @@ class Standardiser:
         Raises:
             DataError: for token inputs, and when the number of constants fits neither.
         """
-        example = inputs[:1] if isinstance(inputs, Tensor) else inputs[0][None]
+        example = inputs[:1] if isinstance(inputs, Tensor) else sample_at(inputs, 0)[None]
         if example.dtype == torch.int64:
             raise DataError("token inputs are not standardised", "mean", "remove mean and std from the [[setting]]")
         shape = (example.shape[1], 1, 1) if example.ndim == 4 else tuple(example.shape[1:])
@@ -308,15 +334,46 @@ class ResidentSource:
             yield part, self.gather(part)
 
 
-class _Positions(Dataset[tuple[int, Any]]):
-    def __init__(self, inputs: Dataset[Any], order: Sequence[int]) -> None:
-        self.inputs, self.order = inputs, order
+@dataclasses.dataclass(frozen=True)
+class _Refused:
+    """What a sample's error says; an exception would come out of a loader's process as its traceback."""
+
+    what: str
+    where: str
+    remedy: str
+
+
+class _Positions(Dataset[tuple[int, Any, str] | _Refused]):
+    """Samples in an order, each with its position and, where it is damaged, what is wrong with it."""
+
+    def __init__(self, inputs: Dataset[Any], order: Tensor) -> None:
+        self.inputs, self.order = inputs, order.numpy()  # one buffer, which forked processes share without copying it
 
     def __len__(self) -> int:
         return len(self.order)
 
-    def __getitem__(self, position: int) -> tuple[int, Any]:
-        return self.order[position], self.inputs[self.order[position]]
+    def __getitem__(self, position: int) -> tuple[int, Any, str] | _Refused:
+        sample = int(self.order[position])
+        try:
+            return sample, self.inputs[sample], ""
+        except DamagedSample as error:
+            return sample, error.stand_in, str(error)
+        except HarnessError as error:
+            return _Refused(error.what, error.where, error.remedy)
+
+
+def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The batches of a loader, whose threads are marked as no component's."""
+    before = set(threading.enumerate())
+    batches = iter(loader)
+    for thread in set(threading.enumerate()) - before:
+        setattr(thread, LOADERS, True)
+    return batches
+
+
+def _collated(items: list[Any]) -> Any:
+    refused = [item for item in items if isinstance(item, _Refused)]
+    return refused[0] if refused else default_collate(items)
 
 
 class StreamingSource:
@@ -331,6 +388,7 @@ class StreamingSource:
         workers: int = 0,
     ) -> None:
         self._inputs = inputs
+        self._named: set[str] = set()
         self.views: Mapping[str, Tensor] | None = None
         self.num_samples = count(inputs)
         self.device = device
@@ -338,22 +396,41 @@ class StreamingSource:
         self.workers = workers
         self.standardiser = standardiser.to(device) if standardiser is not None else None
 
-    def _batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, order: Tensor, batch_size: int, skips: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of samples in an order; with ``skips``, without those that are damaged."""
         loader = DataLoader(
-            _Positions(self._inputs, order.tolist()),
+            _Positions(self._inputs, order),
             batch_size=batch_size,
             num_workers=self.workers,
+            collate_fn=_collated,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else each pass draws from the global one, and a resumed epoch has one more
         )
-        for index, inputs in loader:
+        for batch in _begun(loader):
+            if isinstance(batch, _Refused):
+                raise DataError(batch.what, batch.where, batch.remedy)
+            index, inputs, notes = batch
+            if any(notes):
+                self._name(notes)
+                if skips:
+                    whole = torch.tensor([not note for note in notes])
+                    if not whole.any():
+                        raise DataError(f"all {len(notes)} samples of a batch are damaged: {notes[0]}")
+                    index, inputs = index[whole], inputs[whole]
             moved = inputs.to(self.device, non_blocking=True)
             yield index.to(self.device), self.standardiser(moved) if self.standardiser is not None else moved
+
+    def _name(self, notes: Sequence[str]) -> None:
+        """Name each damaged sample once."""
+        for note in notes:
+            if note and note not in self._named:
+                self._named.add(note)
+                log.warning("%s", note)
 
     def shuffled(
         self, order: Tensor, batch_size: int, skip: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        for index, inputs in self._batches(order[skip * batch_size :].cpu(), batch_size):
+        for index, inputs in self._batches(order[skip * batch_size :].cpu(), batch_size, skips=True):
             yield index, self.augmentation(inputs, generator) if self.augmentation.active else inputs
 
     def ordered(self, batch_size: int, index: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -369,8 +446,9 @@ def make_source(
     augmentation: Augmentation,
     device: torch.device,
     views: Mapping[str, Tensor] | None = None,
+    workers: int = 0,
 ) -> ResidentSource | StreamingSource:
-    """The source for resident or streaming inputs."""
+    """The source for resident or streaming inputs; ``workers`` processes read the latter."""
     if isinstance(inputs, Tensor):
         return ResidentSource(inputs, standardiser, augmentation, device, views)
-    return StreamingSource(inputs, standardiser, augmentation, device)
+    return StreamingSource(inputs, standardiser, augmentation, device, workers)

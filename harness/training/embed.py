@@ -36,7 +36,7 @@ from harness.paths import data_folder
 from harness.registry import Registry
 from harness.training import seeds
 from harness.training.augment import Augmentation
-from harness.training.data import DataSplits, LabelledData, Standardiser, StreamingSource, make_source
+from harness.training.data import DataSplits, LabelledData, Standardiser, make_source
 from harness.training.networks import catching, classifier_of
 from harness.training.policies import VIEWS, drawn_view
 from harness.trial import canonical, digest
@@ -355,9 +355,7 @@ def _batches(job: Extraction, data: LabelledData, first: int) -> Iterator[tuple[
             batch = data.inputs[int(index[0]) : int(index[-1]) + 1].to(job.device)
             yield int(index[0]), batch if job.standardiser is None else job.standardiser.to(job.device)(batch)
         return
-    source = make_source(data.inputs, job.standardiser, plain, job.device)
-    assert isinstance(source, StreamingSource)
-    source.workers = job.workers
+    source = make_source(data.inputs, job.standardiser, plain, job.device, workers=job.workers)
     for index, inputs in source.ordered(job.recipe.batch, whole) if len(whole) else ():
         yield int(index[0]), inputs
 

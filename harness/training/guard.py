@@ -20,6 +20,7 @@ from typing import Any
 from harness import faults
 from harness.errors import said
 from harness.running import Marker, Place, ignore, nothing
+from harness.training.data import LOADERS
 from harness.training.process import everything, reading, same
 
 log = logging.getLogger("harness.guard")
@@ -186,7 +187,7 @@ class Guard:
 
 def _own(thread: threading.Thread) -> bool:
     """Threads of the harness itself, and those of libraries that idle between uses."""
-    idle = type(thread).__name__ in ("TMonitor", "_DummyThread")
+    idle = type(thread).__name__ in ("TMonitor", "_DummyThread") or hasattr(thread, LOADERS)
     return idle or thread.name == "collector" or thread.name.startswith("heartbeat ")
 
 

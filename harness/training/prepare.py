@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset, Subset
 from harness import running
 from harness.errors import ComponentError, DataError, HarnessError
 from harness.parameters import NOISE_MATRIX
+from harness.paths import CacheFile
 from harness.plugins import Host
 from harness.registry import Component
 from harness.running import Source, TrialPart
@@ -30,6 +32,7 @@ from harness.training.data import (
     Standardiser,
     count,
     make_source,
+    sample_at,
     split_validation,
     stratified_subset,
 )
@@ -133,7 +136,7 @@ def _check_splits(splits: Any, where: str) -> None:
             raise ComponentError(f"made {name} as {type(data).__name__}", where, "make harness.LabelledData")
         if not len(data):
             raise ComponentError(f"made no {name} samples", where, "mend its factory")
-        first = data.inputs[0]
+        first = sample_at(data.inputs, 0)
         if not isinstance(first, Tensor) or first.ndim < 1:
             raise ComponentError(f"made {name} inputs of type {type(first).__name__}", where, "make tensors")
         if first.dtype not in (torch.uint8, torch.float16, torch.float32, torch.float64, torch.int64):
@@ -389,6 +392,27 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def fitted(inputs: Tensor | Dataset[Any], mode: str, dtype: torch.dtype) -> Standardiser | None:
+    """:meth:`Standardiser.fit`, with what was found for a streaming data set that has a ``fingerprint`` kept in the cache:
+    it costs the decoding of some thousand images."""
+    base, index = inputs, ""
+    while isinstance(base, Samples):
+        index = hashlib.sha256(index.encode() + base.index.numpy().tobytes()).hexdigest()
+        base = base.base
+    fingerprint = getattr(base, "fingerprint", None)
+    if isinstance(inputs, Tensor) or not isinstance(fingerprint, str):
+        return Standardiser.fit(inputs, mode, dtype)
+    kept, key = CacheFile("statistics-1"), f"{fingerprint} {index} {mode} {dtype}"
+    if (entry := kept.get(key)) is not None:
+        mean, std = (torch.tensor(entry[name], dtype=torch.float64).to(dtype) for name in ("mean", "std"))
+        return Standardiser(mean, std, float(entry["scale"]))
+    found = Standardiser.fit(inputs, mode, dtype)
+    if found is not None:
+        kept.put(key, {"mean": found.mean.tolist(), "std": found.std.tolist(), "scale": found.scale})
+        kept.save()
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Prepared:
     """A trial ready to train."""
@@ -424,7 +448,7 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
     if "mean" in identity:
         standardiser = Standardiser.given(splits.train.inputs, identity["mean"], identity["std"], dtype)
     else:
-        standardiser = Standardiser.fit(splits.train.inputs, identity["normalize"], dtype)
+        standardiser = fitted(splits.train.inputs, identity["normalize"], dtype)
     augment = {key: identity["augment"][key] for key in ("crop", "flip", "cutout")}
     if standardiser is None and any(augment.values()):
         raise DataError("token inputs cannot be augmented", "augment", "remove the augmentation")
@@ -433,10 +457,11 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
         raise DataError("only images can be augmented", "augment", "remove the augmentation")
     plain = Augmentation()
     has_validation = len(labels.validation) > 0
+    source = functools.partial(make_source, workers=int(execution.get("loader_workers", 0)))
     evaluator = Evaluator(
-        test=make_source(splits.test.inputs, standardiser, plain, device),
+        test=source(splits.test.inputs, standardiser, plain, device),
         test_targets=splits.test.targets,
-        validation=make_source(labels.validation.inputs, standardiser, plain, device) if has_validation else None,
+        validation=source(labels.validation.inputs, standardiser, plain, device) if has_validation else None,
         validation_targets=labels.validation_noisy if has_validation else None,
         train_clean=labels.train.targets,
         train_noisy=labels.train_noisy,
@@ -468,7 +493,7 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
         run = Run(
             network=main,
             stack=build_stack(trial, host, labels.matrix),
-            source=make_source(labels.train.inputs, standardiser, augmentation, device, labels.train.views),
+            source=source(labels.train.inputs, standardiser, augmentation, device, labels.train.views),
             targets=targets,
             num_classes=num_classes,
             num_outputs=num_outputs,
@@ -540,4 +565,4 @@ class NetworkMaker:
 def _shape(data: LabelledData) -> tuple[int, ...]:
     if isinstance(data.inputs, Tensor):
         return tuple(data.inputs.shape[1:])
-    return tuple(data.inputs[0].shape)
+    return tuple(sample_at(data.inputs, 0).shape)

@@ -272,7 +272,9 @@ def _restore_stream_objects(saved: tuple[Any, ...]) -> None:
 
 
 def _handlers() -> dict[int, Any]:
-    return {int(number): signal.getsignal(number) for number in signal.Signals}
+    kept = {int(number): signal.getsignal(number) for number in signal.Signals}
+    kept.pop(getattr(signal, "SIGCHLD", -1), None)  # torch's loaders set it once, to hear of processes that died
+    return kept
 
 
 def _restore_handlers(saved: dict[int, Any]) -> None:

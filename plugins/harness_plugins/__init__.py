@@ -30,6 +30,7 @@ def harness_register_datasets(register: Register) -> None:
     register("linear_regression", f"{HERE}.datasets.linear_regression:linear_regression")
     register("sparse_linear", f"{HERE}.datasets.sparse_linear:sparse_linear")
     register("image_folder", f"{HERE}.datasets.image_folder:image_folder")
+    register("image_shards", f"{HERE}.datasets.image_shards:image_shards")
     register("features:", f"{HERE}.datasets.features:features")
     register("text_csv", f"{HERE}.datasets.text_files:text_csv")
     register("text_folder", f"{HERE}.datasets.text_files:text_folder")
