@@ -393,6 +393,8 @@ def _keep_labels(path: Path, splits: DataSplits) -> None:
     train, test = splits.train, splits.test
     arrays = {"train": train.targets, "test": test.targets}
     arrays |= {f"human-{name}": labels for name, labels in train.human.items()}
+    if train.votes is not None:
+        arrays["votes"] = train.votes
     if train.superclasses is not None:
         arrays["superclasses"] = train.superclasses
     np.savez(path, **{name: tensor.numpy() for name, tensor in arrays.items()})  # type: ignore[arg-type]

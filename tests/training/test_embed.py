@@ -240,3 +240,21 @@ def test_a_stored_view_is_one_of_the_sample_s_own(folder: Path) -> None:
     source = make_source(part.inputs, standardiser, Augmentation(), torch.device("cpu"), part.views)
     assert source.views is not None and standardiser is not None
     assert torch.equal(source.gather(torch.tensor([3]))[0], standardiser(data.inputs[103]))
+
+
+def test_human_labels_votes_and_super_classes_go_with_the_features(folder: Path, tmp_path: Path) -> None:
+    import dataclasses
+
+    votes = torch.tensor([[0, 1], [-1, 1]] * 20)
+    first = job("labelled", views={})
+    train = dataclasses.replace(
+        first.splits.train.subset(torch.arange(40)),
+        human={"crowd": torch.arange(40) % 10},
+        votes=votes,
+        superclasses=torch.arange(10) // 2,
+    )
+    embedding.embed(dataclasses.replace(first, splits=dataclasses.replace(first.splits, train=train)))
+    kept = harness.create("dataset", "features:labelled").train
+    assert torch.equal(kept.votes, votes)
+    assert torch.equal(kept.human["crowd"], train.human["crowd"])
+    assert torch.equal(kept.superclasses, train.superclasses)

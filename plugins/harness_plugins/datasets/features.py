@@ -55,12 +55,11 @@ def features(variant: str) -> DataSplits:
     names = tuple(map(str, manifest["class_names"]))
     views = {view: _mapped(folder / f"view-{view}.npy", len(labels["train"]), where) for view in manifest["views"]}
     train, test = (_mapped(folder / f"{part}.npy", len(labels[part]), where) for part in ("train", "test"))
+    further = {"superclasses": labels.get("superclasses"), "votes": labels.get("votes")}
     return DataSplits(
-        LabelledData(
-            train, labels["train"], classes, names, human, labels.get("superclasses"), views=views
-        ),
+        LabelledData(train, labels["train"], classes, names, human, views=views, **further),
         LabelledData(test, labels["test"], classes, names),
-    )  # fmt: skip
+    )
 
 
 def _mapped(path: Path, rows: int, where: str) -> Tensor:
