@@ -55,9 +55,11 @@ def features(variant: str) -> DataSplits:
     names = tuple(map(str, manifest["class_names"]))
     views = {view: _mapped(folder / f"view-{view}.npy", len(labels["train"]), where) for view in manifest["views"]}
     train, test = (_mapped(folder / f"{part}.npy", len(labels[part]), where) for part in ("train", "test"))
-    further = {"superclasses": labels.get("superclasses"), "votes": labels.get("votes")}
+    superclasses, votes = labels.get("superclasses"), labels.get("votes")
     return DataSplits(
-        LabelledData(train, labels["train"], classes, names, human, views=views, **further),
+        LabelledData(
+            train, labels["train"], classes, names, human, superclasses=superclasses, votes=votes, views=views
+        ),
         LabelledData(test, labels["test"], classes, names),
     )
 
