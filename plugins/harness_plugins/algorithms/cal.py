@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from harness import Declares, Pass, Run, Step, hookimpl
+from harness import Declares, Pass, Run, Step
 from harness.parameters import Count, NonNegative, Positive
 from harness_plugins.algorithms.forward import TWICE
 from harness_plugins.losses.peer import expected_peer, label_prior, smoothed_cross_entropy
@@ -170,7 +170,7 @@ class CAL:
         return Pass(network=SECOND, label=SECOND) if self.second(run) else Pass()
 
     def compute_losses(self, run: Run, step: Step) -> bool:
-        """Cross entropy of each sample; in the last epoch of stage 1 also its distilled label."""
+        """Cross entropy of each sample, and beside it what is of the batch; in the last epoch of stage 1 the distilled labels."""
         assert step.outputs is not None
         step.losses = smoothed_cross_entropy(step.outputs, step.targets, SMALLER)
         if step.phase == "train" and run.epoch <= self.stage1:
@@ -181,18 +181,16 @@ class CAL:
                 labels, counted = distilled(outputs, step.targets, scores, self.threshold)
                 self.distilled.index_copy_(0, step.index, labels)
                 self.counted.index_copy_(0, step.index, counted)
+        if step.phase in ("train", "again"):
+            self.penalise(run, step, step.outputs)
         return True
 
-    @hookimpl(tryfirst=True)
-    def after_losses(self, run: Run, step: Step) -> None:
+    def penalise(self, run: Run, step: Step, outputs: Tensor) -> None:
         """Takes the regulariser, and in stage 2 the covariance, from what is differentiated."""
-        if step.phase not in ("train", "again"):
-            return
-        assert step.outputs is not None
         second, alpha = self.second(run), self.alpha(run)
-        penalty = -alpha * expected_peer(step.outputs, self.prior if second else self.root_prior, SMALL).mean()
+        penalty = -alpha * expected_peer(outputs, self.prior if second else self.root_prior, SMALL).mean()
         if second:
-            losses = -(step.outputs.softmax(1) + SMALL).log()
+            losses = -(outputs.softmax(1) + SMALL).log()
             classes, counted = self.distilled[step.index], self.counted[step.index]
             penalty = penalty - covariance(losses, step.targets, classes, counted, self.that, self.shares, self.means)
             if step.phase == "train":

@@ -78,7 +78,6 @@ class VolMinNet:
     def setup(self, run: Run) -> None:
         """w, and its optimizer under the trial's schedule."""
         run.new_head(NAME, "", lambda _: Weights(run.num_outputs, -self.c), optimizer=self.optimizer)
-        self.matrix: Tensor | None = None
 
     def weights(self, run: Run) -> nn.Parameter:
         """``w``."""
@@ -86,22 +85,16 @@ class VolMinNet:
         return found
 
     def after_forward(self, run: Run, step: Step) -> None:
-        """Logits of noisy labels, in every pass of training."""
+        """Logits of noisy labels in every pass of training, and the volume beside their loss."""
         assert step.outputs is not None
         weights = self.weights(run)
         if step.phase == "again":
             weights.grad = None  # as with the network's own, the gradient of the second pass is the one that counts
-        self.matrix = learnt_matrix(weights)
-        step.outputs = forward_corrected(step.outputs, self.matrix)
-
-    @hookimpl(tryfirst=True)
-    def after_losses(self, run: Run, step: Step) -> None:
-        """Adds the volume to what is differentiated."""
-        if not self.lam or step.phase not in ("train", "again"):
-            return
-        assert self.matrix is not None
-        volume = self.lam * log_volume(self.matrix)
-        step.penalty = volume if step.penalty is None else step.penalty + volume
+        matrix = learnt_matrix(weights)
+        step.outputs = forward_corrected(step.outputs, matrix)
+        if self.lam and step.phase in ("train", "again"):
+            volume = self.lam * log_volume(matrix)
+            step.penalty = volume if step.penalty is None else step.penalty + volume
 
     @hookimpl(tryfirst=True)
     def after_step(self, run: Run, step: Step) -> None:
@@ -110,7 +103,6 @@ class VolMinNet:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         run.nets.stepped.add(NAME)
-        self.matrix = None
 
     @torch.no_grad()
     def diagnostics(self, run: Run) -> Mapping[str, float]:
