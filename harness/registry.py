@@ -487,12 +487,15 @@ def _core() -> str:
     return _core_digest
 
 
-def module_summary(module_name: str) -> str:
-    """First line of a module's docstring, read from its source without importing it."""
+def function_summary(module_name: str, name: str) -> str:
+    """First line of the docstring of a module's function, or else of the module, read without importing it."""
     try:
         spec = importlib.util.find_spec(module_name)
         source = Path(spec.origin).read_text() if spec is not None and spec.origin else ""
-        return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+        module = ast.parse(source)
+        named = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == name]
+        said = next(filter(None, map(ast.get_docstring, named)), None) or ast.get_docstring(module)
+        return (said or "").partition("\n")[0]
     except (ImportError, OSError, SyntaxError, ValueError):
         return ""
 

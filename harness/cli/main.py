@@ -1,6 +1,6 @@
 """``harness``: finds commands in the entry-point group ``harness.commands`` and runs one.
 
-Commands are listed from metadata, with the first line of their module's docstring; only the one that is called is
+Commands are listed from metadata, with the first line of their docstring; only the one that is called is
 imported. A target is a function (its signature is the command) or a ``typer.Typer`` (a group of commands).
 """
 
@@ -94,12 +94,12 @@ def make_command(name: str, target: Any) -> Any:
 
 
 def _placeholder(name: str, entry_point: importlib.metadata.EntryPoint) -> Any:
-    """Stands for a command in a listing: its help is its module's first line, read without importing it."""
-    from harness.registry import module_summary
+    """Stands for a command in a listing: its help is its first line, or its module's, read without importing it."""
+    from harness.registry import function_summary
 
     def command() -> None: ...
 
-    command.__doc__ = module_summary(entry_point.module)
+    command.__doc__ = function_summary(entry_point.module, entry_point.attr)
     return make_command(name, command)
 
 

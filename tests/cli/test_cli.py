@@ -17,6 +17,7 @@ import pytest
 
 import harness
 from harness.cli.main import entry_points, main
+from harness.registry import function_summary
 
 Write = Callable[..., Path]
 
@@ -74,6 +75,8 @@ def test_help_lists_every_command_with_its_summary() -> None:
     for name in entry_points():
         line = next(line for line in done.stdout.splitlines() if line.split()[:1] == [name])
         assert len(line.split()) > 3, f"{name} has no summary"
+    said = [function_summary(e.module, e.attr) for e in entry_points().values()]
+    assert all(said) and len(set(said)) == len(said)  # publish says that it writes, not what the leaderboard does
 
 
 def test_the_version_is_shown() -> None:
