@@ -29,7 +29,11 @@ def create(kind: str, name: str, /, **params: Any) -> Any:
     Raises:
         HarnessError: for an unknown name or a bad parameter.
     """
-    context = {key: params.pop(key) for key in ("input_shape", "num_outputs") if kind == "model" and key in params}
+    context = {
+        key: params.pop(key)
+        for key in ("input_shape", "num_outputs", "vocabulary")
+        if kind == "model" and key in params
+    }
     if "input_shape" in context:
         context["input_shape"] = tuple(context["input_shape"])
     registry = load_host().registry

@@ -7,6 +7,7 @@ planning need not import the factory's module again) and turned back into types 
 from __future__ import annotations
 
 import inspect
+import keyword
 import math
 import types
 import typing
@@ -30,7 +31,7 @@ NoiseRate = Rate | Literal["noise.rate"]
 
 NOISE_RATE = "noise.rate"
 NOISE_MATRIX = "noise.matrix"
-CONTEXT = frozenset({"input_shape", "num_outputs"})
+CONTEXT = frozenset({"input_shape", "num_outputs", "vocabulary"})
 """Arguments that the harness itself passes to a factory; they are no parameters."""
 
 _BOUNDS: tuple[tuple[str, type], ...] = (("ge", Ge), ("gt", Gt), ("le", Le), ("lt", Lt))
@@ -70,10 +71,21 @@ def describe(factory: Callable[..., Any]) -> tuple[list[dict[str, Any]], list[st
             except Exception as error:  # an annotation may raise anything when it is evaluated
                 problems.append(f"parameter {name!r}: {error}")
                 tree = {"t": "any"}
+        name = written(name)
         required = parameter.default is parameter.empty
         default = None if required else _typed(tree, _plain(parameter.default))
         parameters.append({"name": name, "type": tree, "required": required, "default": default})
     return parameters, problems
+
+
+def written(name: str) -> str:
+    """A parameter's name in a suite: ``except`` for ``except_``, as a word of Python's cannot name an argument."""
+    return name[:-1] if name.endswith("_") and keyword.iskeyword(name[:-1]) else name
+
+
+def arguments(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters by the names of a factory's arguments: the inverse of :func:`written`."""
+    return {f"{name}_" if keyword.iskeyword(name) else name: value for name, value in values.items()}
 
 
 def _typed(tree: Mapping[str, Any], default: Any) -> Any:

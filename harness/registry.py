@@ -396,7 +396,7 @@ class Registry:
 def _make(factory: Callable[..., Any], values: Mapping[str, Any], label: str) -> Any:
     """Call a factory; what it says of its parameters is told with its name."""
     try:
-        return factory(**copy.deepcopy(dict(values)))
+        return factory(**params.arguments(copy.deepcopy(dict(values))))
     except HarnessError:
         raise
     except (TypeError, ValueError) as error:

@@ -76,8 +76,17 @@ class LabelledData:
                 )
             if low < 0 or high >= self.num_classes:
                 raise DataError(f"targets lie in [{low}, {high}], outside [0, {self.num_classes})")
+        if self.vocabulary is not None:
+            self._check_tokens(self.vocabulary)
         if self.votes is not None and (self.votes.ndim != 2 or len(self.votes) != len(self.targets)):
             raise DataError(f"votes of shape {tuple(self.votes.shape)} for {len(self.targets)} targets")
+
+    def _check_tokens(self, vocabulary: int) -> None:
+        tokens = self.inputs
+        if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64 or tokens.ndim != 2:
+            raise DataError("texts are not (N, L) int64 tokens", remedy="leave out vocabulary, or give tokens")
+        if tokens.numel() and not (int(tokens.min()) >= 0 and int(tokens.max()) < vocabulary):
+            raise DataError(f"tokens lie outside [0, {vocabulary})")
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -447,8 +456,17 @@ def make_source(
     device: torch.device,
     views: Mapping[str, Tensor] | None = None,
     workers: int = 0,
+    *,
+    text: bool = False,
+    window: int = 0,
 ) -> ResidentSource | StreamingSource:
-    """The source for resident or streaming inputs; ``workers`` processes read the latter."""
+    """The source for resident or streaming inputs, which ``workers`` processes read, or for texts, by ``window`` as
+    :class:`~harness.training.text.PaddedSource` has it."""
+    if text:
+        from harness.training.text import PaddedSource  # which builds on this module
+
+        assert isinstance(inputs, Tensor)
+        return PaddedSource(inputs, device, window)
     if isinstance(inputs, Tensor):
         return ResidentSource(inputs, standardiser, augmentation, device, views)
     return StreamingSource(inputs, standardiser, augmentation, device, workers)

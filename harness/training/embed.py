@@ -147,7 +147,11 @@ def prepare(
     if len(shape) != 3 and (recipe.views or recipe.size):
         raise DataError("only images have views and sizes", WHERE, "drop --views and --size")
     inputs_shape = shape if recipe.size is None else (shape[0], recipe.size, recipe.size)
-    model = _model(registry, recipe, inputs_shape, int(splits.train.num_classes or 0)).to(device).eval()
+    model = (
+        _model(registry, recipe, inputs_shape, int(splits.train.num_classes or 0), splits.train.vocabulary)
+        .to(device)
+        .eval()
+    )
     layer = classifier_of(model, int(splits.train.num_classes or 0), f"models.{recipe.model['name']}")
     statistics = preprocessing(registry, recipe.model)
     standardiser = _standardiser(splits.train, statistics)
@@ -219,11 +223,18 @@ def _standardiser(data: LabelledData, statistics: Mapping[str, Any] | None) -> S
     return Standardiser.given(data.inputs, mean, std)
 
 
-def _model(registry: Registry, recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
+def _model(
+    registry: Registry, recipe: Recipe, shape: tuple[int, ...], classes: int, vocabulary: int | None
+) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(recipe.seed, "init"))
         model = registry.create(
-            "model", recipe.model["name"], recipe.model["params"], input_shape=shape, num_outputs=classes
+            "model",
+            recipe.model["name"],
+            recipe.model["params"],
+            input_shape=shape,
+            num_outputs=classes,
+            vocabulary=vocabulary,
         )
     if not isinstance(model, nn.Module):
         raise DataError(f"made {type(model).__name__}, not a torch module", f"models.{recipe.model['name']}")

@@ -25,6 +25,7 @@ class Network:
         model, optimizer, schedule: torch's; a constant learning rate has no schedule.
         parameters: those of the model that are trained, as they were when the optimizer was made.
         heads: parameters of heads that share the optimizer.
+        frozen: names of the model's parameters that are not trained: what it starts with, so that no state holds them.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler | None) -> None:
@@ -33,6 +34,7 @@ class Network:
         self.schedule = schedule
         self.parameters: list[nn.Parameter] = [p for p in model.parameters() if p.requires_grad]
         self.heads: list[nn.Parameter] = []
+        self.frozen = frozenset(n for n, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad)
 
     def clip(self, norm: float) -> None:
         """Scale the gradients of all that the optimizer trains for the network to a norm of at most ``norm``."""
@@ -45,10 +47,10 @@ class Network:
         self.heads.extend(parameters)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), **self.optimizer_state()}
+        return {"model": thawed(self.model, self.frozen), **self.optimizer_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        load_thawed(self.model, state["model"], self.frozen)
         self.load_optimizer_state(state)
 
     def optimizer_state(self) -> dict[str, Any]:
@@ -69,10 +71,12 @@ class Average:
 
     Attributes:
         model: of the same architecture; its parameters ask for no gradient.
+        frozen: names of those that stay what the network's are; an average that starts on its own has none.
     """
 
-    def __init__(self, model: nn.Module, of: Network) -> None:
+    def __init__(self, model: nn.Module, of: Network, frozen: frozenset[str]) -> None:
         self.model = model.requires_grad_(False)
+        self.frozen = frozen
         self._of = of
 
     @torch.no_grad()
@@ -160,7 +164,7 @@ class Networks:
         self._take(name)
         followed = self.of(of)
         model = copy.deepcopy(followed.model) if start == "copy" else self._build(name).model
-        self.averages[name] = Average(model, followed)
+        self.averages[name] = Average(model, followed, followed.frozen if start == "copy" else frozenset())
         return self.averages[name]
 
     def head(self, name: str, network: str, module: nn.Module, optimizer: Table, **options: Any) -> None:
@@ -182,7 +186,7 @@ class Networks:
         return {
             "network": self.main.state_dict(),
             "networks": {name: network.state_dict() for name, network in self.further.items()},
-            "averages": {name: average.model.state_dict() for name, average in self.averages.items()},
+            "averages": {name: thawed(average.model, average.frozen) for name, average in self.averages.items()},
             "heads": {name: head.state_dict() for name, head in self.heads.items()},
             "head_optimizers": {name: network.optimizer_state() for name, network in self.own_optimizers.items()},
             "trained": sorted(self.stepped),
@@ -201,24 +205,35 @@ class Networks:
     def model_states(self) -> dict[str, Any]:
         """The models alone, by which is predicted."""
         return {
-            "network": self.main.model.state_dict(),
-            "networks": {name: network.model.state_dict() for name, network in self.further.items()},
-            "averages": {name: average.model.state_dict() for name, average in self.averages.items()},
+            "network": thawed(self.main.model, self.main.frozen),
+            "networks": {name: thawed(network.model, network.frozen) for name, network in self.further.items()},
+            "averages": {name: thawed(average.model, average.frozen) for name, average in self.averages.items()},
             "heads": {name: head.state_dict() for name, head in self.heads.items()},
         }
 
     def load_model_states(self, state: Mapping[str, Any]) -> None:
         """The inverse of :meth:`model_states`."""
-        self.main.model.load_state_dict(state["network"])
+        load_thawed(self.main.model, state["network"], self.main.frozen)
         for name, network in state["networks"].items():
-            self.further[name].model.load_state_dict(network)
+            load_thawed(self.further[name].model, network, self.further[name].frozen)
         self._load_added(state)
 
     def _load_added(self, state: Mapping[str, Any]) -> None:
         for name, model in state.get("averages", {}).items():
-            self.averages[name].model.load_state_dict(model)
+            load_thawed(self.averages[name].model, model, self.averages[name].frozen)
         for name, head in state.get("heads", {}).items():
             self.heads[name].load_state_dict(head)
+
+
+def thawed(model: nn.Module, frozen: frozenset[str]) -> dict[str, Tensor]:
+    """A model's state without its frozen parameters: a fresh model of the trial has those."""
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def load_thawed(model: nn.Module, state: Mapping[str, Tensor], frozen: frozenset[str]) -> None:
+    """The inverse of :func:`thawed`; of a state that holds frozen parameters too they are taken."""
+    own = model.state_dict()
+    model.load_state_dict({**{name: own[name] for name in frozen}, **state})
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:

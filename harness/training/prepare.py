@@ -281,13 +281,25 @@ class ModelMaker:
     mark_layers: bool = True
 
     @classmethod
-    def of(cls, trial: Trial, host: Host, input_shape: tuple[int, ...], num_outputs: int) -> ModelMaker:
+    def of(
+        cls,
+        trial: Trial,
+        host: Host,
+        input_shape: tuple[int, ...],
+        num_outputs: int,
+        vocabulary: int | None = None,
+    ) -> ModelMaker:
         """The maker for a trial."""
         registry, spec = host.registry, trial.identity["model"]
         component, source = _component(host, "model", spec["name"])
         with running.current().at(source, factory_name(component)):
             model = registry.maker(
-                "model", spec["name"], spec["params"], input_shape=input_shape, num_outputs=num_outputs
+                "model",
+                spec["name"],
+                spec["params"],
+                input_shape=input_shape,
+                num_outputs=num_outputs,
+                vocabulary=vocabulary,
             )
         transforms = []
         for spec in trial.identity["transforms"]:
@@ -457,7 +469,11 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
         raise DataError("only images can be augmented", "augment", "remove the augmentation")
     plain = Augmentation()
     has_validation = len(labels.validation) > 0
-    source = functools.partial(make_source, workers=int(execution.get("loader_workers", 0)))
+    text = splits.train.vocabulary is not None
+    window = int(training.get("length_window", 0))
+    if window and not text:
+        raise DataError("samples have no lengths", "training.length_window", "remove it")
+    source = functools.partial(make_source, workers=int(execution.get("loader_workers", 0)), text=text)
     evaluator = Evaluator(
         test=source(splits.test.inputs, standardiser, plain, device),
         test_targets=splits.test.targets,
@@ -477,7 +493,7 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
     num_outputs = num_classes if num_classes is not None else (1 if targets.ndim == 1 else targets.shape[1])
     shape = _shape(splits.train)
     with running.method_working():
-        maker = ModelMaker.of(trial, host, shape, num_outputs)
+        maker = ModelMaker.of(trial, host, shape, num_outputs, splits.train.vocabulary)
         network = NetworkMaker(
             maker,
             device,
@@ -493,7 +509,7 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
         run = Run(
             network=main,
             stack=build_stack(trial, host, labels.matrix),
-            source=source(labels.train.inputs, standardiser, augmentation, device, labels.train.views),
+            source=source(labels.train.inputs, standardiser, augmentation, device, labels.train.views, window=window),
             targets=targets,
             num_classes=num_classes,
             num_outputs=num_outputs,

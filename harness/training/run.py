@@ -637,6 +637,8 @@ class Run:
             return False
         if inputs.dtype not in (torch.float32, self.dtype, torch.int64):
             return False
+        if inputs.dtype == torch.int64 and inputs.ndim == 2:  # a batch of texts may be cut to its longest
+            return self.input_shape is None or inputs.shape[1] <= self.input_shape[0]
         return self.input_shape is None or tuple(inputs.shape[1:]) == self.input_shape
 
     def _check(self, step: Step, who: str, number: int) -> None:

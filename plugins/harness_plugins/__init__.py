@@ -69,6 +69,9 @@ def harness_register_models(register: Register) -> None:
     register("small_resnet", f"{HERE}.models.small_resnet:small_resnet")
     register("rrm_mlp", f"{HERE}.models.rrm:rrm_mlp")
     register("rrm_cnn", f"{HERE}.models.rrm:rrm_cnn")
+    register("text_cnn", f"{HERE}.models.text_cnn:text_cnn")
+    register("bert", f"{HERE}.models.transformers:bert")
+    register("distilbert", f"{HERE}.models.transformers:distilbert")
     register("timm:", f"{HERE}.models.timm_models:timm_model")
 
 
@@ -77,6 +80,8 @@ def harness_register_transforms(register: Register) -> None:
     """Transforms of models."""
     register("kpd", f"{HERE}.transforms.kpd:KroneckerProductDecomposition")
     register("rank_factorization", f"{HERE}.transforms.rank_factorization:RankFactorization")
+    register("lora", f"{HERE}.transforms.lora:LoRA")
+    register("freeze", f"{HERE}.transforms.freeze:Freeze")
     register("cosine_classifier", f"{HERE}.transforms.cosine_classifier:CosineClassifier")
 
 

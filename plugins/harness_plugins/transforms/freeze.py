@@ -1,0 +1,50 @@
+"""Freeze a model but for some of its parts, as pretrained networks are fine-tuned."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from harness import Declares, HarnessError
+from harness.errors import did_you_mean
+from harness_plugins.transforms.lora import LowRankUpdate, named
+
+WHERE = "transforms.freeze"
+
+
+class Freeze:
+    """All parameters keep their values but those of the named parts, and what `lora` adds, before or after.
+
+    Statistics of batch normalisation still move while training, as everywhere in torch. Checkpoints and kept states do not
+    hold what is frozen: it is what the model starts with.
+
+    Args:
+        except: names of the parts that are trained: ends of the paths of modules, such as `classifier`, or of parameters.
+    """
+
+    declares = Declares(tasks=("classification", "multilabel", "regression"))
+
+    def __init__(self, except_: list[str]) -> None:
+        self.kept = except_
+
+    def __call__(self, model: nn.Module) -> nn.Module:
+        """Freeze a model in place and return it.
+
+        Raises:
+            HarnessError: when a name is of no module and no parameter.
+        """
+        modules = dict(model.named_modules())
+        parameters = dict(model.named_parameters())
+        trained = {id(p) for m in model.modules() if isinstance(m, LowRankUpdate) for p in m.parameters()}
+        for name in self.kept:
+            found = [p for path, module in modules.items() if named(path, name) for p in module.parameters()]
+            found += [p for path, p in parameters.items() if named(path, name)]
+            if not found:
+                tops = [path for path, _ in model.named_children()]
+                hint = did_you_mean(name, [path.rpartition(".")[2] for path in modules if path])
+                raise HarnessError(
+                    f"the model has no part {name!r}", f"{WHERE}.except", hint or f"choose from {', '.join(tops)}"
+                )
+            trained |= {id(p) for p in found if p.requires_grad}
+        for parameter in model.parameters():
+            parameter.requires_grad_(id(parameter) in trained)
+        return model
