@@ -53,6 +53,10 @@ SEVERAL = {
     "cc": "warmup = 1, discrepancy_steps = 4",
     "pes": "warmup = 1, refine = 1",
     "unicon": "warmup = 1",
+    "t_revision": "stage1 = 1, stage2 = 1",
+    "vol_min_net": "",
+    "cal": 'stage1 = 1, optimizer = "setting"',
+    "disc": "warmup = 1",
     "cores2_star": 'warmup = 0, ramp = 1, phase1 = 1, optimizer = "setting"',
 }
 """Methods that send more than a row for each sample through networks, with what leads them past their warm-up."""

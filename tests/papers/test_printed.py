@@ -55,6 +55,9 @@ COUNTS = {
     "field/clothing1m": 7,
     "field/food101n": 4,
     "field/webvision": 2 * 4,
+    "noisypy/readme": 11 * 8,
+    "noisypy/fair": 12 * 8,
+    "noisypy/study": 10,
 }
 
 # At least three cells of every table, read again from the papers: who, and what is printed.
@@ -232,6 +235,23 @@ SPOTS: dict[str, list[tuple[dict[str, object], float, float | None]]] = {
         ({"method": "DivideMix", "metric": "top5_accuracy", "evaluated_on": "ilsvrc12"}, 90.84, None),
         ({"method": "ELR+", "metric": "accuracy", "evaluated_on": "ilsvrc12"}, 70.29, None),
     ],
+    "noisypy/readme": [
+        ({"method": "CE", "annotation": "worse"}, 83.91, 0.08),
+        ({"method": "VolMinNet", "annotation": "aggregate"}, 90.47, 0.17),
+        ({"method": "CAL", "dataset": "cifar100n"}, 60.13, 0.33),
+        ({"method": "SOP", "dataset": "cifar100", "noise": "none"}, 72.97, 1.15),
+        ({"method": "PES(semi)", "label": "PES (semi)", "annotation": "random3"}, 95.20, 0.11),
+    ],
+    "noisypy/fair": [
+        ({"method": "DISC", "annotation": "worse"}, 83.04, 0.13),
+        ({"method": "ProMix", "dataset": "cifar100n"}, 55.67, 0.10),
+        ({"method": "CE", "dataset": "cifar10", "noise": "none"}, 85.50, 0.25),
+    ],
+    "noisypy/study": [
+        ({"method": "CAL"}, 91.97, 0.32),
+        ({"method": "VolMinNet"}, 89.70, 0.21),
+        ({"method": "ELR"}, 92.38, 0.64),
+    ],
 }
 
 
@@ -302,11 +322,15 @@ def test_seeds_and_epochs_are_only_given_where_the_paper_gives_them() -> None:
         "sop/table4": 5,
         "rrm/table4": 5,
         "rrm/table7": 5,
+        "noisypy/readme": 3,
+        "noisypy/fair": 3,
+        "noisypy/study": 5,
     }
     selected = {cell.suite for cell in CELLS if cell.at is not None}
     kpd = {"kpd/table1", "kpd/table2", "kpd/table3", "kpd/table4"}
     field = {f"field/{name}" for name in ("cifar10", "cifar100", "cifar10n", "cifar100n", "food101n", "webvision")}
-    assert selected == kpd | field | {"rrm/table5", "rrm/table10", "rrm/table12", "rrm/appendix-e.3"}
+    noisypy = {f"noisypy/{name}" for name in ("readme", "fair", "study")}
+    assert selected == kpd | field | noisypy | {"rrm/table5", "rrm/table10", "rrm/table12", "rrm/appendix-e.3"}
 
 
 # --- what the papers compute from their own numbers ---
@@ -477,6 +501,7 @@ def test_no_other_number_is_called_wrong() -> None:
         "field/cifar10n": 5,
         "field/cifar100n": 1,
         "field/webvision": 2 * 4,
+        "noisypy/fair": 12 * 8,
     }
 
 
@@ -485,8 +510,8 @@ def test_no_other_number_is_called_wrong() -> None:
 
 def test_what_is_quoted_says_its_source_and_has_no_page() -> None:
     for cell in CELLS:
-        assert (cell.page is None) == (cell.printed == "quoted") == (cell.paper == "field")
-        if cell.paper == "field":
+        assert (cell.page is None) == (cell.printed == "quoted") == (cell.paper in ("field", "noisypy"))
+        if cell.printed == "quoted":
             assert json.loads(cell.extra)["source"]
 
 
@@ -521,6 +546,10 @@ def test_what_is_quoted_twice_is_quoted_alike() -> None:
             (one,) = select("sop/table4", method=method, annotation=annotation)
             (other,) = select("field/cifar10n", method=method, annotation=annotation)
             assert (one.mean, one.std, one.model) == (other.mean, other.std, other.model)
+    for method in ("CE", "Co-teaching+", "ELR+", "DivideMix", "PES(semi)"):
+        (one,) = select("noisypy/study", method=method)
+        (other,) = select("field/cifar10n", method=method, annotation="aggregate")
+        assert (one.mean, one.std, one.at) == (other.mean, other.std, other.at)
 
 
 # --- hyper-parameters ---

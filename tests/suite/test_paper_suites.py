@@ -15,13 +15,17 @@ from harness.papers.printed import PublishedCell, load_published
 from harness.suite.load import Suite, find_suite, packaged_suites
 from harness.trial import canonical, digest
 
-FIELD = {"field/mnist5k": 156, "field/cifar10": 390, "field/cifar10n": 234}
+FIELD = {"field/mnist5k": 156, "field/cifar10": 390, "field/cifar10n": 315}
 """Suites that are no paper's table: the field's methods under one protocol."""
 INGREDIENTS = {"CE", "CE + EMA", "CE + strong augmentation", "CE + EMA + strong augmentation", "MixUp"}
 """What many of the field's methods share, each by itself."""
-OWN = defaultdict(lambda: ("batch_size",), LongReMix=("batch_size", "schedule"))
-"""What a method of the field has of its own in the budget; LongReMix's schedule is that of its second stage."""
-WARM_UPS = ("warmup", "init_epoch", "sieve_after", "phase1", "every")
+OWN = defaultdict(
+    lambda: ("batch_size",),
+    {"LongReMix": ("batch_size", "schedule"), "ANL-CE": ("batch_size", "optimizer", "clip")},
+)
+"""What a method of the field has of its own in the budget; LongReMix's schedule is that of its second stage, and ANL's L1 term
+stands in place of weight decay."""
+WARM_UPS = ("warmup", "init_epoch", "sieve_after", "phase1", "stage1", "every")
 """Parameters that count epochs before a method does what is its own."""
 TRIALS = {
     **FIELD,
@@ -51,7 +55,7 @@ TRIALS = {
 IDS = {
     "field/mnist5k": "9e933431500fb0d7",
     "field/cifar10": "bac225dff8ff8637",
-    "field/cifar10n": "8927b36510174f27",
+    "field/cifar10n": "646981ad4193608a",
     "cdr-aux/figure1": "0d4da024408992d3",
     "cdr-aux/figure2": "cc0ea117b47749f7",
     "cdr-aux/table1": "47f622d38fae74ce",
