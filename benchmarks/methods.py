@@ -53,13 +53,18 @@ SEVERAL = {
     "cc": "warmup = 1, discrepancy_steps = 4",
     "pes": "warmup = 1, refine = 1",
     "unicon": "warmup = 1",
-    "t_revision": "stage1 = 1, stage2 = 1",
+    "peer": "alpha = 1.0",
+    "f_divergence": "",
+    "gjs": "",
+    "t_revision": "stage1 = 1, stage2 = 1000",
     "vol_min_net": "",
     "cal": 'stage1 = 1, optimizer = "setting"',
     "disc": "warmup = 1",
     "cores2_star": 'warmup = 0, ramp = 1, phase1 = 1, optimizer = "setting"',
 }
 """Methods that send more than a row for each sample through networks, with what leads them past their warm-up."""
+SECOND_PASS = ("peer", "f_divergence", "gjs")
+"""Losses with a forward pass of their own, which are priced by their rows."""
 MOST = 1.10
 
 
@@ -68,6 +73,8 @@ def stack(name: str, options: str) -> str:
     if name.startswith("CE"):
         return ""
     first, *more = name.split(" + ")
+    if first in SECOND_PASS:
+        return f'loss = {{ name = "{first}"{", " + options if options else ""} }}'
     parts = [f'{{ name = "{first}"{", " + options if options else ""} }}', *(f'"{part}"' for part in more)]
     return f"algorithms = [{', '.join(parts)}]"
 
@@ -118,7 +125,7 @@ def ratios(pairs: int, device: str) -> None:
     registry = load_host().registry
     for name in registry.names("loss"):
         facts = registry.facts(registry.find("loss", name)[0])
-        if "classification" in facts.declares.tasks and name != "ce":
+        if "classification" in facts.declares.tasks and name not in ("ce", *SECOND_PASS):
             against(f"{name} / CE", f'loss = "{name}"', pairs, 1.05, device=device, samples=SAMPLES)
     for name, bound in ALGORITHMS.items():
         against(f"{name} / CE", f'algorithms = ["{name}"]', pairs, bound, device=device, samples=SAMPLES)

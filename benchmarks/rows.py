@@ -118,8 +118,12 @@ def priced(
             epoch()
         counted.append(rows)
 
-    for _ in range(2):  # the first epoch may be a warm-up, without the method's views
+    for _ in range(
+        2
+    ):  # the first epoch may be a warm-up, without the method's views, and what ends it decides on the next
         work()
+        if ready.run.stack.epoch_end is not None:
+            ready.run.stack.epoch_end(run=ready.run)
     drawn = sorted(counted[-1].views)
     works = (work, harness_epoch(plain), forward_epoch(plain), *(drawing_epoch(plain, view) for view in drawn))
     own, base, forward, *views = in_turn(works, rounds)

@@ -18,10 +18,7 @@ NAME = "vol_min_net"
 
 def learnt_matrix(weights: Tensor) -> Tensor:
     """(K, K) ``T``: the sigmoid of the weights off the diagonal, 1 on it, rows divided by their sums."""
-    scores = weights.sigmoid()
-    scores = (
-        scores - scores.diagonal().diag_embed() + torch.eye(len(weights), dtype=weights.dtype, device=weights.device)
-    )
+    scores = weights.sigmoid().diagonal_scatter(weights.new_ones(len(weights)))
     return scores / scores.sum(1, keepdim=True)
 
 

@@ -29,7 +29,7 @@ def normalized_negative_cross_entropy(outputs: Tensor, targets: Tensor, bounded:
     Returns:
         (B,) losses in [0, 1]; clamped entries pass no gradient.
     """
-    terms = A + clamped(outputs, bounded).log()
+    terms = A + log_clamped(outputs, bounded)
     share: Tensor = of_target(terms, targets, "anl") / terms.sum(1)
     return 1 - share
 
@@ -52,14 +52,14 @@ def normalized_negative_focal_loss(outputs: Tensor, targets: Tensor, gamma: floa
     return 1 - share
 
 
-def clamped(outputs: Tensor, bounded: bool) -> Tensor:
-    """(B, K) probabilities, at least 1e-7, and at most ``1 - 1e-7`` where they are bounded."""
-    return outputs.softmax(1).clamp(SMALLEST, 1 - SMALLEST if bounded else 1.0)
+def log_clamped(outputs: Tensor, bounded: bool) -> Tensor:
+    """(B, K) logarithms of probabilities that are at least 1e-7, and at most ``1 - 1e-7`` where they are bounded."""
+    return outputs.log_softmax(1).clamp(-A, math.log1p(-SMALLEST) if bounded else None)
 
 
 def entropy_gap(outputs: Tensor) -> Tensor:
     """``log K + sum_k c_k log c_k`` of the mean prediction ``c`` of a batch of (B, K) logits, a scalar: 0 where it is even."""
-    q = clamped(outputs, True).sum(0)
+    q = log_clamped(outputs, True).exp().sum(0)
     mean = (q / q.sum()).clamp(SMALLEST, 1 - SMALLEST)
     return math.log(outputs.shape[1]) + (mean * mean.log()).sum()
 
@@ -125,9 +125,8 @@ class ActiveNegativeLoss:
             return
         terms = []
         if self.d:
-            weights: list[Tensor] = list(run.of(step.network).parameters)
-            norms = torch._foreach_norm(weights, 1)
-            terms.append(self.d * torch.stack(list(norms)).sum().to(run.dtype))
+            weights = torch.cat([weight.flatten() for weight in run.of(step.network).parameters])
+            terms.append(self.d * weights.abs().sum().to(run.dtype))
         if self.lam:
             assert step.outputs is not None
             terms.append(self.lam * entropy_gap(step.outputs))
