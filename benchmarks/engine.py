@@ -148,12 +148,23 @@ def command_line(trials: int) -> list[tuple[str, float, float]]:
             [*harness, "run", str(suite), *small], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         rows.append(("harness run with nothing to do", seconds([*harness, "run", str(suite), *small]), 1.5))
+        one, two = (starting(harness, suite, Path(folder) / "started", workers) for workers in (1, 2))
+        rows.append(("two trials of an epoch on digits, from nothing to the ranking", one, 6.0))
+        rows.append(("the same with a second worker, more", two - one, 0.3))
         suite = Path(folder) / "grid.toml"
         rates = [round(0.01 * (i + 1), 2) for i in range(50)]
         suite.write_text(GRID.format(seeds=list(range(trials // 1000)), rates=rates) + "[training]\nepochs = 20\n")
         rows.append((f"plan of {trials:,} trials", in_process_plan(suite, Path(folder) / "r", trials), 1.0))
         rows.append((f"collecting {trials:,} records", in_process_collect(suite, Path(folder) / "r"), 5.0))
     return rows
+
+
+def starting(harness: list[str], suite: Path, results: Path, workers: int) -> float:
+    """Seconds of a run of two small trials: nearly all of it is starting."""
+    chosen = ["--select", "method=CE|GCE", "--set", "training.epochs=1", "--workers", str(workers)]
+    clean = f"import shutil; shutil.rmtree({str(results)!r}, ignore_errors=True)"
+    words = [*harness, "run", str(suite), *chosen, "--results", str(results)]
+    return seconds([sys.executable, "-c", f"import subprocess; {clean}; subprocess.run({words!r}, check=True)"])
 
 
 def in_process_plan(suite: Path, results: Path, trials: int) -> float:
