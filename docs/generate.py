@@ -33,7 +33,7 @@ GROUPS = {
 }
 FURTHER_TABLES: dict[str, type[Table]] = {"augment": AugmentTable, "when": WhenTable}
 OURS = "noisy-label-harness"
-FAMILIES = {"timm:": "resnet18", "features:": "cifar10-resnet50"}
+FAMILIES = {"timm:": "resnet18", "features:": "cifar10-resnet50", "wrench:": "youtube"}
 """A name of each family, for its example."""
 EXAMPLES: dict[str, Any] = {
     "rate": 0.4,
@@ -41,6 +41,9 @@ EXAMPLES: dict[str, Any] = {
     "off": 0.3,
     "std": 0.5,
     "root": "photos",
+    "file": "reviews.csv",
+    "targets": ["query"],
+    "except": ["head"],
     "score": "rrm.u",
     "epochs": [10, 20],
     "edges": [0.0, 0.5],
@@ -220,7 +223,7 @@ def _component_page(component: Component, facts: Facts) -> str:
     lines += _measured(component)
     title, language = SHOWN.get(component.kind, ("## In a suite", "toml"))
     lines += ["", title, "", f"```{language}", _example(component, facts), "```"]
-    source = component.reference.replace(":", ".")
+    source = component.address.replace(":", ".")
     return "\n".join([*lines, "", f"Source: `{source}`.", ""])
 
 
