@@ -30,6 +30,7 @@ NoiseRate = Rate | Literal["noise.rate"]
 """A share in [0, 1], or a reference to the rate of the setting's noise, resolved when a plan is made."""
 
 NOISE_RATE = "noise.rate"
+NOISE_ESTIMATED_RATE = "noise.estimated_rate"
 NOISE_MATRIX = "noise.matrix"
 CONTEXT = frozenset({"input_shape", "num_outputs", "vocabulary"})
 """Arguments that the harness itself passes to a factory; they are no parameters."""

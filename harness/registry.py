@@ -342,6 +342,8 @@ class Registry:
                 component.label,
                 "make it in a data set's factory; a method reads run.source and run.targets",
             )
+        if kind != "estimator" and params.NOISE_ESTIMATED_RATE in [v for v in values.values() if isinstance(v, str)]:
+            raise ComponentError("a rate is estimated within a trial only", component.label, "give a number here")
         filled = self.validate(kind, name, values)
         if component.is_family:
             filled["variant"] = variant

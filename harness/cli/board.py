@@ -124,6 +124,7 @@ def board_json(found: Board) -> dict[str, Any]:
                 "rank": row.rank,
                 "method": row.method,
                 "oracle": row.oracle,
+                "estimated": row.estimated,
                 "tries": row.tries,
                 "owners": list(found.owners.get(row.method, ())),
                 "mean": row.mean,
@@ -186,6 +187,8 @@ def print_board(found: Board, out: Console) -> None:
         legend.append(f"not shown for want of room: {left} (a wider terminal, --json or `harness leaderboard`)")
     if any(row.oracle for row in found.rows):
         legend.append("° is given the noise rate or matrix (an oracle)")
+    if any(row.estimated for row in found.rows):
+        legend.append("≈ estimates the noise rate or matrix from the noisy labels")
     if found.at == "best":
         legend.append("`best` is chosen on test data: an oracle, not a result")
     if not found.comparable:

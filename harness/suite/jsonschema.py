@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from harness import parameters as params
-from harness.parameters import NOISE_RATE, list_depth
+from harness.parameters import NOISE_ESTIMATED_RATE, NOISE_RATE, list_depth
 from harness.registry import CALLED, KINDS, Component, Registry
 from harness.suite.optim import OPTIMIZERS, SCHEDULES
+from harness.suite.references import takes_matrix
 from harness.suite.schema import TABLES, WhenTable
 
 
@@ -81,7 +82,9 @@ def _component(registry: Registry, component: Component) -> dict[str, Any]:
         value.pop("title", None)
         choices = [dict(value)]
         if kind in ("loss", "transform", "algorithm"):
-            choices.append({"const": NOISE_RATE})
+            choices.append({"enum": [NOISE_RATE, NOISE_ESTIMATED_RATE]})
+            if takes_matrix(trees[key]):
+                choices.append({"enum": registry.names("estimator")})
         elif kind in ("dataset", "noise", "model") and not list_depth(trees[key]):
             choices.append({"type": "array", "items": dict(value)})
         body["properties"][key] = {"anyOf": choices}

@@ -34,7 +34,7 @@ class Method:
     def table_for(self, setting: Setting) -> dict[str, Any]:
         """The method's keys on a setting: as written, then every ``when`` that holds, in order."""
         keys = ("loss", "transforms", "algorithms", *OVERRIDES)
-        merged = {key: getattr(self.table, key) for key in keys}
+        merged = {key: getattr(self.table, key) for key in (*keys, "estimate")}
         for clauses, override in self.when:
             if matches(clauses, setting.flat, self.known, f"{self.where}.when"):
                 for key in override.model_fields_set - {"select"}:

@@ -132,6 +132,7 @@ class Plan:
                     "seed": planned.entry.seed,
                     "oracle": planned.entry.oracle,
                     "tuning": planned.entry.tuning,
+                    **({"estimated": True} if planned.entry.estimated else {}),
                     "candidate": planned.entry.candidate,
                 }
                 for planned in self.trials

@@ -202,6 +202,11 @@ class MethodTable(Table):
     epochs: Annotated[int, Field(ge=1)] | None = Field(default=None, description="epochs")
     batch_size: Annotated[int, Field(ge=1)] | None = Field(default=None, description="batch size")
     clip: Annotated[float, Field(gt=0)] | None = Field(default=None, description="gradient-norm clip")
+    estimate: Any = Field(
+        default=None,
+        description="estimator of `noise.estimated_rate` and of a matrix: a name, or a table with name, its parameters and "
+        "`warmup`, the epochs of plain training before features are taken (not where the data are features); `hoc` after 10",
+    )
     when: list[Any] = Field(default=[], description="overrides for selected settings")
     search: dict[str, list[Any]] = Field(default={}, description="candidates by key, chosen on tuning_seeds")
     tries: Annotated[int, Field(ge=1)] | None = Field(

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from harness.declarations import Declares
 from harness.errors import HarnessError, StackError, SuiteError
-from harness.parameters import NOISE_MATRIX, NOISE_RATE, check_json
+from harness.parameters import check_json
 from harness.paths import data_folder
 from harness.plugins import DISTRIBUTION
 from harness.registry import Registry, as_component
 from harness.suite.compose import Part, check_stack
 from harness.suite.methods import OVERRIDES, Method
+from harness.suite.references import estimate_of, fill
 from harness.suite.settings import Setting, merge_training, tasks_of
+from harness.tasks import TASKS
 from harness.trial import SCHEMA, Trial, flatten, seeded
 
 if TYPE_CHECKING:
@@ -35,6 +37,11 @@ class Entry:
     candidate: Mapping[str, Any] | None = None
     """The searched values; ``None`` for a method that searches nothing."""
     tuning: bool = False
+
+    @property
+    def estimated(self) -> bool:
+        """Whether it estimates the noise from its noisy labels."""
+        return "estimate" in self.trial.identity
 
     @functools.cached_property
     def flat(self) -> dict[str, Any]:
@@ -83,6 +90,7 @@ def _template(
     registry = suite.host.registry
     where = method.where
     oracle = False
+    estimators: set[str] = set()
     digests: dict[str, str] = {}
     owners: dict[str, str] = {}
     parts: dict[str, list[Part]] = {"loss": [], "transforms": [], "algorithms": []}
@@ -95,17 +103,16 @@ def _template(
                 name, written = as_component(value, "")
                 component, _ = registry.find(kind, name)
                 facts = registry.facts(component)
-                resolved, used = _resolve(written, setting, registry)
-                validated = registry.validate(kind, name, resolved)
-                filled, used_default = _resolve(validated, setting, registry)
-                check_json(filled, component.label)
+                filled = fill(registry, component, name, written, setting)
+                check_json(filled.params, component.label)
             except HarnessError as error:
                 raise SuiteError(
                     f"{error.where}: {error.what}" if error.where else error.what, place, error.remedy
                 ) from None
-            oracle = oracle or used or used_default
-            chosen[key].append({"name": name, "version": component.version, "params": filled})
-            parts[key].append(Part(name, tuple(facts.hooks), _asking(facts.declares, filled)))
+            oracle = oracle or filled.oracle
+            estimators |= filled.estimators
+            chosen[key].append({"name": name, "version": component.version, "params": dict(filled.params)})
+            parts[key].append(Part(name, tuple(facts.hooks), _asking(facts.declares, filled.params)))
             digests[f"{kind}:{name}"] = suite.digest(component)
             if not component.owner.startswith(f"{DISTRIBUTION} "):
                 owners[f"{kind}:{name}"] = component.owner
@@ -118,6 +125,12 @@ def _template(
         raise SuiteError(error.what, where, error.remedy) from None
     for kind, choice in (("dataset", setting.dataset), ("noise", setting.noise), ("model", setting.model)):
         digests[f"{kind}:{choice.name}"] = suite.digest(registry.find(kind, choice.name)[0])
+    estimate = estimate_of(registry, table["estimate"], frozenset(estimators), where)
+    if estimate is not None:
+        if "classification" not in tasks:
+            raise SuiteError("the noise of classes alone can be estimated", where, "give a number")
+        for kind, name in (("estimator", estimate["name"]), ("loss", TASKS["classification"].loss)):
+            digests[f"{kind}:{name}"] = suite.digest(registry.find(kind, name)[0])
     own = {key: table[key] for key in OVERRIDES if table[key] is not None}
     training = merge_training(setting.training, own, suite.forced, where)
     identity = {
@@ -129,6 +142,7 @@ def _template(
         "training": training.identity(),
         "evaluation": setting.evaluation.identity(),
         **({"replay": dict(suite.replay.digests)} if suite.replay.digests else {}),
+        **({"estimate": estimate} if estimate is not None else {}),
     }
     options = {
         "fgsm": setting.evaluation.fgsm,
@@ -160,28 +174,3 @@ def stored_views(registry: Registry, dataset: str) -> frozenset[str] | None:
         return frozenset(manifest["views"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _resolve(values: Mapping[str, Any], setting: Setting, registry: Any) -> tuple[dict[str, Any], bool]:
-    """References to the setting put in: ``"noise.rate"`` becomes a number, ``"noise.matrix"`` is left to the trial."""
-    resolved: dict[str, Any] = {}
-    used = False
-    noise = setting.noise
-    for key, value in values.items():
-        if value == NOISE_RATE:
-            used = True
-            rate = noise.params.get("rate")
-            if rate is None:
-                rate = registry.facts(registry.find("noise", noise.name)[0]).declares.fixed_rate
-            if rate is None:
-                raise SuiteError(f"noise {noise.name!r} has no rate to refer to", key, f"give {key} a number")
-            resolved[key] = rate
-            continue
-        if value == NOISE_MATRIX:
-            used = True
-            if "transition_matrix" not in registry.facts(registry.find("noise", noise.name)[0]).hooks:
-                raise SuiteError(
-                    f"noise {noise.name!r} has no transition matrix", key, "choose 'estimated' or give a matrix"
-                )
-        resolved[key] = value
-    return resolved, used

@@ -36,6 +36,7 @@ from harness.training.data import (
     split_validation,
     stratified_subset,
 )
+from harness.training.estimate import Estimate, estimated, inputs_of, put_in, warmed_features
 from harness.training.evaluation import Evaluator
 from harness.training.memory import keep_freed_memory
 from harness.training.metrics import asked_for
@@ -344,8 +345,9 @@ def _module(made: Any, source: Source, verb: str) -> nn.Module:
     return made
 
 
-def build_stack(trial: Trial, host: Host, matrix: Tensor | None) -> Stack:
-    """Loss and algorithms, with ``"noise.matrix"`` replaced by the matrix."""
+def build_stack(trial: Trial, host: Host, matrix: Tensor | None, estimate: Estimate | None = None) -> Stack:
+    """Loss and algorithms, with ``"noise.matrix"`` replaced by the matrix, and references to an estimate by what came out."""
+    estimator = trial.identity["estimate"]["name"] if estimate is not None else ""
 
     def made(kind: str, spec: Mapping[str, Any]) -> Any:
         return make(
@@ -354,7 +356,7 @@ def build_stack(trial: Trial, host: Host, matrix: Tensor | None) -> Stack:
             spec,
             {
                 key: matrix.tolist() if value == NOISE_MATRIX and matrix is not None else value
-                for key, value in spec["params"].items()
+                for key, value in put_in(spec["params"], estimate, estimator).items()
             },
         )
 
@@ -437,8 +439,26 @@ class Prepared:
     """(epochs, N) the replayed order of the training samples."""
 
 
-def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | None = None) -> Prepared:
-    """Everything that a trial needs before its first batch."""
+def prepare(
+    trial: Trial,
+    host: Host,
+    device: torch.device,
+    cache: DataCache | None = None,
+    *,
+    known: Estimate | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Prepared:
+    """Everything that a trial needs before its first batch.
+
+    Args:
+        trial, host, device: of the trial.
+        cache: data sets that the worker keeps.
+        known: what the trial has estimated of its noise before, so that it is not done again.
+        should_stop: asked at the batches of a warm-up.
+
+    Raises:
+        TrialInterrupted: when a warm-up is to stop.
+    """
     keep_freed_memory()
     identity = trial.identity
     training = identity["training"]
@@ -505,11 +525,24 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
             dtype=dtype,
             replay=replay,
         )
+        inputs = source(labels.train.inputs, standardiser, augmentation, device, labels.train.views, window=window)
+        autocast = torch.bfloat16 if training["precision"] == "bfloat16" else None
+        estimate = known
+        if "estimate" in identity and known is None:
+            assert num_classes is not None
+            if len(shape) == 1 and splits.train.inputs[0].is_floating_point():
+                features = inputs_of(inputs)
+            else:
+                options = {"last_batch": last_batch, "dtype": dtype, "autocast": autocast, "input_shape": shape}
+                features = warmed_features(
+                    trial, host.registry, network, inputs, targets, num_classes, device, should_stop, **options
+                )
+            estimate = estimated(trial, host.registry, features, targets, num_classes)
         main = network()
         run = Run(
             network=main,
-            stack=build_stack(trial, host, labels.matrix),
-            source=source(labels.train.inputs, standardiser, augmentation, device, labels.train.views, window=window),
+            stack=build_stack(trial, host, labels.matrix, estimate),
+            source=inputs,
             targets=targets,
             num_classes=num_classes,
             num_outputs=num_outputs,
@@ -518,7 +551,7 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
             seed=trial.seed,
             device=device,
             build_network=network,
-            autocast=torch.bfloat16 if training["precision"] == "bfloat16" else None,
+            autocast=autocast,
             class_names=splits.train.class_names,
             name=trial.id,
             input_shape=shape,
@@ -527,6 +560,7 @@ def prepare(trial: Trial, host: Host, device: torch.device, cache: DataCache | N
             last_batch=last_batch,
             dtype=dtype,
             initial_states=replay.sample_states(),
+            estimate=estimate,
         )
         seeds.seed_globals(trial.seed)
         if run.stack.setup is not None:

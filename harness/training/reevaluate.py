@@ -13,6 +13,7 @@ from harness.results.records import (
     evaluated_quantities,
     final_attempt,
     read_evaluations,
+    read_json,
     trial_folder,
     write_evaluations,
 )
@@ -42,7 +43,8 @@ def evaluate_trial(
     assert attempt is not None
     device = choose_device(str(trial.options.get("execution", {}).get("device", "auto")))
     asked = Trial(trial.identity, {**trial.options, "metrics": list(metrics)})
-    prepared = prepare(asked, host, device)
+    known = (read_json(attempt / "result.json") or {}).get("estimated")
+    prepared = prepare(asked, host, device, known=known)
     found: dict[str, dict[str, float | None]] = read_evaluations(folder, attempt)
     facts = evaluated_quantities(folder, attempt)
     for at in ("last", "selected"):

@@ -205,6 +205,7 @@ class Run:
         nets: every network, average and head.
         networks, averages, heads: what algorithms have added, by name; see :meth:`new_network`, :meth:`average`,
             :meth:`new_head`.
+        estimate: what the trial has estimated of its noise, where it refers to that: ``rate``, ``matrix`` and ``prior``.
         trained: names of the networks that were trained in the epoch so far; ``""`` is the trial's own.
     """
 
@@ -231,6 +232,7 @@ class Run:
         input_shape: tuple[int, ...] | None = None,
         model_source: Source | None = None,
         transformed: bool = False,
+        estimate: Mapping[str, Any] | None = None,
     ) -> None:
         self.nets = Networks(network, build_network, name)
         self.network = network
@@ -266,6 +268,7 @@ class Run:
         self._generators: dict[str, torch.Generator] = {}
         self._model_number = NOBODY if model_source is None else stack.watch.marker.number(model_source, "forward")
         self._transformed = transformed
+        self.estimate = estimate
         self._current = ""
         stack.watch.know(self)
 
@@ -802,6 +805,7 @@ class Run:
             "stack": self.stack.state_dict(),
             "generators": {name: generator.get_state() for name, generator in self._generators.items()},
             "scores": {name: [scores, detects] for name, (scores, detects) in self.sample_scores.items()},
+            **({"estimate": dict(self.estimate)} if self.estimate is not None else {}),
         }
 
     def check_readable(self, state: Mapping[str, Any]) -> None:

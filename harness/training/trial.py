@@ -252,7 +252,8 @@ def _train(
     with _threads(device, int(execution.get("threads", 1)), environment, guard):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        prepared = prepare(trial, host, device, cache)
+        known = _known_estimate(attempt, trial, host, device)
+        prepared = prepare(trial, host, device, cache, known=known, should_stop=should_stop)
         epsilons = [float(epsilon) for epsilon in trial.options.get("fgsm", ())]
         keep = bool(execution.get("keep"))
         journal = _Journal(attempt, should_stop, on_epoch)
@@ -297,6 +298,7 @@ def _train(
         "selected_epoch": selected,
         "diagnostics": history[-1]["diagnostics"],
         "histograms": histograms,
+        **({"estimated": dict(prepared.run.estimate)} if prepared.run.estimate is not None else {}),
         "transitions": prepared.evaluator.transitions(prepared.run),
         "error": None,
     }
@@ -333,9 +335,7 @@ def _resume(
     if found is None:
         return
     previous, path = found
-    before, now = _digests(read_json(previous / "trial.json")), trial.options.get("digests", {})
-    if before != now and (before := host.registry.renewed(before)) != now:
-        edited = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if edited := _edited(previous, trial, host):
         log.warning("%s ran another source of %s; the trial starts over", previous.name, ", ".join(edited))
         return
     try:
@@ -361,6 +361,27 @@ def _resume(
     earlier = read_json(previous / "environment.json") or {}
     environment["resumes"] = int(earlier.get("resumes", 0)) + 1
     log.info("resumed from %s after %d epochs", previous.name, done)
+
+
+def _edited(previous: Path, trial: Trial, host: Host) -> list[str]:
+    """Components of which an attempt ran another source than the trial's."""
+    before, now = _digests(read_json(previous / "trial.json")), trial.options.get("digests", {})
+    if before == now or (before := host.registry.renewed(before)) == now:
+        return []
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+
+
+def _known_estimate(attempt: Attempt, trial: Trial, host: Host, device: torch.device) -> Mapping[str, Any] | None:
+    """What an earlier attempt has estimated of the noise, from its checkpoint; a damaged one is told of when it is resumed."""
+    found = latest_checkpoint(attempt.path.parent, attempt.number) if "estimate" in trial.identity else None
+    if found is None or _edited(found[0], trial, host):
+        return None
+    try:
+        state, _ = checkpoint.load(found[1], device, trial.id)
+    except Damage:
+        return None
+    known = state["run"].get("estimate")
+    return known if isinstance(known, Mapping) else None
 
 
 def _recorded(attempt: Path, state: Mapping[str, Any]) -> tuple[dict[str, list[bytes]], list[dict[str, Any]]]:

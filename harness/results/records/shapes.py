@@ -130,6 +130,7 @@ _SHAPES: dict[str, Any] = {
             "diagnostics": _map(_VALUE),
             "histograms": _map(_map(s.list_schema(_VALUE))),
             "quantities": _map(_map(s.any_schema())),
+            "estimated": _map(s.any_schema()),
             "transitions": _maybe(s.list_schema(s.list_schema(_COUNT))),
         },
     ),
@@ -158,7 +159,7 @@ _SHAPES: dict[str, Any] = {
                         **dict.fromkeys(("oracle", "tuning"), s.bool_schema()),
                         "candidate": _maybe(_map(s.any_schema())),
                     },
-                    {},
+                    {"estimated": s.bool_schema()},
                 )
             ),
         },

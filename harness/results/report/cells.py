@@ -89,6 +89,7 @@ class BoardRow:
     Attributes:
         cells: by setting.
         oracle: whether it uses what only an oracle knows.
+        estimated: whether it estimates that from the noisy labels.
         tries: configurations that a search tried; 1 without a search.
         rank, mean: over the settings in which anybody has a result; ``None`` where ``withheld`` says why.
         covered: settings in which it has every run that another method has.
@@ -103,11 +104,12 @@ class BoardRow:
     mean: float | None
     covered: int
     withheld: str = ""
+    estimated: bool = False
 
     @property
     def label(self) -> str:
-        """Its name with the sign of an oracle."""
-        return f"{self.method} °" if self.oracle else self.method
+        """Its name with the signs of an oracle and of an estimate."""
+        return self.method + " °" * self.oracle + " ≈" * self.estimated
 
     @property
     def failed(self) -> int:

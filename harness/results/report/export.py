@@ -25,6 +25,7 @@ def rows(board: Board) -> list[dict[str, Any]]:
             "rank": row.rank,
             "method": row.method,
             "oracle": row.oracle,
+            "estimated": row.estimated,
             "tries": row.tries,
             "withheld": row.withheld,
             "setting": setting,
@@ -114,6 +115,8 @@ def caption(board: Board) -> str:
         said += [f"{row.label} is not ranked: {row.withheld}." for row in board.rows if row.withheld]
     if any(row.oracle for row in board.rows):
         said.append("°: is given the noise rate or matrix (an oracle).")
+    if any(row.estimated for row in board.rows):
+        said.append("≈: estimates the noise rate or matrix from the noisy labels.")
     if board.tuning:
         said.append(board.tuning)
     if board.at == "best":
@@ -195,7 +198,7 @@ def to_latex(board: Board) -> str:
         r"\midrule",
     ]
     for row in board.rows:
-        name = escape_latex(row.method) + ("$^{\\circ}$" if row.oracle else "")
+        name = escape_latex(row.method) + "$^{\\circ}$" * row.oracle + r" $\approx$" * row.estimated
         cells = [_latex_cell(board, row.method, setting, row.cells.get(setting)) for setting in board.settings]
         lines.append(" & ".join([name, *([str(row.tries)] if searched else []), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"

@@ -21,6 +21,8 @@ def arrange(suite: str, metric: Quantity, at: str, lines: list[tuple[Any, ...]],
     settings = tuple(dict.fromkeys(line[1] for line in lines))
     cells: dict[str, dict[str, BoardCell]] = {}
     oracle: dict[str, bool] = {}
+    estimated = {line[0] for line in lines if line[12]}
+    lines = [line[:12] for line in lines]
     tries: dict[str, int] = {}
     grouped: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
     for line in lines:
@@ -32,7 +34,7 @@ def arrange(suite: str, metric: Quantity, at: str, lines: list[tuple[Any, ...]],
     comparable = all(bool(line[5]) for line in lines)
     search_over = str(lines[0][8]) if lines else "setting"
     facts = Board(suite, metric, at, settings, (), {}, comparable, higher, snapshot, search_over=search_over)
-    return _rank(facts, cells, oracle, tries)
+    return _rank(facts, cells, oracle, tries, estimated)
 
 
 def _cell(metric: str, at: str, lines: list[tuple[Any, ...]]) -> BoardCell:
@@ -64,7 +66,11 @@ def _cell(metric: str, at: str, lines: list[tuple[Any, ...]]) -> BoardCell:
 
 
 def _rank(
-    board: Board, cells: dict[str, dict[str, BoardCell]], oracle: Mapping[str, bool], tries: Mapping[str, int]
+    board: Board,
+    cells: dict[str, dict[str, BoardCell]],
+    oracle: Mapping[str, bool],
+    tries: Mapping[str, int],
+    estimated: Collection[str],
 ) -> Board:
     """A board's rows in order and the best of every setting; its own rows are ignored."""
     import numpy as np
@@ -80,7 +86,9 @@ def _rank(
     for method, by_setting in cells.items():
         mine = {s: dataclasses.replace(c, missing=len(c.pending & seeds[s])) for s, c in by_setting.items()}
         covered = sum(cell.complete for cell in mine.values())
-        rows.append(BoardRow(method, mine, oracle[method], tries[method], None, None, covered, _withheld(mine, begun)))
+        withheld = _withheld(mine, begun)
+        own = method in estimated
+        rows.append(BoardRow(method, mine, oracle[method], tries[method], None, None, covered, withheld, own))
     part = dataclasses.replace(board, rows=tuple(rows))
     table = statistics.cells(scores_of(part), intervals=False)
     for m, row in enumerate(rows):
@@ -134,7 +142,8 @@ def narrow(
     rows = [row for row in board.rows if methods is None or row.method in methods]
     cells = {row.method: {name: row.cells[name] for name in kept if name in row.cells} for row in rows}
     part = dataclasses.replace(board, settings=kept, filters=filters, marks={}, gaps={}, conclusion="")
-    return _rank(part, cells, {row.method: row.oracle for row in rows}, {row.method: row.tries for row in rows})
+    oracle, tries = {row.method: row.oracle for row in rows}, {row.method: row.tries for row in rows}
+    return _rank(part, cells, oracle, tries, {row.method for row in rows if row.estimated})
 
 
 def scores_of(board: Board, *, complete: bool = False) -> Scores:

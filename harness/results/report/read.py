@@ -51,7 +51,7 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
         """
         SELECT s.method, s.setting, s.seed, s.oracle, s.tries, s.comparable,
                CASE WHEN q.trial IS NULL THEN t.status ELSE 'quarantined' END, m.value, s.search_over,
-               p.value, t.num_classes, t.test_samples
+               p.value, t.num_classes, t.test_samples, s.estimated
         FROM compared s
         LEFT JOIN trials t USING (trial)
         LEFT JOIN quarantine q USING (trial)

@@ -454,6 +454,7 @@ def _suite_rows(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
             "setting": line["setting"],
             "seed": line["seed"],
             "oracle": line["oracle"],
+            "estimated": bool(line.get("estimated")),
             "tuning": line["tuning"],
             "candidate": json.dumps(line["candidate"]) if line["candidate"] is not None else None,
             "tries": manifest["tries"].get(line["method"], 1),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-STORE_SCHEMA = 8
+STORE_SCHEMA = 9
 
 TABLES: dict[str, dict[str, str]] = {
     "trials": {
@@ -25,7 +25,7 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "suite_trials": {
         "suite": "VARCHAR", "digest": "VARCHAR", "newest": "BOOLEAN", "trial": "VARCHAR", "method": "VARCHAR",
-        "setting": "VARCHAR", "seed": "BIGINT", "oracle": "BOOLEAN", "tuning": "BOOLEAN", "candidate": "VARCHAR",
+        "setting": "VARCHAR", "seed": "BIGINT", "oracle": "BOOLEAN", "estimated": "BOOLEAN", "tuning": "BOOLEAN", "candidate": "VARCHAR",
         "tries": "BIGINT", "search_over": "VARCHAR", "comparable": "BOOLEAN", "method_position": "BIGINT", "setting_position": "BIGINT",
     },
     "attempts": {
