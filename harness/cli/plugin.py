@@ -90,10 +90,10 @@ def check(
     """Run the named checks of every component of a plugin; without a name, of the plugin in this folder."""
     from harness.registry import printing_aside
     from harness.suite.select import parse_assignment
-    from harness.testing import catalogue, read_plugin
+    from harness.testing import Finding, catalogue, read_plugin
 
     params = {".".join(path): value for path, value in map(parse_assignment, set_)}
-    found: list[catalogue.Finding] = []
+    found: list[Finding] = []
     with printing_aside() if json else contextlib.nullcontext():  # what a component prints must not stand in the JSON
         for place in [target] if target is not None else _here():
             checked = read_plugin(place, params)

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.testing import catalogue
-from harness.testing.catalogue import CHECKS, Case, Check, Fault, Finding, Skip, checks_of, loading
+from harness.testing.catalogue import Case, loading
 from harness.testing.subject import Checked, Subject, read_plugin, subjects_of
+from harness.testing.verdicts import CHECKS, Check, Fault, Finding, Skip, checks_of
 
 __all__ = [
     "CHECKS",

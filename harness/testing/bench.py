@@ -15,8 +15,8 @@ from torch import Tensor
 
 from harness.errors import HarnessError, TrialInterrupted
 from harness.suite.load import Suite, load_suite
-from harness.testing.catalogue import Fault
 from harness.testing.subject import TESTING, Subject
+from harness.testing.verdicts import Fault
 from harness.training.evaluation import Evaluator
 from harness.training.loop import Loop
 from harness.training.prepare import DataCache, prepare

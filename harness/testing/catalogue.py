@@ -1,4 +1,4 @@
-"""The list of checks: each has a name, a reason and a remedy, and belongs to some kinds of components."""
+"""The checks of a plugin and of its components: chosen by name, run one after the other, with what each found."""
 
 from __future__ import annotations
 
@@ -10,83 +10,16 @@ import tempfile
 import threading
 import traceback
 import unittest
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from harness.errors import HarnessError
 from harness.testing.subject import Checked, Subject
+from harness.testing.verdicts import CHECKS, Check, Fault, Finding, Skip, checks_of
 from harness.words import counted
 
-if TYPE_CHECKING:
-    from harness.testing.bench import Bench
-
-Status = Literal["ok", "fault", "skip"]
-TRAINED = ("loss", "algorithm", "transform", "model")
 LIMIT_S = 120.0
-
-
-class Fault(Exception):
-    """What a check found wrong, with a remedy more exact than the check's own, if there is one."""
-
-    def __init__(self, what: str, remedy: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.remedy = remedy
-
-
-class Skip(unittest.SkipTest):
-    """A check that does not apply, with the reason. pytest shows it as skipped."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """One check of a component.
-
-    Attributes:
-        name: as ``harness plugin check`` prints it.
-        kinds: of components that it is for.
-        reason: why it matters.
-        remedy: what to do when it fails.
-        function: raises :class:`Fault` or :class:`Skip`; returns a remark, or nothing.
-    """
-
-    name: str
-    kinds: tuple[str, ...]
-    reason: str
-    remedy: str
-    function: Callable[[Subject, Bench], str | None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """The result of one check."""
-
-    subject: str
-    check: str
-    status: Status
-    message: str = ""
-    reason: str = ""
-    remedy: str = ""
-
-
-CHECKS: dict[str, Check] = {}
-
-
-def check(*kinds: str, reason: str, remedy: str) -> Callable[[Callable[[Subject, Bench], str | None]], Check]:
-    """Add a function to the catalogue under its own name."""
-
-    def add(function: Callable[[Subject, Bench], str | None]) -> Check:
-        made = Check(function.__name__.rstrip("_"), kinds, reason, remedy, function)
-        CHECKS[made.name] = made
-        return made
-
-    return add
-
-
-def checks_of(kind: str) -> list[Check]:
-    """The checks for a kind, in the order in which they run."""
-    return [one for one in CHECKS.values() if kind in one.kinds]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ from harness.errors import HarnessError
 from harness.execution.executor import Executor
 from harness.registry import KINDS
 from harness.testing.bench import Bench
-from harness.testing.catalogue import Fault, Finding, check
 from harness.testing.subject import Checked, Subject
+from harness.testing.verdicts import Fault, Finding, check
 from harness.trial import Trial
 
 STACKED = ("loss", "transform", "algorithm")

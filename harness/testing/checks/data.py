@@ -9,8 +9,8 @@ from torch import Tensor
 from harness import DataSplits, LabelledData
 from harness.paths import data_folder
 from harness.testing.bench import CPU, Bench
-from harness.testing.catalogue import Fault, Skip, check
 from harness.testing.subject import Subject
+from harness.testing.verdicts import Fault, Skip, check
 from harness.training.data import Standardiser
 from harness.training.prepare import prepare
 from harness.training.reach import find_labels

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
 from harness.testing.bench import Bench
-from harness.testing.catalogue import Fault, check
 from harness.testing.subject import Subject
+from harness.testing.verdicts import Fault, check
 
 BATCH = 12
 OUTPUTS = 10

@@ -8,8 +8,8 @@ from torch import Tensor
 from harness.errors import HarnessError
 from harness.results.quantities import QUANTITIES
 from harness.testing.bench import Bench
-from harness.testing.catalogue import Fault, Skip, check
 from harness.testing.subject import Subject
+from harness.testing.verdicts import Fault, Skip, check
 from harness.training.metrics import Metric
 from harness.training.tasks import PREDICTIONS, Task
 

@@ -7,9 +7,9 @@ from torch import nn
 
 from harness.errors import HarnessError
 from harness.testing.bench import Bench
-from harness.testing.catalogue import Fault, check
 from harness.testing.components import net
 from harness.testing.subject import Subject
+from harness.testing.verdicts import Fault, check
 
 SHAPES: tuple[tuple[int, ...], ...] = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (6,))
 OUTPUTS = 10

@@ -11,8 +11,8 @@ from torch import Tensor
 from harness import NoiseReport
 from harness.testing import components
 from harness.testing.bench import Bench, difference
-from harness.testing.catalogue import Fault, check
 from harness.testing.subject import Subject
+from harness.testing.verdicts import Fault, check
 
 SAMPLES = 200
 PARTS = {"estimator": ("T", "prior", "rate"), "detector": ("flags", "score", "suggested")}

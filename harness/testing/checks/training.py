@@ -16,9 +16,9 @@ from harness.registry import Component
 from harness.results.records import final_attempt, read_json, read_lines, trial_folder
 from harness.suite.plan import Plan
 from harness.testing.bench import CPU, Bench, Outcome, Silent, difference, finite, refused
-from harness.testing.catalogue import TRAINED, Fault, Skip, check
 from harness.testing.checks.models import example_shape
 from harness.testing.subject import Subject
+from harness.testing.verdicts import TRAINED, Fault, Skip, check
 from harness.training.loop import Loop
 from harness.training.prepare import prepare
 from harness.training.reach import find_labels
