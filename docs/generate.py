@@ -44,6 +44,7 @@ EXAMPLES: dict[str, Any] = {
     "file": "reviews.csv",
     "targets": ["query"],
     "except": ["head"],
+    "data": "cifar10",
     "score": "rrm.u",
     "epochs": [10, 20],
     "edges": [0.0, 0.5],

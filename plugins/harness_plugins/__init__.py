@@ -36,6 +36,7 @@ def harness_register_datasets(register: Register) -> None:
     register("food101n", f"{HERE}.datasets.food101n:food101n")
     register("animal10n", f"{HERE}.datasets.animal10n:animal10n")
     register("red_mini_imagenet", f"{HERE}.datasets.red_mini_imagenet:red_mini_imagenet")
+    register("long_tailed", f"{HERE}.datasets.long_tailed:long_tailed")
     register("image_shards", f"{HERE}.datasets.image_shards:image_shards")
     register("features:", f"{HERE}.datasets.features:features")
     register("text_csv", f"{HERE}.datasets.text_files:text_csv")
