@@ -74,7 +74,7 @@ def _check(loss: Part, algorithms: tuple[Part, ...], task: str | None, transform
                 fits = " and ".join(part.declares.tasks)
                 raise StackError(
                     f"{kind} {part.name!r} is for {fits}, the data set is for {task}",
-                    remedy=f"choose a {kind} for {task}",
+                    remedy=f"choose another for {task}",
                 )
     for part in algorithms:
         if not set(part.declares.tasks) & set(loss.declares.tasks):

@@ -30,7 +30,7 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
 }
 """What is no number in an epoch's record, by task, when outputs on the test data are not finite."""
 _UNDEFINED = "undefined"
-"""Beside what is measured: whether any output is NaN, in the same transfer."""
+"""Beside what is measured: whether any output is NaN or infinity, in the same transfer."""
 LAST_EPOCHS = 10
 HISTOGRAM_BINS = 20
 OUTLYING = 4.0
@@ -132,7 +132,7 @@ class Evaluator:
         return any(metric.measured.on == on for metric in self.metrics)
 
     def _further(self, test: Seen | None, train: Seen | None) -> dict[str, Tensor]:
-        """What plugins' metrics say of the outputs; nothing of outputs that hold NaN."""
+        """What plugins' metrics say of the outputs; nothing of outputs that hold NaN or infinity."""
         targets = {"test": (self.test_targets, self.test_targets), "train": (self.train_noisy, self.train_clean)}
         found: dict[str, Tensor] = {}
         for on, seen in (("test", test), ("train", train)):

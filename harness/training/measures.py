@@ -34,7 +34,7 @@ class Seen:
     Attributes:
         predicted: (N,) classes, or (N, outputs) predictions.
         loss: the mean loss of classes; ``None`` where the task computes it from the predictions.
-        undefined: whether any output is NaN.
+        undefined: whether any output is NaN or infinity; minus infinity is the logarithm of a probability of 0.
         outputs: (N, K) all that was predicted, where it was asked for.
     """
 
@@ -50,7 +50,7 @@ class Measure(abc.ABC):
     def see(self, run: Run, source: BatchSource, targets: Tensor, batch: int, keep: bool) -> Seen:
         """Predictions for all samples; ``keep`` asks for the whole outputs."""
         outputs = torch.cat([predicted(run, inputs) for _, inputs in source.ordered(batch)])
-        return Seen(outputs, None, outputs.isnan().any(), outputs)
+        return Seen(outputs, None, ~(outputs < math.inf).all(), outputs)
 
     @abc.abstractmethod
     def test(self, seen: Seen, targets: Tensor, num_outputs: int) -> dict[str, Tensor]:
@@ -83,7 +83,7 @@ class Classification(Measure):
             with labels_at_hand():
                 classes[index] = log_probabilities.argmax(1)
                 total += functional.nll_loss(log_probabilities, targets[index], reduction="sum")
-                undefined |= log_probabilities.isnan().any()
+                undefined |= ~(log_probabilities < math.inf).all()
             if keep:
                 kept.append(log_probabilities)
         loss = total / max(1, source.num_samples)

@@ -11,6 +11,7 @@ overflow as training diverges; what does not come from the network still must no
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +146,8 @@ class Watch:
         seen, self._targets = self._targets, (targets, _version(targets))
         if targets is seen[0] and self._targets[1] == seen[1]:
             return
-        if not isinstance(targets, Tensor) or len(targets.shape) < 1 or targets.shape[0] != run.num_samples:
+        plain = type(targets) in (Tensor, torch.nn.Parameter)  # another class cannot be read back from a checkpoint
+        if not plain or len(targets.shape) < 1 or targets.shape[0] != run.num_samples:
             raise self.refuse(
                 number, hook, f"left run.targets as {described(targets)}", f"set ({run.num_samples}, ...) targets"
             )
@@ -155,9 +157,13 @@ class Watch:
 
     def _look_at_scores(self, hook: str, number: int, run: Run) -> None:
         for name, entry in run.sample_scores.items():
-            if not (isinstance(entry, tuple) and len(entry) == 2 and exact(entry[0]) is not None):
+            if not (isinstance(entry, tuple) and len(entry) == 2 and type(entry[0]) is Tensor):
+                found = entry[0] if isinstance(entry, tuple) and len(entry) == 2 else entry
                 raise self.refuse(
-                    number, hook, f"left the scores {name!r} as {described(entry)}", "use run.score_samples"
+                    number,
+                    hook,
+                    f"left the scores {name!r} as {described(found)}",
+                    "give run.score_samples a plain tensor",
                 )
             odd = entry[0].dtype.is_complex or entry[0].device.type != run.device.type
             if odd or entry[0].shape != (run.num_samples,):
@@ -357,10 +363,10 @@ class Watch:
 
     def _look_closely(self, number: int, run: Run, predicted: Tensor) -> None:
         """Refuse a prediction that is not finite while the outputs that it was made of are. Minus infinity is the
-        logarithm of a probability of 0."""
+        logarithm of a probability of 0, and good."""
         assert self._networks is not None
         broke, self._networks.broke = self._networks.broke, False
-        good = finite(predicted) if run.num_classes is None else not bool(predicted.isnan().any())
+        good = finite(predicted) if run.num_classes is None else bool((predicted < math.inf).all())
         if not broke and not good:
             what = "returned predictions that are not finite, made of finite outputs of the network"
             raise self.refuse(number, "predict", what, "mend it")

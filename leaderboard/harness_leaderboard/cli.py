@@ -83,6 +83,9 @@ def check_port(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+        except (socket.gaierror, UnicodeError):
+            remedy = "give an address of this machine, such as 127.0.0.1"
+            raise HarnessError(f"{host!r} is no address", "--host", remedy) from None
         except OSError as error:
             raise HarnessError(f"{host}:{port} cannot be used ({error.strerror})", "--port", "choose another") from None
 

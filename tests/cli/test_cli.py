@@ -320,9 +320,19 @@ def test_what_is_merged_is_known_by_what_it_is_and_not_by_its_name(
     for number, source in enumerate((records, results)):
         status, said, _ = inside("merge", source, "--results", tmp_path / str(number))
         assert status == 0 and "1 trial taken" in said
-    for source, words in ((table, "no packed records"), (write_suite(), "no packed records"), (table / "x", "no such")):
+    os.mkfifo(tmp_path / "fifo")
+    for source, words in (
+        (table, "no packed records"),
+        (write_suite(), "no packed records"),
+        (table / "x", "no such"),
+        (tmp_path / "fifo", "neither a results folder nor"),
+    ):
         status, _, said = inside("merge", source, "--results", tmp_path / "2")
         assert status == 2 and words in said and len(said.splitlines()) == 1
+        assert not (tmp_path / "2").exists(), "nothing came, so nothing was made"
+    before = sorted((tmp_path / "0").rglob("*"))
+    assert inside("merge", table, "--results", tmp_path / "0")[0] == 2
+    assert sorted((tmp_path / "0").rglob("*")) == before
 
 
 def test_a_data_set_that_is_not_on_disk_names_the_command(

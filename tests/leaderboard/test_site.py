@@ -106,6 +106,12 @@ def test_a_port_that_is_taken_is_one_line():
             check_port("127.0.0.1", taken.getsockname()[1])
 
 
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "x" * 300, "a..b"])
+def test_a_host_that_is_no_address_is_told_as_such(host):
+    with pytest.raises(HarnessError, match=r"^--host: .* is no address"):
+        check_port(host, 8501)
+
+
 def test_the_commands_import_no_streamlit():
     code = "import harness_leaderboard.cli, sys; assert not {'streamlit', 'torch', 'scipy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)

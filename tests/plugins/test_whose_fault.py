@@ -37,6 +37,9 @@ class Mute(Exception):
 ERRORS = {"value": ValueError("of mine"), "own": Own("of mine"), "mute": Mute(), "interrupt": KeyboardInterrupt(),
           "generator": GeneratorExit(), "exit": SystemExit(0)}
 
+class Spy(torch.Tensor):
+    "Is handed what it is compared with."
+
 class Calm:
     "Does nothing, in the same file as the others."
     def after_forward(self, run, step): ...
@@ -57,6 +60,10 @@ class Mine:
     def setup(self, run):
         if self.does == "thread":
             threading.Thread(target=END.wait, name="mine").start()
+        if self.does == "targets of a class of its own":
+            run.targets = run.targets.as_subclass(Spy)
+        if self.does == "scores of a class of its own":
+            run.score_samples("mine", torch.zeros(run.num_samples).as_subclass(Spy))
         if self.does == "leaves":
             torch.set_default_dtype(torch.float64)
 
@@ -97,6 +104,8 @@ class Mine:
         predicted = outputs.log_softmax(1)
         if self.does == "undefined" or (self.does == "undefined later" and run.epoch == 2):
             return predicted * float("nan")
+        if self.does == "infinity":
+            return predicted + float("inf")
         if self.does == "undefined parts":
             return predicted.log() * 0.0  # of negative numbers
         return predicted[:, :3] if self.does == "predictions" else predicted
@@ -190,6 +199,9 @@ IN_A_METHOD = {
     "undefined": ("ComponentError", "predict"),
     "undefined later": ("ComponentError", "predict"),
     "undefined parts": ("ComponentError", "predict"),
+    "infinity": ("ComponentError", "predict"),
+    "targets of a class of its own": ("ComponentError", "setup"),
+    "scores of a class of its own": ("ComponentError", "setup"),
     "state": ("ComponentError", "state_dict"),
 }
 IN_A_TRANSFORM = {

@@ -95,6 +95,15 @@ def open_results(folder: str | Path, *, create: bool = True, there: bool = False
     return path
 
 
+def remove_unused(results: Path) -> None:
+    """Remove a results folder that was made for results which did not come; one that holds anything stays."""
+    with contextlib.suppress(OSError):
+        for name in ("trials", "suites"):
+            os.rmdir(results / name)
+        os.unlink(results / "version.json")
+        os.rmdir(results)
+
+
 def trial_folder(results: Path, trial_id: str) -> Path:
     """The folder of one trial."""
     return results / "trials" / trial_id
