@@ -78,6 +78,7 @@ def test_with_freeze_before_or_after_the_update_and_the_named_parts_are_trained(
 def test_freeze_takes_names_of_parts_and_of_parameters() -> None:
     assert trained(freeze(small(), "conv.bias", "query")) == {"conv.bias", "query.weight", "query.bias"}
     assert trained(freeze(small())) == set()
+    assert trained(freeze(small(), "pre_classifier|classifier")) == {"classifier.weight", "classifier.bias"}
     with pytest.raises(HarnessError, match=r"no part 'clasifier'.*classifier"):
         freeze(small(), "clasifier")
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
 
 from harness import DataSplits, Declares
 from harness.errors import DataError
@@ -23,6 +25,7 @@ FOLDERS = ("aclImdb/train/neg", "aclImdb/train/pos", "aclImdb/test/neg", "aclImd
 CLASSES = ("neg", "pos")
 REVIEWS = 12_500
 """In each of the four folders."""
+Test = Annotated[int, Ge(2), Le(25_000)]
 SHA256 = {
     "aclImdb/train/neg": "98afc9d0f99c3c52941af457a4180bfb13fe8c7e7859394a7f1d6c09fd5a6700",
     "aclImdb/train/pos": "d42719330b917c15a474a61f56e0999d75ce967269ad0e2278f1c3d9bb497eba",
@@ -87,7 +90,7 @@ def verify(folder: Path) -> str:
     licence="research use; the reviews are their authors' (ai.stanford.edu/~amaas/data/sentiment)",
     citation="Maas et al., Learning Word Vectors for Sentiment Analysis, ACL 2011",
 )
-def imdb(tokenizer: str = WORD_PIECES, length: Count = 256) -> DataSplits:
+def imdb(tokenizer: str = WORD_PIECES, length: Count = 256, test: Test = 2 * REVIEWS) -> DataSplits:
     """IMDb: 25,000 film reviews to train on and 25,000 to test, half of each positive (Maas et al., 2011).
 
     The authors' own split. The RRM paper's table 12 draws a random one of the same sizes.
@@ -95,11 +98,13 @@ def imdb(tokenizer: str = WORD_PIECES, length: Count = 256) -> DataSplits:
     Args:
         tokenizer: folder under `HARNESS_DATA` with `tokenizer.json`, or with `words.txt` and `rows.npy`.
         length: most tokens of a review, which has 300 on average; what comes after is cut off.
+        test: reviews to test on, an even number: the first of each class.
     """
     folder = require("imdb", *FOLDERS)
     where = "datasets.imdb"
     texts = [read_text(path, where) for name in FOLDERS for path in reviews(folder / name)]
     targets = torch.tensor([0, 1, 0, 1]).repeat_interleave(REVIEWS)
     data = text_data(texts, targets, CLASSES, tokenizer, length, where)
-    half = torch.arange(2 * REVIEWS)
-    return DataSplits(data.subset(half), data.subset(half + 2 * REVIEWS))
+    first = torch.arange(test // 2)
+    tested = torch.cat([2 * REVIEWS + first, 3 * REVIEWS + first])
+    return DataSplits(data.subset(torch.arange(2 * REVIEWS)), data.subset(tested))

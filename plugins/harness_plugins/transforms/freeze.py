@@ -19,6 +19,7 @@ class Freeze:
 
     Args:
         except: names of the parts that are trained: ends of the paths of modules, such as `classifier`, or of parameters.
+            `pre_classifier|classifier` is whichever the model has.
     """
 
     declares = Declares(tasks=("classification", "multilabel", "regression"))

@@ -38,8 +38,8 @@ class LowRankUpdate(nn.Module):
 
 
 def named(path: str, name: str) -> bool:
-    """Whether a module's path is a name, or ends in it after a dot."""
-    return path == name or path.endswith(f".{name}")
+    """Whether a path is a name, or ends in it after a dot; of names with ``|`` between them, any."""
+    return any(path == one or path.endswith(f".{one}") for one in name.split("|"))
 
 
 class LoRA:
@@ -52,7 +52,8 @@ class LoRA:
     { name = "lora", rank = 4, targets = ["q_lin"] }]` on `distilbert` trains 628,994 parameters as printed.
 
     Args:
-        targets: names of layers, such as `q_lin` or `attention.self.query`: the ends of their paths.
+        targets: names of layers, such as `q_lin` or `attention.self.query`: the ends of their paths. `q_lin|query` is
+            whichever the model has.
         rank: of the update.
         alpha: the update is scaled by `alpha / rank`.
     """
