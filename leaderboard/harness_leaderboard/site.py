@@ -162,7 +162,7 @@ def _suite(snapshot: Path, suite: str, slug: str, folder: Path) -> str:
         choices = [(pages[other], _words(other, main, known)) for other in metrics]
         parts = [part("site.html", "metrics", pages=choices, here=pages[metric])] if len(metrics) > 1 else []
         parts += [part("site.html", "filter"), tables.leaderboard_head(ranked)]
-        parts += [tables.leaderboard_table(ranked, cells, to=trial_link), tables.leaderboard_legend()]
+        parts += [tables.leaderboard_table(ranked, cells, to=trial_link), tables.leaderboard_legend(ranked)]
         parts.append(tables.leaderboard_questions(ranked))
         if position == 0:
             conclusion = ranked.board.conclusion

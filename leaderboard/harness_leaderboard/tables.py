@@ -248,9 +248,10 @@ def leaderboard_questions(ranked: Leaderboard) -> Markup:
     )
 
 
-def leaderboard_legend() -> Markup:
-    """What the signs mean."""
-    return part("board.html", "legend", words=WORDS)
+def leaderboard_legend(ranked: Leaderboard) -> Markup:
+    """What the signs mean that its table may hold."""
+    estimated = any(standing.row.estimated for standing in ranked.standings)
+    return part("board.html", "legend", words=WORDS, estimated=estimated)
 
 
 # --- compare ----------------------------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def random_board(seed: int, settings: int):
     level, scale = rng.normal(0.7, 0.05, len(names)), rng.lognormal(-4, 1, len(names))
     lines = [
         (name, f"s{s}", r, False, 1, True, "done", float(np.clip(level[i] + scale[i] * rng.normal(), 0, 1)), "setting",
-         0.2, 10, 1000)
+         0.2, 10, 1000, False)
         for i, name in enumerate(names) for s in range(settings) for r in range(3)
     ]  # fmt: skip
     return arrange("made", find_quantity("accuracy"), "last", lines, True, "")

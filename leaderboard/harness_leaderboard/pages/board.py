@@ -37,7 +37,7 @@ def _html(snapshot: str, suite: str, metric: str, filters: Filters) -> Markup:
         (
             tables.leaderboard_head(ranked),
             tables.leaderboard_table(ranked, shell.cell_trials(snapshot, suite), plugin_columns(snapshot, ranked)),
-            tables.leaderboard_legend(),
+            tables.leaderboard_legend(ranked),
             tables.leaderboard_questions(ranked),
             part("board.html", "how"),
             shell.snapshot_note(snapshot),
