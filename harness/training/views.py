@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -120,13 +122,31 @@ Change = Callable[[Tensor, Rows], Tensor]
 """Of images (n, C, H, W) and their rows in the batch: what an operation makes of them."""
 
 
+_ON_HOST = ContextVar("on_host", default=True)
+
+
+@contextmanager
+def as_on_accelerator() -> Iterator[None]:
+    """Views are drawn on a CPU by the operations that they take on an accelerator, for checks without one."""
+    before = _ON_HOST.set(False)
+    try:
+        yield
+    finally:
+        _ON_HOST.reset(before)
+
+
+def _by_rows(pixels: Tensor) -> bool:
+    """Whether to sort out images by what they drew, which reads numbers of tensors: for free on a CPU only."""
+    return pixels.device.type == "cpu" and _ON_HOST.get()
+
+
 def changed(pixels: Tensor, operation: Tensor, changes: Mapping[int, Change]) -> Tensor:
     """Each image (of B, C, H, W) after what its ``operation`` (B,) changes; without a change it stays as it is.
 
     On a CPU an operation gets the images that drew it. Elsewhere it gets all: their number would have to be waited for, and
     one more kernel over a batch costs a GPU less than that.
     """
-    if pixels.device.type != "cpu":
+    if not _by_rows(pixels):
         for code, change in changes.items():
             pixels = torch.where((operation == code).view(-1, 1, 1, 1), change(pixels, slice(None)), pixels)
         return pixels
@@ -193,7 +213,7 @@ def moved(pixels: Tensor, affine: Tensor) -> Tensor:
 
     On a CPU the places of an image that stays are worked out once for all of them.
     """
-    if pixels.device.type != "cpu" or not len(pixels):
+    if not _by_rows(pixels) or not len(pixels):
         grid = functional.affine_grid(affine[:, :2], list(pixels.shape), align_corners=False)
     else:
         still = torch.eye(3, dtype=affine.dtype)

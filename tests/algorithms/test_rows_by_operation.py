@@ -26,6 +26,7 @@ from harness.training.views import (
     CUTOUT_GREY,
     LUMA,
     OPERATIONS,
+    as_on_accelerator,
     changed,
     enhancers,
     geometric,
@@ -159,6 +160,8 @@ def test_a_view_is_that_of_all_operations_on_all_images(
         expected = whole(images, generators[0], standardiser)
         assert torch.equal(view(images, generators[1], standardiser), expected)
         assert torch.equal(generators[0].get_state(), generators[1].get_state())
+        with as_on_accelerator():
+            assert torch.equal(view(images, torch.Generator().manual_seed(seed), standardiser), expected)
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if name in ("sharpness", "contrast", "autocontrast")])

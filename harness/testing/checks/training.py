@@ -23,6 +23,7 @@ from harness.training.loop import Loop
 from harness.training.prepare import prepare
 from harness.training.reach import find_labels
 from harness.training.run import Step
+from harness.training.views import as_on_accelerator
 from harness.trial import Trial
 from harness.words import counted
 
@@ -193,7 +194,7 @@ def vectorised(subject: Subject, bench: Bench) -> str | None:
 
 
 def _counted(bench: Bench, batch_size: int, counter: type[Reads] | type[Operations], epochs: int = 1) -> list[int]:
-    """What a counter counts in every mini-batch of some epochs."""
+    """What a counter counts in every mini-batch of some epochs, whose views are drawn as on an accelerator."""
     trial, suite = bench.trial(epochs=epochs, batch_size=batch_size)
     prepared = prepare(trial, suite.host, CPU)
     run = prepared.run
@@ -202,7 +203,7 @@ def _counted(bench: Bench, batch_size: int, counter: type[Reads] | type[Operatio
     class Counted(Loop):
         def train(self, step: Step) -> None:
             run.stack.watch.rest()  # what it looks at is no part of a mini-batch
-            with counter() as counting:  # type: ignore[no-untyped-call]
+            with as_on_accelerator(), counter() as counting:  # type: ignore[no-untyped-call]
                 super().train(step)
             counts.append(counting.count)
 
