@@ -6,10 +6,11 @@ It is a single-file plugin like any other, so that workers of every executor fin
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,14 +24,20 @@ CLASSES = 10
 ALL = ("classification", "multilabel", "regression")
 
 
-def classes(shape: list[Count] = [1, 8, 8], size: Count = 100, canary: int = 0) -> DataSplits:  # noqa: B006
-    """Ten classes of images (or features), each around a prototype of its own.
+def classes(
+    shape: list[Count] = [1, 8, 8],  # noqa: B006
+    size: Count = 100,
+    canary: int = 0,
+    tokens: Annotated[int, Ge(2)] | None = None,
+) -> DataSplits:
+    """Ten classes of images (features, or texts), each around a prototype of its own.
 
     Args:
         shape: of one input; three numbers make uint8 images, one makes float features.
         size: training samples; there are half as many test samples.
         canary: 0 for labels that belong to the inputs. Otherwise a seed that permutes the *clean* labels only: two
             canaries differ in nothing that a method may see.
+        tokens: for texts in place of features: their vocabulary.
     """
     rng = np.random.default_rng(0)
     prototypes = rng.normal(size=(CLASSES, *shape))
@@ -45,9 +52,19 @@ def classes(shape: list[Count] = [1, 8, 8], size: Count = 100, canary: int = 0) 
         human = {
             name: torch.where(torch.arange(count) % 3 == 0, other, targets) for name in ("worse", "aggregate", "noisy")
         }
-        pixels = np.clip(128 + 40 * values, 0, 255).astype(np.uint8) if len(shape) == 3 else values.astype(np.float32)
+        inputs: np.ndarray = values.astype(np.float32)
+        if len(shape) == 3:
+            inputs = np.clip(128 + 40 * values, 0, 255).astype(np.uint8)
+        if tokens is not None:
+            inputs = np.clip(tokens * (0.5 + 0.2 * values), 1, tokens - 1).astype(np.int64)
         return LabelledData(
-            torch.from_numpy(pixels), targets, CLASSES, human=human, superclasses=torch.arange(CLASSES) // 2
+            torch.from_numpy(inputs),
+            targets,
+            CLASSES,
+            human=human,
+            superclasses=torch.arange(CLASSES) // 2,
+            votes=torch.stack([targets, human["worse"], human["worse"]], 1),
+            vocabulary=tokens,
         )
 
     return DataSplits(draw(size), draw(size // 2))

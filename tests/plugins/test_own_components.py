@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from harness_plugins.datasets.tokens import WORD_PIECES
 
+from harness.paths import data_folder
 from harness.plugins import Host
 from harness.tasks import TASKS
 from harness.testing import Subject, cases, subjects_of
 from harness.testing.bench import Bench, difference
 from harness.testing.checks.training import outcome_under
 
+TINY = {"weights": "", "layers": 1, "width": 8, "heads": 2, "inner": 8, "positions": 16}
 PARAMS: dict[str, dict[str, Any]] = {
     "noise.asymmetric": {"map": "mnist_cdr"},
     "algorithms.cc": {"warmup": 0, "discrepancy_steps": 2, "consistency": 0.1},
@@ -25,6 +28,12 @@ PARAMS: dict[str, dict[str, Any]] = {
     "algorithms.sop_linear": {"alpha": [0.1], "lam": [0.1], "steps": 20},
     "algorithms.sparse_recovery": {"instances": 2, "rate": 0.1},
     "algorithms.unicon": {"warmup": 0},
+    "datasets.long_tailed": {"data": "digits", "ratio": 10.0},
+    "models.bert": TINY,
+    "models.distilbert": TINY,
+    "models.text_cnn": {"vectors": ""},
+    "transforms.freeze": {"except": ["5|4"]},  # the last layer for images, or features
+    "transforms.lora": {"targets": ["5|4"]},
 }
 """What the small data of the checks needs, by component."""
 
@@ -42,6 +51,12 @@ ROWS = (
     "after its warm-up it passes each sample through its networks many times; benchmarks/methods.py prices these rows"
 )
 DECLINED |= {f"algorithms.{name}": {"cost": ROWS} for name in ("cc", "pro_mix", "unicon")}
+if not (data_folder() / WORD_PIECES).is_dir():
+    ABSENT = f"the tokenizer {WORD_PIECES} is not under HARNESS_DATA"
+    TEXTS = ("hate_speech", "imdb", "toxic_comments")
+    DECLINED |= {f"datasets.{name}": {"splits": ABSENT, "inputs_only": ABSENT} for name in TEXTS}
+FILES = tuple(f"datasets.{name}" for name in ("image_folder", "image_shards", "text_csv", "text_folder"))
+"""Read files of the user's; tests/datasets has some for them."""
 SLOW_MODELS = ("cifar_resnet", "preact_resnet", "small_resnet")
 TRAINING = ("deterministic", "resumes", "unreachable", "canary", "composes")
 EXPENSIVE = ("cost", "executors")
@@ -52,7 +67,7 @@ def subjects(*kinds: str) -> list[Subject]:
     found = []
     for subject in subjects_of(Host(), kinds, PARAMS):
         ours = subject.component.owner.startswith("noisy-label-harness ")
-        if ours and subject.label != "datasets.image_folder":  # which is a folder of the user's
+        if ours and subject.label not in FILES:
             declined, setting = DECLINED.get(subject.label, {}), SETTINGS.get(subject.label, {})
             found.append(dataclasses.replace(subject, declined=declined, setting=setting, partners=3))
     return found

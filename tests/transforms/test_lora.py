@@ -54,6 +54,16 @@ def test_the_model_starts_as_it_was_and_its_update_is_alpha_over_rank_times_a_pr
         assert torch.linalg.matrix_rank(matrix, atol=1e-4) == 2
 
 
+def test_a_weight_that_is_assigned_is_the_weight_whatever_the_update() -> None:
+    model = lora(small(), targets=["query", "conv"])
+    for layer in (model.query, model.conv):
+        nn.init.normal_(layer.parametrizations.weight[0].b)
+        wanted = torch.randn_like(layer.weight)
+        layer.weight = wanted
+        assert torch.allclose(layer.weight, wanted, atol=1e-5)
+        assert not layer.parametrizations.weight.original.requires_grad
+
+
 def test_only_the_update_of_a_layer_learns_and_the_original_never_moves() -> None:
     model = lora(small(), targets=["query"])
     before = model.query.parametrizations.weight.original.clone()

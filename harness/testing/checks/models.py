@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.errors import HarnessError
 from harness.testing.bench import Bench
@@ -12,22 +15,36 @@ from harness.testing.subject import Subject
 from harness.testing.verdicts import Fault, check
 
 SHAPES: tuple[tuple[int, ...], ...] = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (6,))
+TEXT: tuple[int, ...] = (12,)
+VOCABULARY = 50
 OUTPUTS = 10
 BATCH = 6
 
 
-def example_shape(subject: Subject) -> tuple[int, ...]:
-    """The first input shape that a model takes."""
+def example(subject: Subject) -> dict[str, Any]:
+    """Parameters of the small data that a model takes: the first input shape that fits, last texts with a vocabulary."""
     words = ""
-    for shape in SHAPES:
+    tried: list[dict[str, Any]] = [{"shape": list(shape)} for shape in SHAPES]
+    for data in [*tried, {"shape": list(TEXT), "tokens": VOCABULARY}]:
         try:
-            model = subject.make(input_shape=shape, num_outputs=OUTPUTS)
+            model = _made(subject, data)
             with torch.no_grad():
-                model.train()(torch.randn(BATCH, *shape))
-            return shape
+                model.train()(_sample(data))
+            return data
         except (HarnessError, RuntimeError, ValueError) as error:
             words = words or " ".join(str(error).split())[:160]
-    raise Fault(f"it takes none of the input shapes {', '.join(map(str, SHAPES))}: {words}")
+    raise Fault(f"it takes neither texts nor one of the input shapes {', '.join(map(str, SHAPES))}: {words}")
+
+
+def _made(subject: Subject, data: Mapping[str, Any]) -> nn.Module:
+    context = {"vocabulary": data["tokens"]} if "tokens" in data else {}
+    made: nn.Module = subject.make(input_shape=tuple(data["shape"]), num_outputs=OUTPUTS, **context)
+    return made
+
+
+def _sample(data: Mapping[str, Any]) -> Tensor:
+    shape = (BATCH, *data["shape"])
+    return torch.randint(1, data["tokens"], shape) if "tokens" in data else torch.randn(shape)
 
 
 @check(
@@ -37,15 +54,15 @@ def example_shape(subject: Subject) -> tuple[int, ...]:
 )
 def outputs(subject: Subject, bench: Bench) -> str | None:
     """(B, K) outputs, for one sample too; every parameter has a gradient; one seed makes one model."""
-    shape = example_shape(subject)
+    data = example(subject)
     torch.manual_seed(0)
-    model = subject.make(input_shape=shape, num_outputs=OUTPUTS)
+    model = _made(subject, data)
     torch.manual_seed(0)
-    twin = subject.make(input_shape=shape, num_outputs=OUTPUTS)
+    twin = _made(subject, data)
     if any(not torch.equal(a, b) for a, b in zip(model.state_dict().values(), twin.state_dict().values(), strict=True)):
         raise Fault("two models of one seed differ", "initialise with torch's global generator only")
-    _check_module(model, shape)
-    return f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} parameters on {shape}"
+    _check_module(model, _sample(data))
+    return f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} parameters on {tuple(data['shape'])}"
 
 
 @check(
@@ -63,7 +80,7 @@ def transforms(subject: Subject, bench: Bench) -> str | None:
         model = subject.make()(plain)
         if not isinstance(model, nn.Module):
             raise Fault(f"it returns {type(model).__name__}, not a model", "return the model")
-        _check_module(model, shape)
+        _check_module(model, torch.randn(BATCH, *shape))
         fresh = subject.make()(net(shape, OUTPUTS))
         fresh.load_state_dict(model.state_dict())
         sample = torch.randn(BATCH, *shape)
@@ -76,12 +93,11 @@ def transforms(subject: Subject, bench: Bench) -> str | None:
     return f"parameters {', '.join(counts)}"
 
 
-def _check_module(model: nn.Module, shape: tuple[int, ...]) -> None:
-    sample = torch.randn(BATCH, *shape)
+def _check_module(model: nn.Module, sample: Tensor) -> None:
     model.train()
     made = model(sample)
     if made.shape != (BATCH, OUTPUTS):
-        raise Fault(f"it maps {(BATCH, *shape)} to {tuple(made.shape)}, not {(BATCH, OUTPUTS)}")
+        raise Fault(f"it maps {tuple(sample.shape)} to {tuple(made.shape)}, not {(BATCH, OUTPUTS)}")
     if not bool(made.isfinite().all()):
         raise Fault("its outputs are not finite")
     made.square().sum().backward()

@@ -16,7 +16,7 @@ from harness.registry import Component
 from harness.results.records import final_attempt, read_json, read_lines, trial_folder
 from harness.suite.plan import Plan
 from harness.testing.bench import CPU, Bench, Outcome, Silent, difference, finite, refused
-from harness.testing.checks.models import example_shape
+from harness.testing.checks.models import example
 from harness.testing.subject import Subject
 from harness.testing.verdicts import TRAINED, Fault, Skip, check
 from harness.training.loop import Loop
@@ -35,9 +35,9 @@ MOST_COST = 6.0
 
 
 def _setting(subject: Subject, bench: Bench, **changes: Any) -> dict[str, Any]:
-    """The bench's setting; a model gets inputs of a shape that it takes."""
+    """The bench's setting; a model gets inputs that it takes."""
     if subject.kind == "model" and "dataset" not in changes:
-        changes["dataset"] = bench.dataset(shape=list(example_shape(subject)), size=FEW)
+        changes["dataset"] = bench.dataset(**example(subject), size=FEW)
     return bench.setting(**changes)
 
 
@@ -151,10 +151,10 @@ def unreachable(subject: Subject, bench: Bench) -> str | None:
 )
 def canary(subject: Subject, bench: Bench) -> str | None:
     """Two data sets that differ in nothing but their clean labels are trained to the very same state."""
-    shape = {"shape": list(example_shape(subject)), "size": FEW} if subject.kind == "model" else {}
+    small = {**example(subject), "size": FEW} if subject.kind == "model" else {}
     states = []
     for number in (1, 2):
-        setting = bench.setting(dataset=bench.dataset(canary=number, **shape), noise="testing.fixed")
+        setting = bench.setting(dataset=bench.dataset(canary=number, **small), noise="testing.fixed")
         outcome = bench.train(*bench.trial(setting=setting, epochs=2))
         rows = ("lr", "train_loss", "train_accuracy", "train_mae", "diagnostics")
         epochs = [{key: record[key] for key in rows if key in record} for record in outcome.history]

@@ -36,6 +36,10 @@ class LowRankUpdate(nn.Module):
             return torch.addmm(weight, self.b, self.a, alpha=self.scale)
         return weight + self.scale * to_weight((self.b @ self.a).t(), weight.shape)
 
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """What stays as it is for a weight that is assigned, as where an algorithm renews a layer: without the update."""
+        return weight - self.forward(torch.zeros_like(weight))
+
 
 def named(path: str, name: str) -> bool:
     """Whether a path is a name, or ends in it after a dot; of names with ``|`` between them, any."""
