@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,7 +66,26 @@ def above_percentiles(score: Tensor, labels: Tensor, right: Tensor) -> Tensor:
     return flags
 
 
-class _SimiFeat:
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What a detector judges by.
+
+    Attributes:
+        epochs: (E, N, d) features.
+        votes: of each epoch (N, K).
+        scores: of each epoch (N,).
+        labels: (N,) classes, of which each has a label.
+        num_classes: ``K``.
+    """
+
+    epochs: Tensor
+    votes: list[Tensor]
+    scores: list[Tensor]
+    labels: Tensor
+    num_classes: int
+
+
+class _SimiFeat(ABC):
     """What both detectors share: reading the features of one epoch or of several, and the majority over epochs."""
 
     name = ""
@@ -97,7 +118,7 @@ class _SimiFeat:
         present, among = present_classes(given, num_classes)
         voted = [votes(epoch, among, len(present), self.neighbours) for epoch in epochs]
         scores = [suspicion(vote, among) for vote in voted]
-        flags, matrix, prior = self.judge(epochs, voted, scores, among, len(present), rng)
+        flags, matrix, prior = self.judge(Seen(epochs, voted, scores, among, len(present)), rng)
         whole, shares = among_all(matrix, prior, present, num_classes)
         return NoiseReport(
             whole,
@@ -108,17 +129,9 @@ class _SimiFeat:
             present[torch.stack(voted).mean(0).argmax(1)],
         )
 
-    def judge(
-        self,
-        epochs: Tensor,
-        voted: list[Tensor],
-        scores: list[Tensor],
-        labels: Tensor,
-        num_classes: int,
-        rng: np.random.Generator,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    @abstractmethod
+    def judge(self, seen: Seen, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """(E, N) flags, (K, K) matrix and (K,) prior."""
-        raise NotImplementedError
 
 
 class SimiFeatVote(_SimiFeat):
@@ -135,23 +148,15 @@ class SimiFeatVote(_SimiFeat):
 
     name = "simifeat_vote"
 
-    def judge(
-        self,
-        epochs: Tensor,
-        voted: list[Tensor],
-        scores: list[Tensor],
-        labels: Tensor,
-        num_classes: int,
-        rng: np.random.Generator,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def judge(self, seen: Seen, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Flags by the largest vote; matrix and prior by counting."""
-        seen = torch.stack([vote.argmax(1) for vote in voted])
-        code = seen * num_classes + labels
-        counts = torch.bincount(code.flatten(), minlength=num_classes**2).double().reshape(num_classes, num_classes)
+        chosen = torch.stack([vote.argmax(1) for vote in seen.votes])
+        k = seen.num_classes
+        counts = torch.bincount((chosen * k + seen.labels).flatten(), minlength=k**2).double().reshape(k, k)
         members = counts.sum(1)
-        kept = torch.eye(num_classes, dtype=torch.float64)  # of a class that nothing is voted into
+        kept = torch.eye(k, dtype=torch.float64)  # of a class that nothing is voted into
         matrix = torch.where(members[:, None] > 0, counts / members[:, None].clamp_min(1), kept)
-        return seen != labels, matrix, members / members.sum()
+        return chosen != seen.labels, matrix, members / members.sum()
 
 
 class SimiFeatRank(_SimiFeat):
@@ -169,30 +174,22 @@ class SimiFeatRank(_SimiFeat):
 
     name = "simifeat_rank"
 
-    def judge(
-        self,
-        epochs: Tensor,
-        voted: list[Tensor],
-        scores: list[Tensor],
-        labels: Tensor,
-        num_classes: int,
-        rng: np.random.Generator,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def judge(self, seen: Seen, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Flags by the percentile of each class; matrix and prior by HOC, after the last epoch."""
         flags = []
-        for found, score in zip(_fits(epochs, labels, num_classes, rng), scores, strict=True):
-            right = given_matrix(found.matrix, found.prior, labels).diagonal()
-            if len(epochs) > 1:
-                right = right + torch.from_numpy(rng.uniform(-SHIFT, SHIFT, num_classes))
-            flags.append(above_percentiles(score, labels, right))
+        for found, score in zip(_fits(seen, rng), seen.scores, strict=True):
+            right = given_matrix(found.matrix, found.prior, seen.labels).diagonal()
+            if len(seen.epochs) > 1:
+                right = right + torch.from_numpy(rng.uniform(-SHIFT, SHIFT, seen.num_classes))
+            flags.append(above_percentiles(score, seen.labels, right))
         return torch.stack(flags), found.matrix, found.prior
 
 
-def _fits(epochs: Tensor, labels: Tensor, num_classes: int, rng: np.random.Generator) -> Iterator[Parameters]:
+def _fits(seen: Seen, rng: np.random.Generator) -> Iterator[Parameters]:
     """HOC on the features of epoch after epoch, each from where the last has ended."""
-    found = start(num_classes, rng)
-    for number, features in enumerate(epochs):
-        counted = count_consensus(Subsets(features, SAMPLES, ROUNDS), labels, num_classes, rng)
+    found = start(seen.num_classes, rng)
+    for number, features in enumerate(seen.epochs):
+        counted = count_consensus(Subsets(features, SAMPLES, ROUNDS), seen.labels, seen.num_classes, rng)
         steps, lr = (LATER_STEPS, LATER_LR) if number else (STEPS, LR)
         found = fit(counted, found, steps, lr)
         yield found

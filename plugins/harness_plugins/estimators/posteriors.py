@@ -34,6 +34,7 @@ def held_out_probabilities(
     Raises:
         HarnessError: when no class has as many samples as there are folds.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
     from sklearn.pipeline import make_pipeline
@@ -49,7 +50,8 @@ def held_out_probabilities(
     found = np.zeros((len(given), num_classes))
     parts = StratifiedKFold(folds, shuffle=True, random_state=int(rng.integers(2**31)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a class with fewer samples than folds, and of a fit that stops early
+        warnings.filterwarnings("ignore", category=ConvergenceWarning)  # a fit that stops early is an estimate too
+        warnings.filterwarnings("ignore", message="The least populated class")  # known: it is missing in some folds
         for seen, held in parts.split(rows, given):
             known = np.unique(given[seen])
             if len(known) == 1:
