@@ -9,13 +9,10 @@ import torch
 from torch import Tensor
 
 from harness import NoiseReport
-from harness.parameters import Count, Positive
-from harness.training.noise_report import checked_samples, wrong_share
+from harness.training.noise_report import wrong_share
 from harness_plugins.algorithms.transition import MANY_CLASSES, OUTLIERS, estimate_matrix
-from harness_plugins.estimators.classes import among_all, present_classes
-from harness_plugins.estimators.posteriors import held_out_probabilities
-
-WHERE = "estimators.anchors"
+from harness_plugins.estimators.classes import among_all
+from harness_plugins.estimators.posteriors import CrossValidated
 
 
 def implied_prior(matrix: Tensor, shares: Tensor) -> Tensor:
@@ -27,7 +24,7 @@ def implied_prior(matrix: Tensor, shares: Tensor) -> Tensor:
     return found / found.sum()
 
 
-class Anchors:
+class Anchors(CrossValidated):
     """Anchor points (Patrini et al., CVPR 2017, eq. 12 and 13), on held-out probabilities.
 
     Row `i` is the prediction at the sample of the largest probability of class `i` below the 97th percentile; with 100
@@ -40,9 +37,7 @@ class Anchors:
         strength: `C` of the regression, the inverse of its penalty, on standardised features.
     """
 
-    def __init__(self, folds: Count = 5, strength: Positive = 0.01) -> None:
-        self.folds = max(2, folds)
-        self.strength = strength
+    name = "anchors"
 
     def __call__(self, features: Any, labels: Any, num_classes: int, *, rng: np.random.Generator) -> NoiseReport:
         """Matrix, prior and rate; of single samples it says nothing.
@@ -50,10 +45,8 @@ class Anchors:
         Raises:
             HarnessError: where no class has as many samples as there are folds, or features and labels do not fit.
         """
-        rows, given = checked_samples(features, labels, num_classes, WHERE, self.folds)
-        present, among = present_classes(given, num_classes)
-        probabilities = held_out_probabilities(rows, among, len(present), self.folds, self.strength, rng, WHERE)
-        read = estimate_matrix(probabilities, None if num_classes >= MANY_CLASSES else OUTLIERS)
-        shares = torch.bincount(among).double() / len(among)
-        matrix, prior = among_all(read, implied_prior(read, shares), present, num_classes)
+        found = self.held_out(features, labels, num_classes, rng)
+        read = estimate_matrix(found.probabilities, None if num_classes >= MANY_CLASSES else OUTLIERS)
+        shares = torch.bincount(found.labels).double() / len(found.labels)
+        matrix, prior = among_all(read, implied_prior(read, shares), found.present, num_classes)
         return NoiseReport(matrix, prior, wrong_share(matrix, prior))

@@ -8,15 +8,12 @@ import numpy as np
 import torch
 
 from harness import NoiseReport
-from harness.parameters import Count, Positive
-from harness.training.noise_report import checked_samples, wrong_share
-from harness_plugins.estimators.classes import among_all, present_classes
-from harness_plugins.estimators.posteriors import held_out_probabilities
-
-WHERE = "estimators.confident"
+from harness.training.noise_report import wrong_share
+from harness_plugins.estimators.classes import among_all
+from harness_plugins.estimators.posteriors import CrossValidated
 
 
-class Confident:
+class Confident(CrossValidated):
     """Confident learning (Northcutt, Jiang and Chuang, JAIR 2021) as cleanlab computes it, on held-out probabilities.
 
     The probabilities are those of a cross-validated logistic regression on the features. Matrix and prior are those of
@@ -28,9 +25,7 @@ class Confident:
         strength: `C` of the regression, the inverse of its penalty, on standardised features.
     """
 
-    def __init__(self, folds: Count = 5, strength: Positive = 0.01) -> None:
-        self.folds = max(2, folds)
-        self.strength = strength
+    name = "confident"
 
     def __call__(self, features: Any, labels: Any, num_classes: int, *, rng: np.random.Generator) -> NoiseReport:
         """All that a report has.
@@ -38,14 +33,13 @@ class Confident:
         Raises:
             HarnessError: where no class has as many samples as there are folds, or features and labels do not fit.
         """
-        rows, given = checked_samples(features, labels, num_classes, WHERE, self.folds)
-        present, among = present_classes(given, num_classes)
-        probabilities = held_out_probabilities(rows, among, len(present), self.folds, self.strength, rng, WHERE)
+        found = self.held_out(features, labels, num_classes, rng)
+        present, among, probabilities = found.present, found.labels, found.probabilities
         suggested = present[probabilities.argmax(1)]
         score = 1 - probabilities.gather(1, among[:, None]).squeeze(1)
         if len(present) == 1:
             matrix, prior = among_all(torch.eye(1), torch.ones(1), present, num_classes)
-            return NoiseReport(matrix, prior, 0.0, torch.zeros(len(given), dtype=torch.bool), score, suggested)
+            return NoiseReport(matrix, prior, 0.0, torch.zeros(len(among), dtype=torch.bool), score, suggested)
         from cleanlab.count import compute_confident_joint, estimate_latent
         from cleanlab.filter import find_label_issues
 

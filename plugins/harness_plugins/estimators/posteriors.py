@@ -2,13 +2,56 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from harness import HarnessError
+from harness.parameters import Positive
+from harness.training.noise_report import checked_samples
+from harness_plugins.estimators.classes import present_classes
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Samples with the probabilities of their labels.
+
+    Attributes:
+        present: (k,) the classes that have labels.
+        labels: (N,) given labels, as positions in ``present``.
+        probabilities: (N, k) float64, each row by a regression that did not see its sample.
+    """
+
+    present: Tensor
+    labels: Tensor
+    probabilities: Tensor
+
+
+class CrossValidated:
+    """An estimator that reads held-out probabilities: its parameters, and how it comes to them."""
+
+    name = ""
+
+    def __init__(self, folds: Annotated[int, Ge(2)] = 5, strength: Positive = 0.01) -> None:
+        self.folds = folds
+        self.strength = strength
+
+    def held_out(self, features: Any, labels: Any, num_classes: int, rng: np.random.Generator) -> HeldOut:
+        """Check the samples and predict each by what the others' labels teach.
+
+        Raises:
+            HarnessError: where no class has as many samples as there are folds, or features and labels do not fit.
+        """
+        where = f"estimators.{self.name}"
+        rows, given = checked_samples(features, labels, num_classes, where, self.folds)
+        present, among = present_classes(given, num_classes)
+        found = held_out_probabilities(rows, among, len(present), self.folds, self.strength, rng, where)
+        return HeldOut(present, among, found)
 
 
 def held_out_probabilities(
