@@ -34,5 +34,5 @@ def cancel(
         raise typer.Exit(1)
     stopped = cancel_trials(loaded, made.results, [planned.id for planned in todo])
     typer.echo(
-        f"{counted(stopped, 'trial was', 'trials were')} told to stop; their checkpoints are kept, `harness run` goes on from them"
+        f"{counted(stopped, 'trial was', 'trials were')} told to stop; what was done is saved, `harness run` goes on from it"
     )

@@ -258,7 +258,7 @@ def _report(plan: Plan, orchestrator: Orchestrator) -> None:
     if orchestrator.interrupted and not remote:
         left = plan.left
         out.print(
-            f"interrupted: {counted(left, 'trial is', 'trials are')} left; the same command goes on from their checkpoints",
+            f"interrupted: {counted(left, 'trial is', 'trials are')} left; the same command goes on from what is saved",
             markup=False,
         )
     elif plan.waiting and remote and "waits" not in orchestrator.executor.capabilities:
