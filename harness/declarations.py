@@ -33,7 +33,7 @@ class Declares:
         steps_again: it makes a forward pass of a step once more (``run.again``), or of inputs that it makes of the step's,
             so the step must be the loop's.
         uses_matrix: it needs a transition matrix, so the noise must have one unless a matrix is given.
-        views: the named augmented views it asks for through ``run.view``. With ``needs_per_sample`` it compares them with
+        views: (loss, algorithm) the named augmented views it asks for through ``run.view``. With ``needs_per_sample`` it compares them with
             the batch, sample by sample, so samples must not be mixed.
         stored_views: (dataset) a JSON file under ``HARNESS_DATA`` whose table ``views`` names the only augmented views that
             there are of its samples; ``{variant}`` in its path is the name's in its family.

@@ -53,12 +53,12 @@ def check_stack(
         StackError: with the reason and what to use instead.
     """
     _check(loss, tuple(algorithms), task, tuple(transforms))
-    for part in algorithms:
+    for kind, part in (("loss", loss), *(("algorithm", each) for each in algorithms)):
         absent = [view for view in part.declares.views if views is not None and view not in views]
         if absent:
             raise StackError(
-                f"algorithm {part.name!r} asks for {absent[0]!r} views, and the data set stores none of its samples",
-                remedy=f"embed it again with --views {absent[0]}:2, or choose another algorithm",
+                f"{kind} {part.name!r} asks for {absent[0]!r} views, and the data set stores none of its samples",
+                remedy=f"embed it again with --views {absent[0]}:2, or choose another {kind}",
             )
 
 

@@ -183,17 +183,21 @@ def test_a_method_whose_views_are_not_stored_is_refused_when_a_plan_is_made(
     folder: Path, write_suite: Callable[..., Path]
 ) -> None:
     embedding.embed(job("plain", views={}))
-    method = '[[method]]\nname = "{0}"\nalgorithms = ["{0}"]'
-    for name, view, data in (
-        ("divide_mix", "weak", "plain"),
-        ("sop_plus", "strong", "plain"),
-        ("pro_mix", "promix", "tiny"),
+    methods = {
+        "algorithm": '[[method]]\nname = "{0}"\nalgorithms = ["{0}"]',
+        "loss": '[[method]]\nname = "{0}"\nloss = "{0}"',
+    }
+    for kind, name, view, data in (
+        ("algorithm", "divide_mix", "weak", "plain"),
+        ("algorithm", "cc", "weak", "plain"),
+        ("algorithm", "t_revision", "weak", "plain"),
+        ("algorithm", "sop_plus", "strong", "plain"),
+        ("algorithm", "pro_mix", "promix", "tiny"),
+        ("loss", "f_divergence", "weak", "plain"),
     ):
-        path = write_suite(methods=method.format(name))
+        path = write_suite(methods=methods[kind].format(name))
         path.write_text(path.read_text().replace('"digits"', f'"features:{data}"'))
-        with pytest.raises(
-            SuiteError, match=f"algorithm '{name}' asks for '{view}' views, and the data set stores none"
-        ):
+        with pytest.raises(SuiteError, match=f"{kind} '{name}' asks for '{view}' views, and the data set stores none"):
             harness.plan(path)
     chosen = '[[method]]\nname = "S"\nalgorithms = [{{ name = "strong_augmentation", policy = "{0}" }}]'
     for policy, refused in (("strong", False), ("autoaugment", True)):

@@ -71,7 +71,12 @@ class TRevision:
         cumulative: replay the code's `T + i D`.
     """
 
-    declares = Declares(replaces="ce", needs_per_sample=True, refuses=dict.fromkeys(("forward", "vol_min_net"), TWICE))
+    declares = Declares(
+        replaces="ce",
+        needs_per_sample=True,
+        views=("weak",),
+        refuses=dict.fromkeys(("forward", "vol_min_net"), TWICE),
+    )
 
     def __init__(
         self,
