@@ -51,6 +51,7 @@ MATRIX_NOISE = [
     ("asymmetric", {"rate": 0.6, "map": "mnist_patrini"}, 10),
     ("superclass", {"rate": 0.4}, 20),
     ("superclass", {"rate": 0.3, "map": "block"}, 20),
+    ("superclass", {"rate": 0.4, "map": "pairs"}, 20),
     ("kernel", {"rate": 0.2}, 10),
     ("kernel", {"rate": 0.5, "kernel": [[0, 1, 1], [3, 0, 1], [1, 1, 2]]}, 3),
 ]
@@ -198,6 +199,31 @@ def test_the_block_shift_leaves_the_super_class_of_94_of_100_classes() -> None:
     assert sum(SUPERCLASSES[s] == SUPERCLASSES[t] for s, t in mapping.items()) == 6
 
 
+@pytest.mark.parametrize("pairs", [0, 1, 7])
+def test_one_pair_of_classes_is_swapped_in_each_block_of_five(pairs: int) -> None:
+    noise = harness.create("noise", "superclass", rate=0.4, map="pairs", pairs=pairs)
+    matrix = noise.transition_matrix(labelled(10, 100)).numpy()
+    assert np.array_equal(matrix, matrix.T)
+    for first in range(0, 100, 5):
+        own = matrix[first : first + 5, first : first + 5]
+        assert own.sum() == pytest.approx(5), "nothing leaves its block"
+        assert sorted(own[own > 0].tolist()) == pytest.approx([0.4, 0.4, 0.6, 0.6, 1.0, 1.0, 1.0])
+
+
+def test_which_pairs_are_swapped_is_the_setting_s_and_not_the_seed_s() -> None:
+    data = labelled(50_000, 100)
+    noise = harness.create("noise", "superclass", rate=1.0, map="pairs")
+    assert torch.equal(noise(data, rng=rng(0)), noise(data, rng=rng(1)))
+    drawn = [harness.create("noise", "superclass", rate=0.4, map="pairs", pairs=n).mapping(data) for n in range(40)]
+    assert len({tuple(sorted(mapping)) for mapping in drawn}) == 40
+    seen = np.zeros((5, 5))
+    for mapping in drawn:
+        for one, other in mapping.items():
+            seen[one % 5, other % 5] += 1
+    expected = 40 * 20 * 2 / 20  # of each ordered pair of a block
+    assert np.abs(seen[~np.eye(5, dtype=bool)] - expected).max() < 4.5 * expected**0.5
+
+
 PRINTED_TABLE_9 = [
     [0, 0.0769, 0.0769, 0.1538, 0, 0.0769, 0.3846, 0, 0.1538, 0.0769],
     [0, 0, 0.3333, 0.1111, 0, 0.1111, 0.1111, 0, 0.3333, 0],
@@ -243,6 +269,7 @@ def test_human_labels_replace_the_clean_ones_and_give_their_own_matrix() -> None
         ("asymmetric", {"rate": 0.1, "map": "mnist_cdr"}, labelled(5, 3), "for 10 classes, the data have 3"),
         ("superclass", {"rate": 0.1}, labelled(5, 100, tuple(map(str, range(100)))), "no super-classes"),
         ("superclass", {"rate": 0.1, "map": "block"}, labelled(5, 7), "blocks of 5"),
+        ("superclass", {"rate": 0.1, "map": "pairs"}, labelled(5, 7), "blocks of 5"),
         ("kernel", {"rate": 0.1}, labelled(5, 3), "for 10 classes, the data have 3"),
         ("symmetric", {"rate": 0.1}, LabelledData(torch.zeros(3, 1), torch.zeros(3)), "is for classification"),
         ("gaussian", {"std": 1.0}, labelled(5, 3), "is for regression"),

@@ -103,7 +103,7 @@ SPOTS: dict[str, list[tuple[dict[str, object], float, float | None]]] = {
     "sop/table2": [
         ({"method": "CE", "dataset": "cifar10", "noise": "asymmetric"}, 82.2, None),
         ({"method": "MixUp", "dataset": "cifar100", "rate": 0.2}, 69.9, None),
-        ({"method": "ELR+", "dataset": "cifar100", "noise": "asymmetric", "rate": 0.4}, 77.5, None),
+        ({"method": "ELR+", "dataset": "cifar100", "noise": "superclass", "rate": 0.4}, 77.5, None),
         ({"method": "SOP+", "dataset": "cifar100", "rate": 0.8, "model": "preact_resnet18"}, 63.3, None),
     ],
     "sop/table3": [
