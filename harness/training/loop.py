@@ -361,6 +361,8 @@ class Loop:
         whole = samples is None and self._number == lap == 0
         if whole and self.order is not None:
             return self.order[run.epoch - 1]
+        if not keys and self._pass is not None and not self._pass.shuffle:
+            return torch.arange(run.num_samples) if samples is None else samples
         stream = seeds.torch_stream(run.seed, "order", run.epoch, *(() if whole else (self._number, *keys, lap)))
         order = torch.randperm(run.num_samples if samples is None else len(samples), generator=stream)
         return order if samples is None else samples[order.to(samples.device)]

@@ -22,6 +22,8 @@ class Pass:
         steps: batches of the pass; its samples start over, shuffled anew, when they are used up. ``None`` is one lap.
         drop_last: leave out a short last batch of a lap, of both streams, where there is a whole one.
         label: handed to every step, for an algorithm to tell its passes apart.
+        shuffle: whether each lap has an order of its own; else all laps are in that of ``index``. The samples beside are
+            shuffled in either case.
 
     A last batch of one sample is left out of a lap that has others, as batch normalisation has no statistics of it; not of
     the samples beside.
@@ -35,6 +37,7 @@ class Pass:
     steps: int | None = None
     drop_last: bool = False
     label: str = ""
+    shuffle: bool = True
 
     def state_dict(self) -> dict[str, Any]:
         """The fields by name."""

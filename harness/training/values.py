@@ -80,7 +80,10 @@ def wrong_pass(walk: Pass, run: Run) -> str:
             return f"{name} as {described(getattr(walk, name))}"
     if walk.network and walk.network not in run.networks:
         return f"network {walk.network!r:.60}, which run.new_network has not made"
-    return "" if isinstance(walk.drop_last, bool) else f"drop_last as {described(walk.drop_last)}"
+    for name in ("drop_last", "shuffle"):
+        if not isinstance(getattr(walk, name), bool):
+            return f"{name} as {described(getattr(walk, name))}"
+    return ""
 
 
 def wrong_inputs(step: Step, size: int, run: Run) -> str:

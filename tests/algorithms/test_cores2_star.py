@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from harness_plugins.algorithms.cores2_star import SECOND, CORES2Star, cut_out, second_rate
+from harness_plugins.algorithms.cores2_star import SECOND, CORES2Star, cut_out, second_rate, spread_by_class
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -106,6 +106,46 @@ def test_what_the_sieve_removed_stands_beside_what_it_kept(make_run: Any) -> Non
     assert one.index.tolist() == [i for i in range(20) if i % 4 in (1, 2)]
     assert one.beside.tolist() == [i for i in range(20) if i % 4 in (0, 3)]
     assert (one.network, one.beside_size, one.drop_last, star.steps) == (SECOND, 2, True, 2)
+
+
+def test_an_order_spreads_each_class_evenly_as_the_official_shuffle_does() -> None:
+    targets = torch.tensor([2] * 50 + [0] * 10 + [4] * 100)[torch.randperm(160)]
+    order = spread_by_class(targets, 5, torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    shuffled = torch.randperm(160, generator=generator).tolist()
+    members = {label: [i for i in shuffled if int(targets[i]) == label] for label in (0, 2, 4)}
+    jitter = iter(torch.rand(160, generator=generator, dtype=torch.float64).tolist())
+    steps = {label: [0.8 + 0.4 * next(jitter) for _ in own] for label, own in members.items()}
+    starts = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+    places = {}
+    for start, (label, own) in zip(starts, members.items(), strict=True):
+        place = start / len(own)
+        for number, sample in enumerate(own):
+            place += steps[label][number] / len(own) if number else 0.0
+            places[sample] = place
+    assert order.tolist() == sorted(places, key=places.__getitem__)
+    for quarter in targets[order].split(40):  # each class has about a quarter of its samples there
+        assert torch.allclose(
+            torch.bincount(quarter, minlength=5) / 40, torch.tensor([2.5, 0, 12.5, 0, 25]) / 40, atol=0.06
+        )
+
+
+@pytest.mark.parametrize("score", [None, 1.0])
+def test_labelled_samples_are_walked_in_a_balanced_order_where_that_is_asked_for(make_run: Any, score: Any) -> None:
+    star = CORES2Star(phase1=1, share=0.5, order="balanced")
+    run, _ = made(make_run, star)
+    star.scores = torch.tensor([0.5, 0.0, -1.0, 2.0] * 5, dtype=torch.float64)
+    if score is not None:
+        star.scores.fill_(score)
+    walks = []
+    for epoch in (2, 3, 3):
+        run.epoch = epoch
+        walk = star.next_pass(run, 0)
+        assert walk is not None and walk.index is not None and not walk.shuffle
+        expected = list(range(20)) if score else [i for i in range(20) if i % 4 in (1, 2)]
+        assert sorted(walk.index.tolist()) == expected
+        walks.append(walk.index.tolist())
+    assert walks[0] != walks[1] == walks[2]
 
 
 @pytest.mark.parametrize(("score", "kept", "removed"), [(1.0, None, None), (-1.0, 20, 0)])

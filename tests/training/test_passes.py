@@ -173,6 +173,16 @@ def test_a_pass_of_more_steps_starts_over_and_so_do_the_samples_beside() -> None
     assert [seen[2] for seen in algorithm.seen] == beside[:9]  # the last sample of a lap stands alone
 
 
+def test_a_pass_that_is_not_shuffled_is_in_the_order_given_in_every_lap() -> None:
+    some, other = torch.tensor([20, 3, 5, 7, 11, 0, 1]), torch.arange(10, 17)
+    algorithm = Walks(Pass(some, batch_size=3, beside=other, steps=5, shuffle=False), Pass(shuffle=False))
+    loop(make(algorithm, epochs=1)).fit()
+    assert [index for _, index, _ in algorithm.seen[:5]] == [*batches(some[:6], 3), *batches(some[:6], 3), [20, 3, 5]]
+    beside = [part for lap in range(2) for part in batches(other[order(7, 1, 0, "beside", lap)], 3)]
+    assert [drawn for _, _, drawn in algorithm.seen[:5]] == beside[:5]
+    assert [index for _, index, _ in algorithm.seen[5:]] == batches(torch.arange(N), 5)
+
+
 @pytest.mark.parametrize(("drop", "sizes", "others"), [(False, [4, 4, 2], [3, 3, 1]), (True, [4, 4], [3, 3])])
 def test_a_short_last_batch_is_kept_or_dropped_in_both_streams(drop: bool, sizes: list[int], others: list[int]) -> None:
     algorithm = Walks(Pass(torch.arange(10), batch_size=4, beside=torch.arange(7), beside_size=3, drop_last=drop))
@@ -226,6 +236,7 @@ def test_the_training_loss_is_the_mean_over_all_that_was_walked() -> None:
         (Pass(steps=1.5), "next_pass gave a pass with steps = 1.5"),  # type: ignore[arg-type]
         (Pass(label=None), "next_pass gave a pass with label as a value of type NoneType"),  # type: ignore[arg-type]
         (Pass(drop_last=1), "next_pass gave a pass with drop_last as"),  # type: ignore[arg-type]
+        (Pass(shuffle=None), "next_pass gave a pass with shuffle as"),  # type: ignore[arg-type]
     ],
 )
 def test_what_is_no_pass_is_refused_in_the_name_of_its_algorithm(given: Any, words: str) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from harness import Declares, Pass, Run, Step
 from harness.parameters import Count, NonNegative, Positive
+from harness.training import seeds
 from harness.training.views import square
 from harness_plugins.algorithms.cores2 import CORES2
 from harness_plugins.algorithms.sop_plus import consistency
@@ -41,6 +43,32 @@ def second_rate(time: float, epochs: int, peak: float) -> float:
     return peak / 2 * (1 + math.cos(math.pi * min(1.0, (time - rise) / (epochs - rise))))
 
 
+def spread_by_class(targets: Tensor, classes: int, generator: torch.Generator) -> Tensor:
+    """An order (n,) of samples in which each class is spread evenly, the official code's `spotifyShuffle`.
+
+    Samples of a class of ``m`` are shuffled; the first stands at ``U(0, 1) / m``, each further one ``U(.8, 1.2) / m`` behind
+    the one before; the order is that of the places.
+
+    Args:
+        targets: (n,) int64 given classes, on any device.
+        classes: their number.
+        generator: on the CPU.
+    """
+    given = targets.cpu()
+    shuffled = torch.randperm(len(given), generator=generator)
+    order = shuffled[given[shuffled].argsort(stable=True)]
+    counts = torch.bincount(given, minlength=classes)
+    first = (counts.cumsum(0) - counts)[counts > 0]
+    steps = 0.8 + 0.4 * torch.rand(len(order), generator=generator, dtype=torch.float64)
+    steps[first] = torch.rand(len(first), generator=generator, dtype=torch.float64)
+    walked = steps.cumsum(0)
+    own = given[order]
+    before = torch.zeros(classes, dtype=torch.float64)
+    before[counts > 0] = walked[first] - steps[first]
+    places = (walked - before[own]) / counts[own]
+    return order[places.argsort(stable=True)].to(targets.device)
+
+
 def cut_out(images: Tensor, generator: torch.Generator) -> Tensor:
     """(B, C, H, W) standardised images without a square of half the side, which is 0."""
     centre = torch.rand(len(images), 2, generator=generator, device=generator.device).to(images.dtype)
@@ -58,8 +86,9 @@ class CORES2Star(CORES2):
     short last batch of either part is left out.
 
     Phase 1 predicts until phase 2 begins. Deviations: the code takes epoch 41 of a phase 1 that goes on to 100, whose
-    later epochs nothing uses; it shuffles so that classes alternate, here the order is plain; its scheduler has one step at
-    another rate after the rise, which depends on the version. Of no removed samples it fails; here they are left out.
+    later epochs nothing uses; it walks the labelled samples in an order in which classes are spread evenly, here the order is
+    plain unless `order` is `balanced`; its scheduler has one step at another rate after the rise, which depends on the
+    version. Of no removed samples it fails; here they are left out.
     1600 epochs are the paper's budget; the rise and the fall of the learning rate scale with what there is.
 
     By data set, instance noise on CIFAR-10 of 20, 40, 60 %: `share` 0.25, 0.5, 0.75 (of a batch of 320) and `ratio` 0.2, 0.4,
@@ -74,6 +103,7 @@ class CORES2Star(CORES2):
         optimizer: of phase 2: `official`, SGD with Nesterov momentum 0.9 and weight decay 5e-4 at a rate that rises to `lr`
             and falls to 0 step by step; or the `setting`'s own optimizer and schedule.
         lr: the highest rate of the official optimizer.
+        order: of the labelled samples in an epoch of phase 2: `plain`, shuffled, or `balanced`.
     """
 
     declares = Declares(
@@ -82,7 +112,8 @@ class CORES2Star(CORES2):
         sample_state=True,
         own_step=True,
         descends=True,
-        views=("weak", "autoaugment"),
+        views=("autoaugment",),
+        later=("order",),
     )
 
     def __init__(
@@ -97,6 +128,7 @@ class CORES2Star(CORES2):
         gradual: bool = False,
         optimizer: Literal["official", "setting"] = "official",
         lr: Positive = 0.3,
+        order: Literal["plain", "balanced"] = "plain",
     ) -> None:
         super().__init__(beta, warmup, ramp, sieve_after)
         self.phase1 = phase1
@@ -105,6 +137,7 @@ class CORES2Star(CORES2):
         self.gradual = gradual
         self.official = optimizer == "official"
         self.lr = lr
+        self.balanced = order == "balanced"
 
     def setup(self, run: Run) -> None:
         """Phase 1's state, and the network of phase 2."""
@@ -126,10 +159,19 @@ class CORES2Star(CORES2):
         removed = self.scores > 0
         kept, out = (~removed).nonzero()[:, 0], removed.nonzero()[:, 0]
         self.steps = max(1, (len(kept) if len(kept) > 1 else run.num_samples) // run.batch_size)
-        if len(kept) < 2:
-            return Pass(network=SECOND, drop_last=True, label=SECOND)
-        size = max(1, round(self.share * run.batch_size))
-        return Pass(kept, SECOND, beside=out, beside_size=size, drop_last=True, label=SECOND)
+        walk = Pass(network=SECOND, drop_last=True, label=SECOND)
+        if len(kept) > 1:
+            size = max(1, round(self.share * run.batch_size))
+            walk = dataclasses.replace(walk, index=kept, beside=out, beside_size=size)
+        return self.spread(run, walk) if self.balanced else walk
+
+    @staticmethod
+    def spread(run: Run, walk: Pass) -> Pass:
+        """A pass in an order in which classes are spread evenly."""
+        index = torch.arange(run.num_samples, device=run.device) if walk.index is None else walk.index
+        generator = seeds.torch_stream(run.seed, "order", run.epoch, "spread")
+        order = spread_by_class(run.targets[index], run.num_outputs, generator)
+        return dataclasses.replace(walk, index=index[order], shuffle=False)
 
     def train_step(self, run: Run, step: Step) -> bool | None:
         """A step of phase 2; in phase 1 the loop's."""
