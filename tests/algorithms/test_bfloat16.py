@@ -31,6 +31,11 @@ class Quiet:
         ('{ name = "pro_mix", warmup = 1, ramp = 2 }', "prior"),
         ('{ name = "cc", warmup = 1, discrepancy_steps = 2, consistency = 0.1 }', "clean"),
         ('{ name = "unicon", warmup = 1 }', "divergence"),
+        ('{ name = "cc", form = "clothing1m", warmup = 1, discrepancy_steps = 2, subset = 80, scored = 100 }', "clean"),
+        ('{ name = "long_re_mix", warmup = 1, stage1 = 1 }', "clean"),
+        ('{ name = "pes", warmup = 1, refine = 1 }', "doubt"),
+        ('{ name = "jocor", forget_rate = 0.2 }', "losses"),
+        ('{ name = "cores2_star", warmup = 0, ramp = 1, sieve_after = 0, phase1 = 1, order = "balanced" }', "scores"),
     ],
 )
 def test_it_trains_in_bfloat16(write_suite: Any, method: str, kept: str) -> None:

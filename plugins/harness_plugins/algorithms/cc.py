@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness import Pass, Run, Step
+from harness import HarnessError, Pass, Run, Step
 from harness.parameters import Count, NonNegative, Positive, Rate
-from harness_plugins.algorithms.divide_mix import MIX, DivideMix, MixedRows, in_mode, labelled_losses, unlabelled_loss
-from harness_plugins.algorithms.semi_supervised import balance, fit_seed, minmax, mixture_posterior
+from harness.training import seeds
+from harness_plugins.algorithms.divide_mix import (
+    MIX,
+    DivideMix,
+    MixedRows,
+    class_balanced,
+    in_mode,
+    labelled_losses,
+    unlabelled_loss,
+)
+from harness_plugins.algorithms.semi_supervised import balance, fit_seed, minmax, mixture_posterior, negative_entropy
 
 DISCREPANCY = "discrepancy"
 """The label of passes in which the heads of a network are driven apart."""
 SCORED = 512
 """Samples of a forward pass that only scores."""
+BINS = 256
+DEEP_WIDTH = 64
+DROPOUT = 0.5
 
 
 def central_scores(vectors: Tensor, predicted: Tensor, given: Tensor, classes: int) -> Tensor:
@@ -51,15 +66,75 @@ def class_shares(targets: Tensor, shares: Tensor) -> Tensor:
     return own / own.sum()
 
 
-class Heads(nn.Module):
-    """A reduction of the features, and two classifiers on it: BatchNorm, ReLU, linear."""
+def otsu_threshold(values: Tensor) -> float:
+    """What parts values (n,) into two groups with the largest variance between them (Otsu, 1979).
 
-    def __init__(self, features: int, width: int, classes: int) -> None:
+    As scikit-image's `threshold_otsu`: over a histogram of 256 even bins from the least to the largest value, the centre of
+    the last bin of the lower group; the first of equals. Where all values are equal nothing is to be parted, and it lies
+    below them.
+    """
+    numbers = values.detach().double().cpu().numpy()
+    if numbers.min() == numbers.max():
+        return -np.inf
+    counts, edges = np.histogram(numbers, BINS)
+    centres = (edges[:-1] + edges[1:]) / 2
+    lower, upper = counts.cumsum(), counts[::-1].cumsum()[::-1]
+    below = (counts * centres).cumsum() / lower
+    above = (counts * centres)[::-1].cumsum()[::-1] / upper
+    return float(centres[(lower[:-1] * upper[1:] * (below[:-1] - above[1:]) ** 2).argmax()])
+
+
+def above_threshold_of_class(scores: Tensor, given: Tensor) -> Tensor:
+    """(n,) 1 where a score (n,) lies above Otsu's threshold of the scores of its given class (n,), else 0."""
+    chosen = torch.zeros_like(scores)
+    for label in given.unique().tolist():
+        own = given == label
+        chosen[own] = (scores[own] > otsu_threshold(scores[own])).to(scores.dtype)
+    return chosen
+
+
+def evened(held: Tensor, given: Tensor, classes: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Positions of about ``size`` samples, those held and the others: of each part its share, as many of each class.
+
+    Args:
+        held: (n,) bool.
+        given: (n,) int64 classes.
+        classes: how many share a part.
+        size: of both parts together.
+        generator: on the CPU.
+
+    Returns:
+        Two of int64; of a class all that there are where they are fewer than its share, which is rounded down.
+    """
+
+    def part(positions: Tensor) -> Tensor:
+        each = int(size / len(held) * len(positions) / classes)
+        return positions[class_balanced(given[positions], each * classes, classes, generator)]
+
+    return part(held.nonzero()[:, 0]), part((~held).nonzero()[:, 0])
+
+
+def shallow(width: int, classes: int) -> nn.Module:
+    """A classifier of reduced features: BatchNorm, ReLU, linear."""
+    return nn.Sequential(nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, classes))
+
+
+def deep(width: int, classes: int) -> nn.Module:
+    """A classifier of reduced features: twice linear, BatchNorm, ReLU and dropout, then linear."""
+    return nn.Sequential(
+        *(nn.Linear(width, DEEP_WIDTH), nn.BatchNorm1d(DEEP_WIDTH), nn.ReLU(), nn.Dropout(DROPOUT)),
+        *(nn.Linear(DEEP_WIDTH, DEEP_WIDTH), nn.BatchNorm1d(DEEP_WIDTH), nn.ReLU(), nn.Dropout(DROPOUT)),
+        nn.Linear(DEEP_WIDTH, classes),
+    )
+
+
+class Heads(nn.Module):
+    """A reduction of the features, and two classifiers on it, made by ``make(width, classes)``."""
+
+    def __init__(self, features: int, width: int, classes: int, make: Callable[[int, int], nn.Module]) -> None:
         super().__init__()
         self.reduction = nn.Linear(features, width)
-        self.pair = nn.ModuleList(
-            nn.Sequential(nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, classes)) for _ in range(2)
-        )
+        self.pair = nn.ModuleList(make(width, classes) for _ in range(2))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, width) reduced features and both classifiers' logits (B, K)."""
@@ -84,19 +159,34 @@ class CC(DivideMix):
     two samples in S keeps them (an assertion fails); in the step that lowers the discrepancy the main classifier is left
     alone, as in today's torch (the authors' kept zero gradients, by which momentum and decay moved it). The heads'
     optimizers are like the trial's; a second one, with a momentum of its own, drives them apart, at the trial's present
-    rate. The variant for Clothing1M is not offered. RRM weighs rows of the main classifier's labelled loss only.
+    rate. RRM weighs rows of the main classifier's labelled loss only.
+
+    The code has another form for Clothing1M, `form` `clothing1m`. Each network draws and scores `scored` samples, as many of
+    each given class; candidates are those above Otsu's threshold of their class's scores, the rest is dropped. Both pairs of
+    heads are driven apart before either network has its pass. A candidate is labelled where its consistency's posterior,
+    which then is its `w`, exceeds `threshold`, else unlabelled; of both parts together `subset` samples, as many of each class,
+    make the pass, whose rows are the labelled ones alone. The heads have two more layers with dropout, and train on the mean
+    of their losses, in the warm-up with the `confidence_penalty`. There the script divides at the end of an epoch, here at the
+    start of the next; it tests the epoch that is best on clean validation.
 
     Options by data set: CIFAR-10 `threshold` .4; CIFAR-100 .4, .5, .3 at 20, 40, 60 %, there `consistency` .3. B 64.
+    Clothing1M: that form, `warmup` 1, `threshold` .5, `alpha` .5, `discrepancy_steps` 1500, `driving` 2.3, `subset` 32000,
+    `scored` 160000, `confidence_penalty`; B 32, SGD at .002, a tenth from epoch 40 of 80 on, weight decay 1e-3, ResNet-50.
 
     Args:
         warmup, lambda_u, temperature, alpha, confidence_penalty, guess_mode: as in DivideMix.
-        threshold: `tau`, above which a centrality's posterior makes a sample a candidate.
-        consistency: `d_tau`, which the posterior of its discrepancy must reach.
+        threshold: `tau`, above which a centrality's posterior makes a sample a candidate, or see the other form.
+        consistency: `d_tau`, which the posterior of its discrepancy must reach; not of the other form.
         discrepancy_steps: of driving the heads apart, for each network and epoch.
-        discrepancy: `m`, the weight of driving them apart and of bringing them together.
+        discrepancy: `m`, the weight of bringing them together, and of driving them apart but for `driving`.
         width: of the reduction.
+        form: `cifar` or `clothing1m`.
+        driving: the weight of driving the heads apart, where it is another.
+        subset: in the other form the samples of an epoch of each network (twice as many for the warm-up); all without.
+        scored: in the other form the samples that each network scores in an epoch; all without.
     """
 
+    declares = dataclasses.replace(DivideMix.declares, later=("form", "driving", "subset", "scored"))
     name = "cc"
 
     def __init__(
@@ -112,7 +202,15 @@ class CC(DivideMix):
         width: Count = 128,
         confidence_penalty: bool = False,
         guess_mode: Literal["train", "eval"] = "train",
+        form: Literal["cifar", "clothing1m"] = "cifar",
+        driving: NonNegative | None = None,
+        subset: Count | None = None,
+        scored: Count | None = None,
     ) -> None:
+        self.shop = form == "clothing1m"
+        for key, value in (("subset", subset), ("scored", scored)):
+            if value is not None and not self.shop:
+                raise HarnessError("goes with another form", f"algorithms.cc.{key}", "add form = 'clothing1m'")
         super().__init__(
             warmup,
             lambda_u,
@@ -121,20 +219,30 @@ class CC(DivideMix):
             alpha,
             confidence_penalty=confidence_penalty,
             guess_mode=guess_mode,
+            rows="labelled" if self.shop else "all",
+            subset=subset,
         )
         self.consistency = consistency
         self.discrepancy_steps = discrepancy_steps
         self.discrepancy = discrepancy
+        self.driving = discrepancy if driving is None else driving
         self.width = width
+        self.scored = scored
+        first, second = self.names
+        driven, trained = [(DISCREPANCY, second), (DISCREPANCY, first)], [(MIX, first), (MIX, second)]
+        self.order = [driven[0], trained[0], driven[1], trained[1]]
+        if self.shop:
+            self.order = [driven[1], driven[0], *trained]
         self.head_names = dict(zip(self.names, (f"{self.name}.heads_1", f"{self.name}.heads_2"), strict=True))
         self.pair_names = dict(zip(self.names, (f"{self.name}.pair_1", f"{self.name}.pair_2"), strict=True))
 
     def setup(self, run: Run) -> None:
         """DivideMix's, and the heads of each network with their optimizers, of which the second has the pair alone."""
         super().setup(run)
+        make = deep if self.shop else shallow
         for name in self.names:
             head = run.new_head(
-                self.head_names[name], name, lambda features: Heads(features, self.width, run.num_outputs), "own"
+                self.head_names[name], name, lambda features: Heads(features, self.width, run.num_outputs, make), "own"
             )
             assert isinstance(head, Heads)
             pair = head.pair
@@ -149,34 +257,47 @@ class CC(DivideMix):
     # --- the passes ----------------------------------------------------------------------------------------------------
 
     def next_pass(self, run: Run, number: int) -> Pass | None:
-        """For each network: a pass of the other one's heads over its candidates, then one over what is labelled."""
+        """Passes of each network's heads over its candidates, and of the other network over what is labelled."""
         if run.epoch <= self.warmup:
             return super().next_pass(run, number)
-        if number == 2 * len(self.names):
+        if number == len(self.order):
             return None
         if number == 0:
             self.divide(run)
-        network = self.names[number // 2]
-        judge = self.other(network)
-        if number % 2 == 0:
-            return self.discrepancy_pass(run, judge)
-        if self.consistency:
-            self.keep_consistent(run, judge)
-        labelled, unlabelled = self.parts[judge]
+        elif self.order[number - 1][0] == DISCREPANCY:
+            self.keep_consistent(run, self.order[number - 1][1])
+        kind, network = self.order[number]
+        if kind == DISCREPANCY:
+            return self.discrepancy_pass(run, network)
+        labelled, unlabelled = self.parts[self.other(network)]
         if len(labelled) < 2:
             return self.warmup_pass(run, network)
         return self.mixed_pass(run, network, labelled, unlabelled)
 
+    def divide(self, run: Run) -> None:
+        """Parts the samples by both networks' posteriors; in the form for Clothing1M there are candidates only."""
+        if not self.shop:
+            super().divide(run)
+            return
+        for name in self.names:
+            index = torch.arange(run.num_samples, device=run.device)
+            if self.scored is not None:
+                index = self.draw(run, name, self.scored)
+            found = self.posterior(run, name, index)
+            self.clean[name][index] = found
+            self.parts[name] = (index[found > self.threshold], index[:0])
+
     def posterior(self, run: Run, network: str, index: Tensor) -> Tensor:
-        """(N,) posteriors of the upper of two centralities."""
+        """(n,) posteriors of the upper of two centralities; in the form for Clothing1M 1 or 0, by class."""
         heads = self.heads(run, network)
-        features = run.examine(network, ("features",)).features
+        features = run.examine(network, ("features",), index if self.shop else None).features
         with torch.no_grad(), in_mode(heads, training=False):
             reduced, first, second = heads(features)
-        predicted = (first + second).argmax(1)
-        vectors = functional.normalize(reduced, dim=1)
-        scores = minmax(central_scores(vectors, predicted, run.targets, run.num_outputs))
-        return mixture_posterior(scores, fit_seed(run.seed, run.epoch, network), "upper", 100, 1e-1)
+        predicted, given = (first + second).argmax(1), run.targets[index]
+        scores = central_scores(functional.normalize(reduced, dim=1), predicted, given, run.num_outputs)
+        if self.shop:
+            return above_threshold_of_class(scores, given)
+        return mixture_posterior(minmax(scores), fit_seed(run.seed, run.epoch, network), "upper", 100, 1e-1)
 
     def discrepancy_pass(self, run: Run, judge: str) -> Pass:
         """Steps of a network's heads on its candidates; none where there are fewer than two."""
@@ -190,6 +311,8 @@ class CC(DivideMix):
 
     def keep_consistent(self, run: Run, judge: str) -> None:
         """Parts the samples by what of a network's candidates is consistent."""
+        if not self.consistency and not self.shop:
+            return
         index = self.parts[judge][0]
         posterior = torch.ones(len(index), device=run.device, dtype=run.dtype)
         apart, given = self.apart(run, judge, index), run.targets[index]
@@ -197,9 +320,22 @@ class CC(DivideMix):
             own = (given == label).nonzero()[:, 0]
             seed = fit_seed(run.seed, run.epoch, judge, "consistency", label)
             posterior[own] = mixture_posterior(minmax(apart[own]), seed)
+        if self.shop:
+            self.keep_even(run, judge, index, posterior)
+            return
         labelled = torch.zeros(run.num_samples, device=run.device, dtype=torch.bool)
         labelled[index[posterior >= self.consistency]] = True
         self.parts[judge] = (labelled.nonzero()[:, 0], (~labelled).nonzero()[:, 0])
+
+    def keep_even(self, run: Run, judge: str, index: Tensor, posterior: Tensor) -> None:
+        """Parts a network's candidates by their consistency, and keeps as many of each class as make an epoch."""
+        self.clean[judge][index] = posterior
+        held = posterior > self.threshold
+        parts = held.nonzero()[:, 0], (~held).nonzero()[:, 0]
+        if self.subset is not None and len(index):
+            generator = seeds.torch_stream(run.seed, "subset", run.epoch, judge, "kept")
+            parts = evened(held, run.targets[index], run.num_outputs, self.subset, generator)
+        self.parts[judge] = (index[parts[0]], index[parts[1]])
 
     @torch.no_grad()
     def apart(self, run: Run, network: str, index: Tensor) -> Tensor:
@@ -229,8 +365,15 @@ class CC(DivideMix):
         inputs, targets = step.inputs, step.targets
         super().warmup_step(run, step)
         _, first, second = self.heads(run, step.network)(self.features(run, step.network, inputs))
-        losses = [functional.cross_entropy(outputs, targets) for outputs in (first, second)]
+        losses = [self.head_warmup_loss(outputs, targets) for outputs in (first, second)]
         self.lower(run, step, losses[0] + losses[1], self.head_names[step.network])
+
+    def head_warmup_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What one head lowers in the warm-up."""
+        loss = functional.cross_entropy(outputs, targets)
+        if not self.shop:
+            return loss
+        return (loss + negative_entropy(outputs) if self.confidence_penalty else loss) / 2
 
     def drive_apart(self, run: Run, step: Step) -> None:
         """Raises the discrepancy of a network's heads, classes weighted by their shares of its candidates."""
@@ -238,7 +381,7 @@ class CC(DivideMix):
         given = run.targets[self.parts[step.network][0]]
         shares = torch.bincount(given, minlength=run.num_outputs) / len(given)
         weighted = discrepancies(first, second) * class_shares(step.targets, shares.to(run.dtype))
-        self.lower(run, step, -self.discrepancy * weighted.mean(), self.pair_names[step.network])
+        self.lower(run, step, -self.driving * weighted.mean(), self.pair_names[step.network])
 
     def mixed_step(self, run: Run, step: Step) -> None:
         """The network on mixed rows, its heads on the same, and the network once more, to bring the heads together."""
@@ -261,6 +404,8 @@ class CC(DivideMix):
     def head_loss(self, outputs: Tensor, rows: MixedRows, weight: float) -> Tensor:
         """The loss of one head on mixed rows; of the balance each head has half."""
         supervised = labelled_losses(outputs, rows.targets, rows.labelled).mean()
+        if self.shop:
+            return (supervised + balance(outputs)) / 2
         return supervised + weight * unlabelled_loss(outputs, rows.targets, rows.labelled) + balance(outputs) / 2
 
     @staticmethod
@@ -277,3 +422,9 @@ class CC(DivideMix):
         run.descend(apart, (name,))
         if step.loss is None:
             step.loss = loss.detach()
+
+    # --- what is told --------------------------------------------------------------------------------------------------
+
+    def diagnostics(self, run: Run) -> Mapping[str, float]:
+        """DivideMix's; nothing in an epoch in which a network has no candidates."""
+        return super().diagnostics(run) if all(any(map(len, self.parts[name])) for name in self.names) else {}
