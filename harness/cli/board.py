@@ -119,6 +119,10 @@ def board_json(found: Board) -> dict[str, Any]:
         "marks": {setting: dict(marks) for setting, marks in found.marks.items()},
         "conclusion": found.conclusion,
         "caution": found.caution,
+        "rates": [
+            {"method": method, "setting": setting, "estimated": estimated, "true": true}
+            for (method, setting), (estimated, true) in found.rates.items()
+        ],
         "rows": [
             {
                 "rank": row.rank,
@@ -194,6 +198,11 @@ def print_board(found: Board, out: Console) -> None:
     if not found.comparable:
         legend.append("run at --scale quick: not comparable with published numbers")
     out.print("; ".join(legend), markup=False)
+    for (method, setting), (estimated, true) in found.rates.items():
+        if setting in shown and any(row.method == method for row in found.rows):
+            where = f", {heads[setting]}" if len(shown) > 1 else ""
+            told = f"{method}{where}: {estimated:.1%} of the labels estimated to be wrong, {true:.1%} are"
+            out.print(told, markup=False)
     if found.tuning:
         out.print(found.tuning, markup=False)
     for method, owners in found.owners.items():

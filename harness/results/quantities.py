@@ -144,6 +144,8 @@ QUANTITIES: Mapping[str, Quantity] = {
         _share("predicted_share", "largest share of the test predictions in one class", column="predicted_share", higher_is_better=False, moments=("last", "selected", "best")),
         _share("validation_average_precision", "noisy validation mean average precision", column="validation_average_precision", group=PRECISION, label="noisy validation", moments=VALIDATED),
         _share("train_average_precision", "training mean average precision on given labels", column="train_average_precision", group=PRECISION, label="noisy train"),
+        _share("rate_error", "error of the estimated share of wrong labels", higher_is_better=False),
+        _share("estimated_rate", "estimated share of wrong labels", moments=()),
         Quantity("train_loss", "training loss", "train_loss", LOSS, "training", higher_is_better=False, moments=()),
         _error("test_loss", "test loss", column="test_loss", group=LOSS, label="test"),
         _error("validation_loss", "noisy validation loss", column="validation_loss", group=LOSS, label="noisy validation", moments=VALIDATED),

@@ -182,15 +182,32 @@ def test_a_trial_that_was_stopped_anywhere_ends_with_the_same_result(
     assert 0 <= outcomes[0]["estimated"]["rate"] <= 1 and len(outcomes[0]["estimated"]["matrix"]) == 10
 
 
-def test_the_board_shows_the_oracle_and_the_estimate_side_by_side(tmp_path: Path) -> None:
+def test_the_board_shows_the_oracle_and_the_estimate_side_by_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    from harness.cli.board import print_board
+    from harness.results.records import final_attempt, read_json, trial_folder
     from harness.results.report.read import read_board
 
     loaded = suite(tmp_path, ESTIMATED + ORACLE)
     plan = harness.run(loaded, tmp_path / "results")
     assert plan.counts()["done"] == 2
     with harness.open_store(tmp_path / "results") as store:
-        board = read_board(store, "estimated")
+        board, errors = read_board(store, "estimated"), read_board(store, "estimated", "rate_error")
+        true = float(store.execute("SELECT DISTINCT corrupted FROM trials").fetchall()[0][0])
     assert {row.label for row in board.rows} == {"CDR, estimated ≈", "CDR °"}
+    (entry,) = [entry for entry in loaded.entries() if entry.estimated]
+    attempt = final_attempt(trial_folder(tmp_path / "results", entry.trial.id))
+    rate = (read_json(attempt / "result.json") or {})["estimated"]["rate"]
+    assert board.rates == {("CDR, estimated", board.settings[0]): (rate, true)}
+    (cell,) = next(row for row in errors.rows if row.estimated).cells.values()
+    assert cell.mean == pytest.approx(abs(rate - true))
+    assert not next(row for row in errors.rows if row.oracle).cells[board.settings[0]].n
+    print_board(board, Console(width=160))
+    told = f"CDR, estimated: {rate:.1%} of the labels estimated to be wrong, {true:.1%} are"
+    assert told in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,7 @@ class Board:
         owners: for a method with third-party components, the distributions or files that they come from.
         mixed: components of whose source the shown results hold several versions, with the methods that use them.
         budgets: epochs, batch size and threads of the runs of every (method, setting).
+        rates: where runs estimate the share of wrong labels, their means of (estimated, true) by (method, setting).
     """
 
     suite: str
@@ -174,6 +175,7 @@ class Board:
     owners: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     mixed: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     budgets: Mapping[tuple[str, str], Mapping[str, tuple[int, ...]]] = dataclasses.field(default_factory=dict)
+    rates: Mapping[tuple[str, str], tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def title(self) -> str:

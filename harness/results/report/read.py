@@ -79,6 +79,7 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
         owners=owners_in(connection, suite),
         mixed=mixed_in(connection, suite),
         budgets=budgets_in(connection, suite),
+        rates=rates_in(connection, suite),
     )
 
 
@@ -135,6 +136,21 @@ def budgets_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[tuple[
         (method, setting): {"epochs": tuple(epochs), "batch size": tuple(batch), "threads": tuple(threads)}
         for method, setting, epochs, batch, threads in lines
     }
+
+
+def rates_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[tuple[str, str], tuple[float, float]]:
+    """Shares of wrong labels, as estimated by the runs and as they are, means over the runs by method and setting."""
+    lines = connection.execute(
+        """
+        SELECT s.method, s.setting, avg(m.value), avg(t.corrupted)
+        FROM compared s JOIN trials t USING (trial) JOIN metrics m USING (trial)
+        WHERE s.suite = ? AND m.metric = 'estimated_rate' AND m.at = 'last'
+        GROUP BY s.method, s.setting
+        ORDER BY min(s.method_position), min(s.setting_position)
+        """,
+        [suite],
+    ).fetchall()
+    return {(method, setting): (estimated, true) for method, setting, estimated, true in lines}
 
 
 def mixed_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tuple[str, ...]]:

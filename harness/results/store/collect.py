@@ -315,6 +315,7 @@ def add_rows(folder: Path, record: Record, rows: Rows) -> None:
     _add_epochs(record, timings, added, rows)
     measured = {(m, at): value for m, values in record.evaluations.items() for at, value in values.items()}
     measured |= {(m, at): value for m, values in result.get("metrics", {}).items() for at, value in values.items()}
+    measured |= _rates(result)
     if status == "diverged":
         measured.update(_at_chance(result, added))
     if timings and result.get("status") in FINISHED:
@@ -323,6 +324,14 @@ def add_rows(folder: Path, record: Record, rows: Rows) -> None:
         measured["peak_memory", "last"] = max(line["peak_memory"] for line in timings.values())
     for (metric, at), value in measured.items():
         rows["metrics"].append({"trial": trial, "metric": metric, "at": at, "value": _number(value)})
+
+
+def _rates(result: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """The share of wrong labels that a trial estimated of its own, and how far it is from the share that there is."""
+    estimated, true = result.get("estimated", {}).get("rate"), result.get("corrupted")
+    if estimated is None or true is None:
+        return {}
+    return {("estimated_rate", "last"): float(estimated), ("rate_error", "last"): abs(float(estimated) - float(true))}
 
 
 def _add_epochs(record: Record, timings: Mapping[int, Any], added: Mapping[str, Any], rows: Rows) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-STORE_SCHEMA = 9
+STORE_SCHEMA = 10
 
 TABLES: dict[str, dict[str, str]] = {
     "trials": {
