@@ -167,6 +167,9 @@ def embed(
         int | None,
         typer.Option("--size", metavar="PIXELS", min=1, help="Side of what the model sees; its own without."),
     ] = None,
+    samples: Annotated[
+        str, typer.Option("--samples", metavar="TRAIN,TEST", help="Only the first so many of each; all without.")
+    ] = "",
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Samples of a forward pass.")] = 64,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the views and of fresh weights.")] = 0,
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, mps or auto.")] = "auto",
@@ -188,6 +191,7 @@ def embed(
         size=size,
         batch=batch,
         seed=seed,
+        samples=_samples(samples),
     )
     job = prepare(registry, recipe, choose_device(device), stored_as, workers)
     registry.save_cache()
@@ -216,6 +220,18 @@ def _views(text: str) -> dict[str, int]:
             raise HarnessError(f"{part!r} is no view with a number", "--views", "write --views weak:2,strong:1")
         found[view] = int(copies)
     return found
+
+
+def _samples(text: str) -> tuple[int, int] | None:
+    """``10000,5000`` as two numbers; ``None`` without."""
+    from harness.errors import HarnessError
+
+    if not text:
+        return None
+    train, _, test = text.partition(",")
+    if not (train.isdecimal() and test.isdecimal()):
+        raise HarnessError(f"{text!r} is not two numbers", "--samples", "write --samples 10000,5000")
+    return int(train), int(test)
 
 
 def _augment(texts: Sequence[str]) -> dict[str, Any]:

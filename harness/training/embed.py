@@ -61,6 +61,7 @@ class Recipe:
         size: side in pixels to which images are resized for the model; ``None``: as they are.
         batch: samples of a forward pass; rounding may depend on it.
         seed: of the model's initialisation and of the views.
+        samples: how many training and test samples, the first of each; ``None`` is all.
     """
 
     dataset: Mapping[str, Any]
@@ -70,6 +71,7 @@ class Recipe:
     size: int | None
     batch: int
     seed: int
+    samples: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +145,7 @@ def prepare(
         raise DataError(
             f"is for {splits.task}", f"datasets.{recipe.dataset['name']}", "embed a classification data set"
         )
+    splits = _first(splits, recipe.samples)
     shape = tuple(splits.train.inputs[0].shape)
     if len(shape) != 3 and (recipe.views or recipe.size):
         raise DataError("only images have views and sizes", WHERE, "drop --views and --size")
@@ -158,7 +161,7 @@ def prepare(
     width = int(layer.in_features)  # type: ignore[arg-type]
     manifest = {
         "schema": SCHEMA,
-        **dataclasses.asdict(recipe),
+        **{key: value for key, value in dataclasses.asdict(recipe).items() if (key, value) != ("samples", None)},
         "width": width,
         "classes": splits.train.num_classes,
         "class_names": list(splits.train.class_names),
@@ -172,6 +175,18 @@ def prepare(
     chosen = name or f"{plain.strip('-.')}-{digest(manifest)[:8]}"
     folder_of(chosen)
     return Extraction(recipe, splits, model, layer, standardiser, device, width, manifest, chosen, workers)
+
+
+def _first(splits: DataSplits, samples: tuple[int, int] | None) -> DataSplits:
+    """The first samples of both parts."""
+    if samples is None:
+        return splits
+    for part, count in zip((splits.train, splits.test), samples, strict=True):
+        if not 0 < count <= len(part):
+            words = f"{count} samples of a part that has {len(part)}"
+            raise DataError(words, f"{WHERE} --samples", f"write --samples {len(splits.train)},{len(splits.test)}")
+    train, test = (part.subset(torch.arange(n)) for part, n in zip((splits.train, splits.test), samples, strict=True))
+    return DataSplits(train, test)
 
 
 def _parts(recipe: Recipe) -> dict[str, Mapping[str, Any]]:

@@ -129,6 +129,16 @@ def test_a_name_without_a_choice_holds_the_digest_of_all_that_the_features_are_m
     assert job("", seed=1).manifest["digests"]["weights"] != manifest["digests"]["weights"]
 
 
+def test_the_first_samples_alone_can_be_embedded(folder: Path) -> None:
+    call("embed", *LENET, "--name", "first", "--samples", "70,30")
+    whole, first = (harness.create("dataset", f"features:{name}") for name in ("tiny", "first"))
+    for part, count in (("train", 70), ("test", 30)):
+        few, all_ = getattr(first, part), getattr(whole, part)
+        assert len(few) == count
+        assert torch.equal(few.targets, all_.targets[:count])
+        assert torch.allclose(few.inputs.float(), all_.inputs[:count].float(), atol=0.1)  # other means and deviations
+
+
 def test_weights_are_told_apart_and_the_unused_classifier_is_not_looked_at(folder: Path) -> None:
     one = job("")
     before = embedding.weights_digest(one.model, one.layer)
@@ -150,6 +160,9 @@ def test_weights_are_told_apart_and_the_unused_classifier_is_not_looked_at(folde
         (("california_housing", "--model", "mlp"), "is not under HARNESS_DATA"),
         (("sparse_linear", "--model", "mlp"), "is for regression"),
         (("digits", "--model", "mpl"), "unknown model 'mpl'"),
+        ((*LENET, "--samples", "70"), "'70' is not two numbers; write --samples 10000,5000"),
+        ((*LENET, "--samples", "70,30000"), "30000 samples of a part that has"),
+        ((*LENET, "--samples", "0,30"), "0 samples of a part that has"),
     ],
 )
 def test_bad_input_is_told_in_one_line(folder: Path, arguments: tuple[str, ...], said: str) -> None:
