@@ -10,61 +10,28 @@ do without.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
-from unittest import mock
 
 import torch
 from pairing import Ratio, Work, in_turn, ratio
-from torch import Tensor, nn
+from torch import Tensor
 from training import harness_epoch, prepared
 
 from harness import Run
+from harness.testing.rows import Rows, counting
 from harness.training.prepare import Prepared
 
 
-@dataclasses.dataclass
-class Rows:
-    """Rows that went through networks: forward only, and forward and back; and views that were drawn, by name."""
-
-    forward: int = 0
-    trained: int = 0
-    views: Counter[str] = dataclasses.field(default_factory=Counter)
-
-    def seconds(self, samples: int, forward: float, trained: float) -> float:
-        """What they cost where an epoch of ``samples`` rows costs so much, views left out."""
-        return (self.forward * forward + self.trained * trained) / samples
-
-    def drawing(self, samples: int, prices: Mapping[str, float]) -> float:
-        """What the views cost where an epoch of ``samples`` of each name costs so much."""
-        return sum(number * prices[name] for name, number in self.views.items()) / samples
+def seconds(rows: Rows, samples: int, forward: float, trained: float) -> float:
+    """What rows cost where an epoch of ``samples`` rows costs so much, views left out."""
+    return (rows.forward * forward + rows.trained * trained) / samples
 
 
-@contextlib.contextmanager
-def counting(network: type[nn.Module], rows: Rows) -> Iterator[None]:
-    """Add up views, and what goes through every module of a class: that of the trial's networks and of none of their parts."""
-
-    def count(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if type(module) is network:
-            if torch.is_grad_enabled():
-                rows.trained += len(inputs[0])
-            else:
-                rows.forward += len(inputs[0])
-
-    def draw(run: Run, index: Tensor, name: str) -> Tensor:
-        rows.views[name] += len(index)
-        return view(run, index, name)
-
-    view = Run.view
-    handle = nn.modules.module.register_module_forward_pre_hook(count)
-    with mock.patch.object(Run, "view", draw):
-        try:
-            yield
-        finally:
-            handle.remove()
+def drawing(rows: Rows, samples: int, prices: Mapping[str, float]) -> float:
+    """What views cost where an epoch of ``samples`` of each name costs so much."""
+    return sum(number * prices[name] for name, number in rows.views.items()) / samples
 
 
 def batches(run: Run) -> Iterator[Tensor]:
@@ -114,7 +81,7 @@ def priced(
 
     def work() -> None:
         rows = Rows()
-        with counting(type(ready.run.model), rows):
+        with counting(ready.run, rows):
             epoch()
         counted.append(rows)
 
@@ -129,15 +96,15 @@ def priced(
     own, base, forward, *views = in_turn(works, rounds)
     measured = counted[-rounds:]  # the first round is not counted
     samples = plain.run.num_samples
-    prices = [rows.seconds(samples, f, t) for rows, f, t in zip(measured, forward, base, strict=True)]
+    prices = [seconds(rows, samples, f, t) for rows, f, t in zip(measured, forward, base, strict=True)]
     mean = Rows(*(round(sum(getattr(r, key) for r in measured) / rounds) for key in ("forward", "trained")))
     mean.views = Counter({view: round(sum(r.views[view] for r in measured) / rounds) for view in drawn})
     with_views = None
     if drawn:
-        drawing = [
-            r.drawing(samples, dict(zip(drawn, t, strict=True)))
+        drawings = [
+            drawing(r, samples, dict(zip(drawn, t, strict=True)))
             for r, t in zip(measured, zip(*views, strict=True), strict=True)
         ]
-        both = [price + more for price, more in zip(prices, drawing, strict=True)]
+        both = [price + more for price, more in zip(prices, drawings, strict=True)]
         with_views = ratio(f"{name} / its rows and views", own, both)
     return ratio(f"{name} / CE", own, base), ratio(f"{name} / its rows", own, prices, bound), with_views, mean

@@ -17,6 +17,7 @@ from typing import Any
 
 from harness import hookspecs
 from harness.cli.main import entry_points, make_command
+from harness.needs import COSTING, FAMILIES, NEEDS, needs_of
 from harness.parameters import spell
 from harness.plugins import Host
 from harness.registry import KINDS, PLURALS, Component, Facts
@@ -33,7 +34,7 @@ GROUPS = {
 }
 FURTHER_TABLES: dict[str, type[Table]] = {"augment": AugmentTable, "when": WhenTable}
 OURS = "noisy-label-harness"
-FAMILIES = {"timm:": "resnet18", "features:": "cifar10-resnet50", "wrench:": "youtube"}
+VARIANTS = {"timm:": "resnet18", "features:": "cifar10-resnet50", "wrench:": "youtube"}
 """A name of each family, for its example."""
 EXAMPLES: dict[str, Any] = {
     "rate": 0.4,
@@ -58,10 +59,25 @@ SHOWN = {"plot": ("## Drawn by", "sh"), **dict.fromkeys(REPORTING, ("## In Pytho
 BESIDE = {"score_census": ("rrm",)}
 """Algorithms that an example needs beside its own."""
 
+FOUND_BY = ("family", "paper", "needs", "cost")
+LEGEND = """
+*cost*: rows of a sample in an epoch after any warm-up, forward only and forward and back, at cross entropy's prices;
+`benchmarks/methods.py` measures times.
+"""
+FAMILY_HEAD = (
+    "Every built-in method with a paper, by what it does about wrong labels. Terminals find the same:",
+    "",
+    "```sh",
+    "harness components algorithm --needs two_networks --without rate",
+    "```",
+    "",
+    "Facts are those of registrations and declarations, which [plugins](../plugins.md#registering) give too.",
+)
+
 
 def pages() -> dict[str, str]:
     """Every generated page by its path under the documentation's folder."""
-    made = {**hook_pages(), **component_pages(), **command_pages(), **suite_pages(), **check_pages()}
+    made = {**hook_pages(), **component_pages(), **family_pages(), **command_pages(), **suite_pages(), **check_pages()}
     return {**made, drawings.PAGE: drawings.benchmark_page(drawings.histories())}
 
 
@@ -185,17 +201,55 @@ def component_pages() -> dict[str, str]:
     for kind in KINDS:
         found = _ours((kind,))
         folder = f"reference/components/{PLURALS[kind]}"
-        rows = [(f"[`{c.name}`]({slug(c.name)}.md)", cell(facts.summary)) for c, facts in found]
+        described = any(component.described.paper for component, _ in found)
+        rows = [
+            (f"[`{c.name}`]({slug(c.name)}.md)", cell(facts.summary), *(_found_by(c, facts) if described else ()))
+            for c, facts in found
+        ]
+        head = (kind, "what it is", *(FOUND_BY if described else ()))
         title = PLURALS[kind].capitalize()
-        made[f"{folder}/index.md"] = f"# {title}\n\n{table((kind, 'what it is'), rows)}\n"
+        made[f"{folder}/index.md"] = f"# {title}\n\n{table(head, rows)}\n{LEGEND if described else ''}"
         for component, facts in found:
             made[f"{folder}/{slug(component.name)}.md"] = _component_page(component, facts)
     return made
 
 
+def _found_by(component: Component, facts: Facts) -> tuple[str, str, str, str]:
+    """Family, paper, needs and cost of a component, as cells."""
+    described = component.described
+    source = " ".join(str(part) for part in (described.paper, described.year) if part)
+    needs = needs_of(component.kind, described, facts.parameters, facts.declares)
+    cost = f"{described.cost:.2g}" if component.kind in COSTING else ""
+    return described.family, cell(source), cell(", ".join(f"`{need}`" for need in needs)), cost
+
+
+def family_pages() -> dict[str, str]:
+    """The methods by family, from the first to the latest of each."""
+    found = [(component, facts) for component, facts in _ours(("loss", "transform", "algorithm"))]
+    lines = ["# Methods by family", "", *FAMILY_HEAD]
+    for family, words in FAMILIES.items():
+        own = [(c, facts) for c, facts in found if c.described.family == family]
+        own.sort(key=lambda pair: (pair[0].described.year or 0, pair[0].name))
+        rows = []
+        for component, facts in own:
+            link = f"[`{component.name}`](components/{PLURALS[component.kind]}/{slug(component.name)}.md)"
+            _, _, needs, cost = _found_by(component, facts)
+            said = component.described
+            rows.append((str(said.year or ""), link, component.kind, cell(said.paper), needs, cost))
+        head = ("year", "method", "kind", "paper", "needs", "cost")
+        lines += ["", f"## {family.capitalize()}", "", words, "", table(head, rows)]
+    words = [(f"`{need}`", meaning) for need, meaning in NEEDS.items()]
+    lines += ["", "## What a method may need", "", table(("word", "meaning"), words), LEGEND]
+    return {"reference/families.md": "\n".join(lines)}
+
+
 def _component_page(component: Component, facts: Facts) -> str:
     text, described, others = sections(facts.doc)
     lines = [f"# {component.name}", "", f"{component.kind.capitalize()}, version {component.version}.", "", plain(text)]
+    family, source, needs, cost = _found_by(component, facts)
+    said = [(title, value) for title, value in zip(FOUND_BY, (family, source, needs, cost), strict=True) if value]
+    if source:
+        lines += ["", table(("", ""), said)]
     if facts.parameters:
         rows = [
             (
@@ -276,7 +330,7 @@ def _example(component: Component, facts: Facts) -> str:
         return f'[evaluation]\nmetrics = ["{component.name}"]'
     if component.kind == "executor":
         return "\n".join([f"[{component.name}]", *(f"{key} = {_spelled(value)}" for key, value in shown.items())])
-    name = f"{component.name}{FAMILIES[component.name]}" if component.is_family else component.name
+    name = f"{component.name}{VARIANTS[component.name]}" if component.is_family else component.name
     spec = _spelled({"name": name, **shown}) if shown else f'"{name}"'
     if component.kind not in ("transform", "algorithm"):
         return f"{component.kind} = {spec}"
@@ -467,6 +521,7 @@ def on_config(config: Any) -> Any:
             listed.sort(key=lambda path: not path.endswith("index.md"))
     reference = [
         {"Hooks": ["reference/hooks/index.md", *({group: listed} for group, listed in hooks.items())]},
+        {"Methods by family": "reference/families.md"},
         {"Components": components},
         {
             "Commands": [

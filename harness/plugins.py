@@ -25,6 +25,7 @@ import pluggy
 
 from harness import faults, hookspecs, running
 from harness.errors import HarnessError, did_you_mean, is_ctrl_c, kind_of, said, unknown
+from harness.needs import described
 from harness.paths import existing_file
 from harness.registry import PLURALS, Component, Measured, Registry, printing_aside
 from harness.tasks import TASKS
@@ -165,7 +166,16 @@ class Host:
 
     def _call_registration(self, plugin: Any, kind: str, plural: str, owner: str, added: list[Component]) -> None:
         def register(
-            name: str, target: str | Callable[..., Any], *, version: str = "1", measured: Measured | None = None
+            name: str,
+            target: str | Callable[..., Any],
+            *,
+            version: str = "1",
+            family: str = "",
+            year: int | None = None,
+            paper: str = "",
+            needs: Sequence[str] = (),
+            rows: Sequence[float] = (0.0, 1.0),
+            measured: Measured | None = None,
         ) -> None:
             if not isinstance(name, str) or not name or any(c.isspace() for c in name):
                 raise ValueError(f"a component's name is a word, got {name!r}")
@@ -173,7 +183,8 @@ class Host:
                 raise TypeError(f"{plural}.{name}: register a class, a function or 'module:name', got {target!r}")
             if isinstance(target, str) and ":" not in target:
                 raise ValueError(f"{plural}.{name}: a lazy target reads 'module:name', got {target!r}")
-            added.append(Component(kind, name, target, str(version), owner, measured))
+            facts = described(f"{plural}.{name}", family, year, paper, needs, rows)
+            added.append(Component(kind, name, target, str(version), owner, measured, facts))
 
         given: Any = functools.partial(_register_metric, register) if kind == "metric" else register
         others = [other for other in self.manager.get_plugins() if other is not plugin]

@@ -27,6 +27,7 @@ from harness import running
 from harness.declarations import Declares
 from harness.errors import ComponentError, HarnessError, is_ctrl_c, kind_of, said, unknown
 from harness.hookspecs import TRAINING_HOOKS
+from harness.needs import Described, needs_of
 from harness.paths import CacheFile
 from harness.source import (
     component_digest,
@@ -63,9 +64,27 @@ def printing_aside() -> contextlib.AbstractContextManager[Any]:
 
 
 class Register(Protocol):
-    """What a ``harness_register_...`` hook is given."""
+    """What a ``harness_register_...`` hook is given.
 
-    def __call__(self, name: str, target: str | Callable[..., Any], *, version: str = "1") -> None: ...
+    Args:
+        name: as suites write it; one that ends in ``:`` is a family.
+        target: a class or function, or ``"module:name"``, which stays unimported until a trial needs it.
+        version: part of a trial's id; another one where results change at the same parameters.
+        family, year, paper, needs, rows: by which a user finds a method; see :class:`harness.needs.Described`.
+    """
+
+    def __call__(
+        self,
+        name: str,
+        target: str | Callable[..., Any],
+        *,
+        version: str = "1",
+        family: str = "",
+        year: int | None = None,
+        paper: str = "",
+        needs: Sequence[str] = (),
+        rows: Sequence[float] = (0.0, 1.0),
+    ) -> None: ...
 
 
 class RegisterMetric(Protocol):
@@ -157,6 +176,7 @@ class Component:
     owner: str
     measured: Measured | None = dataclasses.field(default=None, repr=False, compare=False)
     """Of a metric."""
+    described: Described = dataclasses.field(default_factory=Described, repr=False, compare=False)
 
     @property
     def label(self) -> str:
@@ -288,6 +308,11 @@ class Registry:
                 facts = inspect_factory(component.kind, component.target)
             self._facts[key] = facts
         return self._facts[key]
+
+    def needs(self, component: Component) -> tuple[str, ...]:
+        """What a component needs, of :data:`harness.needs.NEEDS`."""
+        facts = self.facts(component)
+        return needs_of(component.kind, component.described, facts.parameters, facts.declares)
 
     def validate(self, kind: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Parameters of a component checked, with defaults filled in; one that another makes meaningless is 0, an alias

@@ -49,6 +49,7 @@ def test_a_uniform_prediction_costs_log_k_plus_the_first_order_term():
     losses = $function(torch.zeros(2, 4), torch.tensor([0, 3]), epsilon=2.0)
     assert losses.tolist() == pytest.approx([1.3862944 + 2.0 * 0.75] * 2)""",
         method='[[method]]\nname = "$title"\nloss = "$component"',
+        facts=', family="robust loss", year=2022',
     ),
     "algorithm": _Kind(
         tested="$function",
@@ -60,6 +61,7 @@ def test_a_uniform_prediction_costs_log_k_plus_the_first_order_term():
 def test_a_sure_prediction_has_no_entropy():
     assert $function(torch.tensor([[60.0, 0.0]])).item() == pytest.approx(0.0, abs=1e-6)""",
         method='[[method]]\nname = "CE + $title"\nloss = "ce"\nalgorithms = ["$component"]',
+        facts=', family="regularisation", year=2017',
     ),
     "transform": _Kind(
         tested="$function",
@@ -142,6 +144,7 @@ PASSES = _Kind(
     assert $function(outputs, 0.5)[0].tolist() == pytest.approx(torch.tensor([2.0, 0.0]).softmax(0).tolist())
     assert $function(outputs, 0.5)[1].tolist() == pytest.approx([0.5, 0.5])""",
     method='[[method]]\nname = "$title"\nalgorithms = ["$component"]',
+    facts=', family="semi-supervised", year=2013, rows=(1, 1)',
 )
 """An algorithm that divides the epoch into passes and has a training step of its own."""
 

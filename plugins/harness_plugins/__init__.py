@@ -87,86 +87,387 @@ def harness_register_transforms(register: Register) -> None:
     """Transforms of models."""
     register("kpd", f"{HERE}.transforms.kpd:KroneckerProductDecomposition")
     register("rank_factorization", f"{HERE}.transforms.rank_factorization:RankFactorization")
-    register("lora", f"{HERE}.transforms.lora:LoRA")
+    register("lora", f"{HERE}.transforms.lora:LoRA", family="regularisation", year=2022, paper="Hu et al., ICLR")
     register("freeze", f"{HERE}.transforms.freeze:Freeze")
-    register("cosine_classifier", f"{HERE}.transforms.cosine_classifier:CosineClassifier")
+    register(
+        "cosine_classifier",
+        f"{HERE}.transforms.cosine_classifier:CosineClassifier",
+        family="regularisation",
+        year=2018,
+        paper="Gidaris and Komodakis, CVPR",
+    )
 
 
 @hookimpl
 def harness_register_losses(register: Register) -> None:
     """Losses."""
     register("ce", f"{HERE}.losses.ce:CrossEntropy")
-    register("mae", f"{HERE}.losses.mae:MeanAbsoluteError")
+    register(
+        "mae",
+        f"{HERE}.losses.mae:MeanAbsoluteError",
+        family="robust loss",
+        year=2017,
+        paper="Ghosh, Kumar and Sastry, AAAI",
+    )
     register("mse", f"{HERE}.losses.mse:MeanSquaredError")
-    register("rce", f"{HERE}.losses.rce:ReverseCrossEntropy")
-    register("sce", f"{HERE}.losses.sce:SymmetricCrossEntropy")
-    register("gce", f"{HERE}.losses.gce:GeneralizedCrossEntropy")
-    register("truncated_gce", f"{HERE}.losses.truncated_gce:TruncatedGeneralizedCrossEntropy")
-    register("dmi", f"{HERE}.losses.dmi:DeterminantMutualInformation", version="2")
-    register("nce", f"{HERE}.losses.nce:NormalizedCrossEntropy")
-    register("nce_rce", f"{HERE}.losses.active_passive:NormalizedCrossEntropyAndReverse")
-    register("nce_mae", f"{HERE}.losses.active_passive:NormalizedCrossEntropyAndMeanAbsolute")
-    register("nce_agce", f"{HERE}.losses.active_passive:NormalizedCrossEntropyAndAsymmetric")
-    register("focal", f"{HERE}.losses.focal:FocalLoss")
-    register("nfl", f"{HERE}.losses.focal:NormalizedFocalLoss")
-    register("nfl_rce", f"{HERE}.losses.active_passive:NormalizedFocalAndReverse")
-    register("agce", f"{HERE}.losses.asymmetric:AsymmetricGeneralizedCrossEntropy")
-    register("aue", f"{HERE}.losses.asymmetric:AsymmetricUnhinged")
-    register("ael", f"{HERE}.losses.asymmetric:AsymmetricExponential")
-    register("ldr_kl", f"{HERE}.losses.ldr_kl:LDRKL")
-    register("aldr_kl", f"{HERE}.losses.aldr_kl:ALDRKL")
-    register("eps_softmax", f"{HERE}.losses.eps_softmax:EpsSoftmaxCrossEntropy")
-    register("eps_softmax_mae", f"{HERE}.losses.eps_softmax:EpsSoftmaxCrossEntropyAndMeanAbsolute")
-    register("peer", f"{HERE}.losses.peer:PeerLoss")
-    register("f_divergence", f"{HERE}.losses.f_divergence:FDivergence")
-    register("gls", f"{HERE}.losses.gls:GeneralisedLabelSmoothing")
-    register("anl", f"{HERE}.losses.anl:ActiveNegativeLoss")
-    register("gjs", f"{HERE}.losses.gjs:GeneralisedJensenShannon")
+    register(
+        "rce", f"{HERE}.losses.rce:ReverseCrossEntropy", family="robust loss", year=2019, paper="Wang et al., ICCV"
+    )
+    register(
+        "sce", f"{HERE}.losses.sce:SymmetricCrossEntropy", family="robust loss", year=2019, paper="Wang et al., ICCV"
+    )
+    register(
+        "gce",
+        f"{HERE}.losses.gce:GeneralizedCrossEntropy",
+        family="robust loss",
+        year=2018,
+        paper="Zhang and Sabuncu, NeurIPS",
+    )
+    register(
+        "truncated_gce",
+        f"{HERE}.losses.truncated_gce:TruncatedGeneralizedCrossEntropy",
+        family="robust loss",
+        year=2018,
+        paper="Zhang and Sabuncu, NeurIPS",
+    )
+    register(
+        "dmi",
+        f"{HERE}.losses.dmi:DeterminantMutualInformation",
+        version="2",
+        family="robust loss",
+        year=2019,
+        paper="Xu et al., NeurIPS",
+    )
+    register(
+        "nce", f"{HERE}.losses.nce:NormalizedCrossEntropy", family="robust loss", year=2020, paper="Ma et al., ICML"
+    )
+    register(
+        "nce_rce",
+        f"{HERE}.losses.active_passive:NormalizedCrossEntropyAndReverse",
+        family="robust loss",
+        year=2020,
+        paper="Ma et al., ICML",
+    )
+    register(
+        "nce_mae",
+        f"{HERE}.losses.active_passive:NormalizedCrossEntropyAndMeanAbsolute",
+        family="robust loss",
+        year=2020,
+        paper="Ma et al., ICML",
+    )
+    register(
+        "nce_agce",
+        f"{HERE}.losses.active_passive:NormalizedCrossEntropyAndAsymmetric",
+        family="robust loss",
+        year=2021,
+        paper="Zhou et al., ICML",
+    )
+    register("focal", f"{HERE}.losses.focal:FocalLoss", year=2017, paper="Lin et al., ICCV")
+    register(
+        "nfl", f"{HERE}.losses.focal:NormalizedFocalLoss", family="robust loss", year=2020, paper="Ma et al., ICML"
+    )
+    register(
+        "nfl_rce",
+        f"{HERE}.losses.active_passive:NormalizedFocalAndReverse",
+        family="robust loss",
+        year=2020,
+        paper="Ma et al., ICML",
+    )
+    register(
+        "agce",
+        f"{HERE}.losses.asymmetric:AsymmetricGeneralizedCrossEntropy",
+        family="robust loss",
+        year=2021,
+        paper="Zhou et al., ICML",
+    )
+    register(
+        "aue",
+        f"{HERE}.losses.asymmetric:AsymmetricUnhinged",
+        family="robust loss",
+        year=2021,
+        paper="Zhou et al., ICML",
+    )
+    register(
+        "ael",
+        f"{HERE}.losses.asymmetric:AsymmetricExponential",
+        family="robust loss",
+        year=2021,
+        paper="Zhou et al., ICML",
+    )
+    register("ldr_kl", f"{HERE}.losses.ldr_kl:LDRKL", family="robust loss", year=2023, paper="Zhu et al., ICML")
+    register("aldr_kl", f"{HERE}.losses.aldr_kl:ALDRKL", family="robust loss", year=2023, paper="Zhu et al., ICML")
+    register(
+        "eps_softmax",
+        f"{HERE}.losses.eps_softmax:EpsSoftmaxCrossEntropy",
+        family="robust loss",
+        year=2024,
+        paper="Wang et al., NeurIPS",
+    )
+    register(
+        "eps_softmax_mae",
+        f"{HERE}.losses.eps_softmax:EpsSoftmaxCrossEntropyAndMeanAbsolute",
+        family="robust loss",
+        year=2024,
+        paper="Wang et al., NeurIPS",
+    )
+    register(
+        "peer", f"{HERE}.losses.peer:PeerLoss", family="robust loss", year=2020, paper="Liu and Guo, ICML", rows=(0, 2)
+    )
+    register(
+        "f_divergence",
+        f"{HERE}.losses.f_divergence:FDivergence",
+        family="robust loss",
+        year=2021,
+        paper="Wei and Liu, ICLR",
+        rows=(0, 2),
+    )
+    register(
+        "gls",
+        f"{HERE}.losses.gls:GeneralisedLabelSmoothing",
+        family="regularisation",
+        year=2022,
+        paper="Wei et al., ICML",
+    )
+    register(
+        "anl", f"{HERE}.losses.anl:ActiveNegativeLoss", family="robust loss", year=2023, paper="Ye et al., NeurIPS"
+    )
+    register(
+        "gjs",
+        f"{HERE}.losses.gjs:GeneralisedJensenShannon",
+        family="robust loss",
+        year=2021,
+        paper="Englesson and Azizpour, NeurIPS",
+        rows=(0, 2),
+    )
     register("l1", f"{HERE}.losses.l1:L1")
     register("l2", f"{HERE}.losses.l2:L2")
-    register("huber", f"{HERE}.losses.huber:Huber")
-    register("tukey", f"{HERE}.losses.tukey:Tukey")
+    register(
+        "huber",
+        f"{HERE}.losses.huber:Huber",
+        family="robust loss",
+        year=1964,
+        paper="Huber, Annals of Mathematical Statistics",
+    )
+    register("tukey", f"{HERE}.losses.tukey:Tukey", family="robust loss", year=2015, paper="Belagiannis et al., ICCV")
     register("bce", f"{HERE}.losses.bce:BinaryCrossEntropy")
-    register("bgce", f"{HERE}.losses.bgce:BinaryGeneralizedCrossEntropy")
+    register(
+        "bgce",
+        f"{HERE}.losses.bgce:BinaryGeneralizedCrossEntropy",
+        family="robust loss",
+        year=2018,
+        paper="Zhang and Sabuncu, NeurIPS",
+    )
 
 
 @hookimpl
 def harness_register_algorithms(register: Register) -> None:
     """Algorithms."""
-    register("sop", f"{HERE}.algorithms.sop:SOP")
-    register("sop_plus", f"{HERE}.algorithms.sop_plus:SOPPlus", version="2")
-    register("cdr", f"{HERE}.algorithms.cdr:CDR")
-    register("aux", f"{HERE}.algorithms.aux:AUX")
-    register("rdi", f"{HERE}.algorithms.rdi:RDI")
-    register("rrm", f"{HERE}.algorithms.rrm:RRM")
-    register("fgsm", f"{HERE}.algorithms.fgsm:FGSM")
-    register("elr", f"{HERE}.algorithms.elr:ELR")
-    register("forward", f"{HERE}.algorithms.forward:ForwardCorrection")
-    register("backward", f"{HERE}.algorithms.backward:BackwardCorrection")
-    register("mixup", f"{HERE}.algorithms.mixup:Mixup")
-    register("cores2", f"{HERE}.algorithms.cores2:CORES2")
-    register("cores2_star", f"{HERE}.algorithms.cores2_star:CORES2Star")
-    register("co_teaching", f"{HERE}.algorithms.co_teaching:CoTeaching")
-    register("co_teaching_plus", f"{HERE}.algorithms.co_teaching_plus:CoTeachingPlus")
-    register("elr_plus", f"{HERE}.algorithms.elr_plus:ELRPlus")
-    register("pro_mix", f"{HERE}.algorithms.pro_mix:ProMix")
-    register("cc", f"{HERE}.algorithms.cc:CC")
-    register("unicon", f"{HERE}.algorithms.unicon:UNICON")
-    register("divide_mix", f"{HERE}.algorithms.divide_mix:DivideMix")
-    register("jocor", f"{HERE}.algorithms.jocor:JoCoR")
-    register("strong_augmentation", f"{HERE}.algorithms.strong_augmentation:StrongAugmentation")
-    register("reg_mixup", f"{HERE}.algorithms.reg_mixup:RegMixup")
-    register("ema", f"{HERE}.algorithms.ema:EMA")
-    register("swa", f"{HERE}.algorithms.swa:SWA")
-    register("sam", f"{HERE}.algorithms.sam:SAM")
-    register("crl", f"{HERE}.algorithms.crl:CRL")
-    register("long_re_mix", f"{HERE}.algorithms.long_re_mix:LongReMix")
-    register("pes", f"{HERE}.algorithms.pes:PES")
-    register("t_revision", f"{HERE}.algorithms.t_revision:TRevision")
-    register("vol_min_net", f"{HERE}.algorithms.vol_min_net:VolMinNet")
-    register("cal", f"{HERE}.algorithms.cal:CAL")
-    register("disc", f"{HERE}.algorithms.disc:DISC")
-    register("sop_linear", f"{HERE}.algorithms.sop_linear:SOPLinear")
+    register("sop", f"{HERE}.algorithms.sop:SOP", family="regularisation", year=2022, paper="Liu et al., ICML")
+    register(
+        "sop_plus",
+        f"{HERE}.algorithms.sop_plus:SOPPlus",
+        version="2",
+        family="regularisation",
+        year=2022,
+        paper="Liu et al., ICML",
+        rows=(0, 2),
+    )
+    register("cdr", f"{HERE}.algorithms.cdr:CDR", family="regularisation", year=2021, paper="Xia et al., ICLR")
+    register("aux", f"{HERE}.algorithms.aux:AUX", family="regularisation", year=2020, paper="Hu, Li and Yu, ICLR")
+    register("rdi", f"{HERE}.algorithms.rdi:RDI", family="regularisation", year=2020, paper="Hu, Li and Yu, ICLR")
+    register("rrm", f"{HERE}.algorithms.rrm:RRM", family="re-weighting", year=2024, paper="Eckstrand, Royset et al.")
+    register(
+        "fgsm",
+        f"{HERE}.algorithms.fgsm:FGSM",
+        family="regularisation",
+        year=2015,
+        paper="Goodfellow, Shlens and Szegedy, ICLR",
+        rows=(0, 2),
+    )
+    register("elr", f"{HERE}.algorithms.elr:ELR", family="regularisation", year=2020, paper="Liu et al., NeurIPS")
+    register(
+        "forward",
+        f"{HERE}.algorithms.forward:ForwardCorrection",
+        family="loss correction",
+        year=2017,
+        paper="Patrini et al., CVPR",
+    )
+    register(
+        "backward",
+        f"{HERE}.algorithms.backward:BackwardCorrection",
+        family="loss correction",
+        year=2017,
+        paper="Patrini et al., CVPR",
+    )
+    register("mixup", f"{HERE}.algorithms.mixup:Mixup", family="regularisation", year=2018, paper="Zhang et al., ICLR")
+    register(
+        "cores2", f"{HERE}.algorithms.cores2:CORES2", family="sample selection", year=2021, paper="Cheng et al., ICLR"
+    )
+    register(
+        "cores2_star",
+        f"{HERE}.algorithms.cores2_star:CORES2Star",
+        family="semi-supervised",
+        year=2021,
+        paper="Cheng et al., ICLR",
+    )
+    register(
+        "co_teaching",
+        f"{HERE}.algorithms.co_teaching:CoTeaching",
+        family="sample selection",
+        year=2018,
+        paper="Han et al., NeurIPS",
+        needs=["two_networks"],
+        rows=(0, 2),
+    )
+    register(
+        "co_teaching_plus",
+        f"{HERE}.algorithms.co_teaching_plus:CoTeachingPlus",
+        family="sample selection",
+        year=2019,
+        paper="Yu et al., ICML",
+        needs=["two_networks"],
+        rows=(0, 2),
+    )
+    register(
+        "elr_plus",
+        f"{HERE}.algorithms.elr_plus:ELRPlus",
+        family="regularisation",
+        year=2020,
+        paper="Liu et al., NeurIPS",
+        needs=["two_networks"],
+        rows=(2, 2),
+    )
+    register(
+        "pro_mix",
+        f"{HERE}.algorithms.pro_mix:ProMix",
+        family="semi-supervised",
+        year=2023,
+        paper="Xiao et al., IJCAI",
+        needs=["two_networks", "features"],
+        rows=(2, 8),
+    )
+    register(
+        "cc",
+        f"{HERE}.algorithms.cc:CC",
+        family="semi-supervised",
+        year=2022,
+        paper="Zhao et al., ECCV",
+        needs=["two_networks", "features"],
+        rows=(11, 8),
+    )
+    register(
+        "unicon",
+        f"{HERE}.algorithms.unicon:UNICON",
+        family="semi-supervised",
+        year=2022,
+        paper="Karim et al., CVPR",
+        needs=["two_networks", "features"],
+        rows=(8.5, 4.5),
+    )
+    register(
+        "divide_mix",
+        f"{HERE}.algorithms.divide_mix:DivideMix",
+        family="semi-supervised",
+        year=2020,
+        paper="Li, Socher and Hoi, ICLR",
+        needs=["two_networks"],
+        rows=(8, 4),
+    )
+    register(
+        "jocor",
+        f"{HERE}.algorithms.jocor:JoCoR",
+        family="sample selection",
+        year=2020,
+        paper="Wei et al., CVPR",
+        needs=["two_networks"],
+        rows=(0, 2),
+    )
+    register(
+        "strong_augmentation",
+        f"{HERE}.algorithms.strong_augmentation:StrongAugmentation",
+        family="regularisation",
+        year=2020,
+        paper="Xie et al., NeurIPS",
+    )
+    register(
+        "reg_mixup",
+        f"{HERE}.algorithms.reg_mixup:RegMixup",
+        family="regularisation",
+        year=2022,
+        paper="Pinto et al., NeurIPS",
+        rows=(0, 2),
+    )
+    register(
+        "ema", f"{HERE}.algorithms.ema:EMA", family="regularisation", year=2017, paper="Tarvainen and Valpola, NeurIPS"
+    )
+    register(
+        "swa",
+        f"{HERE}.algorithms.swa:SWA",
+        family="regularisation",
+        year=2018,
+        paper="Izmailov et al., UAI",
+        rows=(1, 1),
+    )
+    register(
+        "sam", f"{HERE}.algorithms.sam:SAM", family="regularisation", year=2021, paper="Foret et al., ICLR", rows=(0, 2)
+    )
+    register("crl", f"{HERE}.algorithms.crl:CRL", family="regularisation", year=2020, paper="Moon et al., ICML")
+    register(
+        "long_re_mix",
+        f"{HERE}.algorithms.long_re_mix:LongReMix",
+        family="semi-supervised",
+        year=2023,
+        paper="Cordeiro et al., Pattern Recognition",
+        needs=["two_networks"],
+        rows=(14, 8),
+    )
+    register(
+        "pes",
+        f"{HERE}.algorithms.pes:PES",
+        family="semi-supervised",
+        year=2021,
+        paper="Bai et al., NeurIPS",
+        needs=["features"],
+        rows=(4, 1.6),
+    )
+    register(
+        "t_revision",
+        f"{HERE}.algorithms.t_revision:TRevision",
+        family="loss correction",
+        year=2019,
+        paper="Xia et al., NeurIPS",
+        needs=["warmup"],
+    )
+    register(
+        "vol_min_net",
+        f"{HERE}.algorithms.vol_min_net:VolMinNet",
+        family="loss correction",
+        year=2021,
+        paper="Li et al., ICML",
+    )
+    register(
+        "cal",
+        f"{HERE}.algorithms.cal:CAL",
+        family="loss correction",
+        year=2021,
+        paper="Zhu, Liu and Liu, CVPR",
+        needs=["warmup"],
+    )
+    register(
+        "disc",
+        f"{HERE}.algorithms.disc:DISC",
+        family="sample selection",
+        year=2023,
+        paper="Li et al., CVPR",
+        rows=(0, 4),
+    )
+    register(
+        "sop_linear",
+        f"{HERE}.algorithms.sop_linear:SOPLinear",
+        family="regularisation",
+        year=2022,
+        paper="Liu et al., ICML",
+    )
     register("sparse_recovery", f"{HERE}.algorithms.sparse_recovery:SparseRecovery")
     register("score_census", f"{HERE}.algorithms.score_census:ScoreCensus")
 
@@ -174,16 +475,18 @@ def harness_register_algorithms(register: Register) -> None:
 @hookimpl
 def harness_register_estimators(register: Register) -> None:
     """Estimators of label noise."""
-    register("hoc", f"{HERE}.estimators.hoc:HOC")
-    register("confident", f"{HERE}.estimators.confident:Confident")
-    register("anchors", f"{HERE}.estimators.anchors:Anchors")
+    register("hoc", f"{HERE}.estimators.hoc:HOC", year=2021, paper="Zhu, Song and Liu, ICML")
+    register(
+        "confident", f"{HERE}.estimators.confident:Confident", year=2021, paper="Northcutt, Jiang and Chuang, JAIR"
+    )
+    register("anchors", f"{HERE}.estimators.anchors:Anchors", year=2017, paper="Patrini et al., CVPR")
 
 
 @hookimpl
 def harness_register_detectors(register: Register) -> None:
     """Detectors of wrong labels."""
-    register("simifeat_vote", f"{HERE}.detectors.simifeat:SimiFeatVote")
-    register("simifeat_rank", f"{HERE}.detectors.simifeat:SimiFeatRank")
+    register("simifeat_vote", f"{HERE}.detectors.simifeat:SimiFeatVote", year=2022, paper="Zhu, Dong and Liu, ICML")
+    register("simifeat_rank", f"{HERE}.detectors.simifeat:SimiFeatRank", year=2022, paper="Zhu, Dong and Liu, ICML")
 
 
 @hookimpl

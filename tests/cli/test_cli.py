@@ -255,6 +255,8 @@ BAD = [
     (("retry", "{suite}"), "add --failed, --lost or --quarantined"),
     (("components", "lss"), "did you mean 'loss'"),
     (("components", "loss", "gec"), "did you mean 'gce'"),
+    (("components", "algorithm", "--needs", "speed"), "choose among two_networks, rate, matrix"),
+    (("components", "--without", "rates"), "unknown need 'rates'"),
     (("rnu",), "did you mean 'run'"),
     (("run", "{suite}", "--stale", "x"), "--stale"),
     (("plan", "~no-such-user/suite.toml"), "no such suite file"),

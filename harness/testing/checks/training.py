@@ -12,11 +12,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.errors import HarnessError
+from harness.needs import NEEDS, Described
 from harness.registry import Component
 from harness.results.records import final_attempt, read_json, read_lines, trial_folder
 from harness.suite.plan import Plan
 from harness.testing.bench import CPU, Bench, Outcome, Silent, difference, finite, refused
 from harness.testing.checks.models import example
+from harness.testing.rows import Rows, counting
 from harness.testing.subject import Subject
 from harness.testing.verdicts import TRAINED, Fault, Skip, check
 from harness.training.loop import Loop
@@ -123,6 +125,52 @@ def descends(subject: Subject, bench: Bench) -> str | None:
     if counts["train_step"] and declares.descends and not counts["descend"]:
         raise Fault("it declares descends, and none of its steps called run.descend")
     return f"{counts['descend']} descents in {counted(counts['train_step'], 'step')} of its own"
+
+
+@check(
+    "loss", "algorithm",
+    reason="a user finds a method by what it needs and what it costs",
+    remedy='say it where it is registered: register(..., needs=["two_networks", "features"], rows=(0, 2))',
+)  # fmt: skip
+def needs(subject: Subject, bench: Bench) -> str | None:
+    """What a small training shows to need (two networks, features, strong views), and the rows that it sends through
+    networks, are no more than its registration and its ``declares`` say."""
+    seen, rows = observed(bench)
+    said = subject.host.registry.needs(subject.component)
+    for need in seen:
+        if need not in said:
+            remedy = "declare its views: Declares(views=(...))" if need == "strong_view" else f'needs=["{need}"]'
+            raise Fault(f"it uses {NEEDS[need]} and does not say that it needs {need}", remedy)
+    cost, most = subject.component.described.cost, Described(rows=rows).cost
+    if most > 1.25 * cost + 0.1:
+        told = f"{rows[0]:.2f} rows forward only and {rows[1]:.2f} forward and back"
+        raise Fault(f"an epoch has {told} for each sample, {most:.1f} times cross entropy's; it says {cost:.1f}")
+    return ", ".join(said)
+
+
+def observed(bench: Bench, *args: Any, epochs: int = 3, **options: Any) -> tuple[set[str], tuple[float, float]]:
+    """What a small training of the subject uses, of :data:`harness.needs.NEEDS`, and its rows for each sample, forward
+    only and forward and back, in the epoch that has most of them."""
+    trial, suite = bench.trial(*args, epochs=epochs, **options)
+    run = prepare(trial, suite.host, CPU).run
+    rows = Rows()
+    seen: set[str] = set()
+    counts = [(0.0, 0.0)]
+
+    class Noted(Silent):
+        def epoch(self, run: Any, *, last: bool) -> dict[str, float | None]:
+            seen.update({"two_networks"} if len(rows.networks) > 1 else ())
+            counts.append((rows.forward / run.num_samples, rows.trained / run.num_samples))
+            rows.forward = rows.trained = 0
+            rows.networks.clear()
+            return {}
+
+    noted: Any = Noted()
+    with counting(run, rows):
+        Loop(run, noted, _Quiet(), checkpoint_s=1e9).fit()
+    seen |= {"features"} if rows.features else set()
+    seen |= {"strong_view"} if set(rows.views) - {"weak"} else set()
+    return seen, max(counts, key=lambda pair: Described(rows=pair).cost)
 
 
 @check(
