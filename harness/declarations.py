@@ -35,6 +35,7 @@ class Declares:
         uses_matrix: it needs a transition matrix, so the noise must have one unless a matrix is given.
         views: (loss, algorithm) the named augmented views it asks for through ``run.view``. With ``needs_per_sample`` it compares them with
             the batch, sample by sample, so samples must not be mixed.
+        tokens: (dataset) its inputs are texts: rows of tokens, which cannot be perturbed, mixed or augmented.
         stored_views: (dataset) a JSON file under ``HARNESS_DATA`` whose table ``views`` names the only augmented views that
             there are of its samples; ``{variant}`` in its path is the name's in its family.
         files: (dataset) what must lie under ``HARNESS_DATA``; ``harness data fetch`` knows how to get it.
@@ -64,6 +65,7 @@ class Declares:
     steps_again: bool = False
     uses_matrix: bool = False
     views: tuple[str, ...] = ()
+    tokens: bool = False
     stored_views: str = ""
     files: tuple[str, ...] = ()
     classes: int | None = None

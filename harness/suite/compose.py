@@ -39,6 +39,7 @@ def check_stack(
     task: str | None = None,
     transforms: Sequence[Part] = (),
     views: frozenset[str] | None = None,
+    tokens: bool = False,
 ) -> None:
     """Refuse a stack that cannot compose.
 
@@ -48,17 +49,35 @@ def check_stack(
         task: the data set's task, where known.
         transforms: the transforms in the stack's order.
         views: the augmented views that the data set stores; ``None``: they are made of its samples.
+        tokens: the data set's inputs are texts.
 
     Raises:
         StackError: with the reason and what to use instead.
     """
     _check(loss, tuple(algorithms), task, tuple(transforms))
     for kind, part in (("loss", loss), *(("algorithm", each) for each in algorithms)):
+        if tokens:
+            _check_tokens(kind, part)
         absent = [view for view in part.declares.views if views is not None and view not in views]
         if absent:
             raise StackError(
                 f"{kind} {part.name!r} asks for {absent[0]!r} views, and the data set stores none of its samples",
                 remedy=f"embed it again with --views {absent[0]}:2, or choose another {kind}",
+            )
+
+
+def _check_tokens(kind: str, part: Part) -> None:
+    declares = part.declares
+    reasons = (
+        (declares.perturbs_inputs, "perturbs real-valued inputs"),
+        (declares.mixes_samples, "mixes real-valued inputs"),
+        (bool(declares.views), "takes augmented views, which texts do not have"),
+    )
+    for holds, reason in reasons:
+        if holds:
+            raise StackError(
+                f"{kind} {part.name!r} {reason}; the inputs of this data set are tokens",
+                remedy="remove it from the method, or train on the texts' features (`harness data embed`)",
             )
 
 

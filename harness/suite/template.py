@@ -120,7 +120,8 @@ def _template(
     try:
         task = tasks[0] if len(tasks) == 1 else None
         views = stored_views(registry, setting.dataset.name)
-        check_stack(parts["loss"][0], parts["algorithms"], task, parts["transforms"], views)
+        tokens = registry.facts(registry.find("dataset", setting.dataset.name)[0]).declares.tokens
+        check_stack(parts["loss"][0], parts["algorithms"], task, parts["transforms"], views, tokens)
     except StackError as error:
         raise SuiteError(error.what, where, error.remedy) from None
     for kind, choice in (("dataset", setting.dataset), ("noise", setting.noise), ("model", setting.model)):

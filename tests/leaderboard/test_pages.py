@@ -46,11 +46,11 @@ def words_of(html: str) -> str:
 @pytest.fixture
 def packed(filled, tmp_path, monkeypatch):
     """The made results as reference results."""
-    from harness.results import archive
+    from harness.results.records import archive
 
     file = tmp_path / "made.parquet"
     archive.pack(filled.path, file)
-    for module in ("harness_leaderboard.shell", "harness.results.archive"):
+    for module in ("harness_leaderboard.shell", "harness.results.records.archive"):
         monkeypatch.setattr(f"{module}.reference_files", lambda: [file])
     monkeypatch.setattr(archive, "_is_own", lambda text, trial: True)  # the made trials have made-up ids
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))

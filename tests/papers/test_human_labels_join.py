@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from harness import load_suite
-from harness.papers.printed import load_published
+from harness.printed import load_published
 from harness.papers.reproduction import reproduce
 from harness.results.store import create_tables, insert
 

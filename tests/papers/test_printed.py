@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ResultsError
-from harness.papers.printed import PublishedCell, load_papers, load_published
+from harness.printed import PublishedCell, load_papers, load_published
 
 CELLS = load_published()
 PAPERS = {paper.paper.key: paper for paper in load_papers()}
@@ -749,7 +749,7 @@ def test_a_missing_or_empty_place_is_an_error(tmp_path: Path) -> None:
 
 def test_loading_imports_neither_torch_nor_the_store() -> None:
     code = (
-        "import sys; from harness.papers.printed import load_published; load_published();"
+        "import sys; from harness.printed import load_published; load_published();"
         "print({'torch', 'duckdb', 'scipy', 'pandas', 'numpy'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"

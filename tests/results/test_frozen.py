@@ -14,7 +14,7 @@ import pytest
 
 import harness
 from harness import load_suite
-from harness.results.archive import reference_files, unpack
+from harness.results.records.archive import reference_files, unpack
 from harness.results.report import read_board, suites_in
 from harness.results.store import collect
 from harness.trial import digest

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 import harness
 from harness.cli.main import app
 from harness.errors import ResultsError
-from harness.results.archive import unpack
-from harness.results.merge import merge_results
+from harness.results.records.archive import unpack
+from harness.results.records.merge import merge_results
 from harness.results.records import (
     Standing,
     attempts,

@@ -11,8 +11,8 @@ import pytest
 
 import harness
 from harness.errors import ResultsError
-from harness.results.archive import pack, unpack
-from harness.results.merge import merge_results
+from harness.results.records.archive import pack, unpack
+from harness.results.records.merge import merge_results
 from harness.results.records import (
     Verdicts,
     claim,

@@ -21,6 +21,8 @@ CDR = Part("cdr", ("after_backward",), Declares())
 DIVIDE = Part("divide", ("next_pass", "train_step"), Declares(replaces="ce", own_step=True, descends=True))
 WEIGHTS = Part("weights", ("after_losses",), Declares(needs_per_sample=True, row_weights=True))
 SAM = Part("sam", ("after_backward",), Declares(steps_again=True))
+FGSM = Part("fgsm", ("before_forward",), Declares(perturbs_inputs=True))
+STRONG = Part("strong", ("before_forward",), Declares(views=("strong",)))
 CO = Part("co_teaching", ("train_step", "predict"), Declares(own_step=True, needs_per_sample=True))
 
 
@@ -71,6 +73,16 @@ def test_stacks_that_compose(loss: Part, algorithms: list[Part]) -> None:
 def test_stacks_that_do_not(loss: Part, algorithms: list[Part], reason: str) -> None:
     with pytest.raises(StackError, match=reason):
         check_stack(loss, algorithms, "classification")
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"), [(FGSM, "perturbs real-valued"), (MIXUP, "mixes real-valued"), (STRONG, "which texts do not have")]
+)
+def test_what_needs_images_is_refused_on_texts_in_the_plan(part: Part, reason: str) -> None:
+    check_stack(CE, [part], "classification")
+    with pytest.raises(StackError, match=f"{part.name}.*{reason}"):
+        check_stack(CE, [part], "classification", tokens=True)
+    check_stack(CE, [CDR, RRM, WEIGHTS], "classification", tokens=True)
 
 
 def test_a_declaration_survives_json() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import harness
-from harness.results.archive import unpack
+from harness.results.records.archive import unpack
 from harness.results.records import open_results
 from harness.suite.load import Suite, load_suite
 from harness.suite.plan import Plan, make_plan

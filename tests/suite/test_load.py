@@ -438,3 +438,22 @@ def test_settings_that_a_smaller_scale_makes_equal_are_kept_once(write_suite: Wr
     path.write_text(text.replace(setting, f'{setting}\n{setting}name = "again"\n'))
     with pytest.raises(HarnessError, match="is the same setting as"):
         load_suite(path)
+
+
+@pytest.mark.parametrize("algorithm", ["fgsm", "mixup", "divide_mix"])
+def test_a_method_that_needs_images_is_refused_on_texts(tmp_path: Path, algorithm: str) -> None:
+    path = tmp_path / "texts.toml"
+    path.write_text(
+        f"""
+[[setting]]
+dataset = {{ name = "text_csv", file = "reviews.csv" }}
+model = "text_cnn"
+noise = {{ name = "symmetric", rate = 0.2 }}
+[[method]]
+name = "M"
+algorithms = ["{algorithm}"]
+"""
+    )
+    with pytest.raises(HarnessError, match="the inputs of this data set are tokens") as told:
+        list(load_suite(path).entries())
+    assert "harness data embed" in str(told.value.remedy)

@@ -11,7 +11,7 @@ from functools import cache
 import pytest
 
 from harness import load_suite
-from harness.papers.printed import PublishedCell, load_published
+from harness.printed import PublishedCell, load_published
 from harness.suite.load import Suite, find_suite, packaged_suites
 from harness.trial import canonical, digest
 

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
-import importlib
 import json
 import logging
 import math
@@ -477,9 +476,10 @@ def _suite_rows(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _printed() -> dict[str, list[dict[str, Any]]]:
-    """The papers' printed numbers and claims. Papers build on results, so they are looked up only where a store is made."""
-    papers = importlib.import_module("harness.papers.printed")
-    printed = {"published": papers.load_published(), "claims": papers.load_claims()}
+    """The papers' printed numbers and claims; the import is here since only the making of a store needs it."""
+    from harness.printed import load_claims, load_published
+
+    printed: dict[str, list[Any]] = {"published": load_published(), "claims": load_claims()}
     return {
         name: [{column: getattr(one, column) for column in TABLES[name]} for one in printed[name]] for name in printed
     }

@@ -55,7 +55,7 @@ def _fetch(folder: Path) -> None:
 
 
 @describe(
-    Declares(files=(FILE,)),
+    Declares(tokens=True, files=(FILE,)),
     fetch=_fetch,
     md5={FILE: MD5},
 )

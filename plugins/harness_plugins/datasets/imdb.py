@@ -82,7 +82,7 @@ def verify(folder: Path) -> str:
 
 
 @describe(
-    Declares(classes=2, files=FOLDERS),
+    Declares(tokens=True, classes=2, files=FOLDERS),
     fetch=_fetch,
 )
 @origin(

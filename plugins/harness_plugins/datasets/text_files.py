@@ -20,7 +20,7 @@ TEST_SHARE = 0.2
 PARTS = ("train", "test")
 
 
-@describe(Declares())
+@describe(Declares(tokens=True))
 def text_csv(
     file: str,
     text: str = "text",
@@ -52,7 +52,7 @@ def text_csv(
     return labelled_texts([row[text] for row in rows], [row[label] for row in rows], tests, tokenizer, length, where)
 
 
-@describe(Declares())
+@describe(Declares(tokens=True))
 def text_folder(root: str, tokenizer: str = WORD_PIECES, length: Count = 256) -> DataSplits:
     """Text files in a folder for each class: `root/train/CLASS/*.txt` and `root/test/CLASS/*.txt`, or `root/CLASS/*.txt`.
 

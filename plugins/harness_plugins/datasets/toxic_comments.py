@@ -23,7 +23,7 @@ TEST_SHARE = 0.2
 
 
 @describe(
-    Declares(tasks=("classification", "multilabel"), files=(FILE,)),
+    Declares(tokens=True, tasks=("classification", "multilabel"), files=(FILE,)),
 )
 @origin(
     licence="CC0 for the labels, CC BY-SA 3.0 for the comments; Kaggle's rules bind who downloads them",

@@ -77,7 +77,7 @@ def _remedy() -> str:
 
 
 @describe(
-    Declares(files=(FOLDER,)),
+    Declares(tokens=True, files=(FOLDER,)),
 )
 @origin(
     check=verify,

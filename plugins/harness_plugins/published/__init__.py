@@ -1,1 +1,1 @@
-"""The papers' own numbers, one TOML file per paper; `harness.papers.printed` reads them and documents the schema."""
+"""The papers' own numbers, one TOML file per paper; `harness.printed` reads them and documents the schema."""
