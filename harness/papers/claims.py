@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from harness.errors import ResultsError, unknown
-from harness.printed import Comparison, PublishedCell, PublishedClaim, load_claims
 from harness.papers.reproduction import EPOCHS, Reproduced, published_rows, reproduce, suite_of
 from harness.papers.verdict import reach
+from harness.printed import Comparison, PublishedCell, PublishedClaim, load_claims
 from harness.results.quantities import find_quantity
 from harness.results.report import suites_in
 from harness.results.statistics.scores import Interval, scipy_special

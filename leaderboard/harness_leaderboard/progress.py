@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from harness.results.records import FINISHED, UNFINISHED, Verdicts, standing, trial_folder
+from harness.results.records.manifests import read_manifests
 from harness.results.records.standing import NOTHING
-from harness.results.store import read_manifests
 
 MOST_READ = 3000
 """Unfinished trials whose folders are looked at in one go; beyond, a page could not refresh every few seconds."""

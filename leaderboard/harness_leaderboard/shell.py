@@ -22,7 +22,7 @@ from harness.errors import HarnessError
 from harness.results.quantities import Quantity, find_quantity, metric_word, offered, parse_metric, quantities_in
 from harness.results.records.archive import reference_files, reference_results
 from harness.results.report import Board, main_metric, read_board
-from harness.results.store import current_snapshot
+from harness.results.store import collect, current_snapshot
 from harness_leaderboard import queries, tables
 from harness_leaderboard.progress import suites_on_disk
 from harness_leaderboard.render import SCRIPTS, part
@@ -56,8 +56,10 @@ def results_folder() -> Path:
 
 @st.cache_resource(show_spinner="Reading the reference results")
 def reference_folder() -> Path:
-    """The reference results as a results folder, unpacked when first asked for."""
-    return reference_results()
+    """The reference results as a results folder, unpacked and collected when first asked for."""
+    folder = reference_results()
+    collect(folder)
+    return folder
 
 
 def newest_snapshot() -> str | None:

@@ -19,9 +19,9 @@ from markupsafe import Markup
 from harness.errors import HarnessError, ResultsError, writing
 from harness.foreign import file_name
 from harness.papers.claims import judge_claims
-from harness.printed import load_claims
 from harness.papers.reproduction import orderings, reproduce, summary_sentence
 from harness.paths import expanded
+from harness.printed import load_claims
 from harness.results.quantities import (
     Quantity,
     curve_charts,

@@ -12,8 +12,8 @@ from made_results import Folder
 
 from harness.api import open_store
 from harness.papers.claims import claims_sentence, read_published
-from harness.printed import load_published
 from harness.papers.reproduction import gap_that_matters, ordering_sentence, orderings, reproduce, summary_sentence
+from harness.printed import load_published
 
 SUITE = "cdr-aux/table1"
 

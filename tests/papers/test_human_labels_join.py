@@ -10,8 +10,8 @@ import duckdb
 import pytest
 
 from harness import load_suite
-from harness.printed import load_published
 from harness.papers.reproduction import reproduce
+from harness.printed import load_published
 from harness.results.store import create_tables, insert
 
 

@@ -16,9 +16,9 @@ import scipy.stats
 from harness.errors import ResultsError
 from harness.papers.claims import claim_lines, claims_sentence, judge_claims, printed_value
 from harness.papers.export import FORMATS, export_published
-from harness.printed import PublishedClaim, load_claims, load_published
 from harness.papers.reproduction import Reproduced
 from harness.papers.verdict import compare_with_published
+from harness.printed import PublishedClaim, load_claims, load_published
 
 PAPER = """
 [paper]

@@ -11,8 +11,8 @@ import pytest
 from harness.api import open_store
 from harness.papers.claims import JudgedClaim, read_published
 from harness.papers.reproduction import Reproduced
-from harness.results.records.archive import unpack
 from harness.results.records import open_results
+from harness.results.records.archive import unpack
 from harness.results.report import read_board
 from harness.results.store import collect
 

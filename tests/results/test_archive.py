@@ -10,8 +10,8 @@ import pytest
 
 import harness
 from harness.errors import ResultsError
-from harness.results.records.archive import pack, reference_files, unpack
 from harness.results.records import known_trials
+from harness.results.records.archive import pack, reference_files, unpack
 from harness.results.report import read_board
 from harness.results.store import collect
 

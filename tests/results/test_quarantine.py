@@ -18,8 +18,6 @@ from typer.testing import CliRunner
 import harness
 from harness.cli.main import app
 from harness.errors import ResultsError
-from harness.results.records.archive import unpack
-from harness.results.records.merge import merge_results
 from harness.results.records import (
     Standing,
     attempts,
@@ -34,6 +32,8 @@ from harness.results.records import (
     trial_folder,
     write_json,
 )
+from harness.results.records.archive import unpack
+from harness.results.records.merge import merge_results
 from harness.results.records.standing import Verdicts, judge
 from harness.results.store import collect, connect, current_snapshot
 from harness.suite.load import load_suite

@@ -11,8 +11,6 @@ import pytest
 
 import harness
 from harness.errors import ResultsError
-from harness.results.records.archive import pack, unpack
-from harness.results.records.merge import merge_results
 from harness.results.records import (
     Verdicts,
     claim,
@@ -23,6 +21,8 @@ from harness.results.records import (
     write_evaluations,
     write_json,
 )
+from harness.results.records.archive import pack, unpack
+from harness.results.records.merge import merge_results
 from harness.results.report import read_board, shorten, suites_in
 from harness.results.report.export import to_csv, to_json, to_markdown
 from harness.results.store import TABLES, VIEWS, collect, connect, current_snapshot

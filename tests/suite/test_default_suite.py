@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import harness
-from harness.results.records.archive import unpack
 from harness.results.records import open_results
+from harness.results.records.archive import unpack
 from harness.suite.load import Suite, load_suite
 from harness.suite.plan import Plan, make_plan
 from harness.trial import canonical

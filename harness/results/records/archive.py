@@ -24,9 +24,9 @@ from harness.errors import ResultsError, writing
 from harness.files import Damage, read_bytes
 from harness.paths import cache_folder
 from harness.results.records.folder import open_results
+from harness.results.records.manifests import read_manifests
 from harness.results.records.merge import merge_results
 from harness.results.records.record import read_record
-from harness.results.store import collect, read_manifests
 from harness.trial import Trial, digest
 
 _RECORD = re.compile(
@@ -110,7 +110,7 @@ def reference_files() -> list[Path]:
 
 
 def reference_results() -> Path:
-    """The reference results as a results folder in the cache, made and collected when first asked for."""
+    """The reference results as a results folder in the cache, made when first asked for."""
     packed = reference_files()
     mark = digest([hashlib.sha256(file.read_bytes()).hexdigest() for file in packed])
     folder = cache_folder() / "reference" / mark
@@ -124,7 +124,6 @@ def reference_results() -> Path:
                 os.rename(aside, folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    collect(folder)
     return folder
 
 

@@ -14,6 +14,7 @@ from harness.errors import ResultsError, writing
 from harness.files import Damage, encoded, read_bytes, write_bytes
 from harness.results.records.folder import attempts, known_trials
 from harness.results.records.liveness import is_alive, process_start
+from harness.results.records.manifests import manifest_files
 from harness.results.records.record import (
     FINISHED,
     digests_of,
@@ -204,8 +205,6 @@ def _copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
 
 
 def _copy_manifests(source: Path, target: Path) -> None:
-    from harness.results.store import manifest_files
-
     for manifest in manifest_files(source):
         copy = target / manifest.parent.name / manifest.name
         try:

@@ -7,8 +7,6 @@ swaps the link ``current``. Readers open the real path read-only and reopen when
 
 from harness.results.store.collect import collect as collect
 from harness.results.store.collect import current_snapshot as current_snapshot
-from harness.results.store.collect import manifest_files as manifest_files
-from harness.results.store.collect import read_manifests as read_manifests
 from harness.results.store.schema import STORE_SCHEMA as STORE_SCHEMA
 from harness.results.store.schema import TABLES as TABLES
 from harness.results.store.schema import VIEWS as VIEWS

@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -20,11 +19,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, writing
-from harness.files import Damage, read_bytes
+from harness.files import Damage
 from harness.results.quantities import find_quantity
 from harness.results.records import FINISHED, is_alive, known_trials, standing
+from harness.results.records.manifests import read_manifests
 from harness.results.records.record import Past, Record, read_record
-from harness.results.records.shapes import checked
 from harness.results.records.standing import Look, Verdicts, verdict_of
 from harness.results.store.schema import (
     BY_TRIAL,
@@ -49,8 +48,6 @@ BUILDING = ".building-"
 LEFTOVER_S = 3600.0
 """After which what a collector that died was building is removed."""
 REMEDY = "`harness retry SUITE --quarantined` moves its records aside, so that it runs again"
-
-MANIFEST = re.compile(r"[0-9a-f]{16}\.json")
 
 
 def current_snapshot(results: Path) -> Path | None:
@@ -407,38 +404,6 @@ def _add_attempt(folder: Path, record: Record, attempt: Past, rows: Rows) -> Non
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def read_manifests(results: Path) -> tuple[dict[Path, Mapping[str, Any]], dict[str, Path]]:
-    """All suite manifests by file, and the file of each suite's newest plan by the suite's own name: names that differ
-    in signs alone share a folder. One that is damaged is left out with a warning; the suite's next run writes it anew."""
-    found: dict[Path, Mapping[str, Any]] = {}
-    stamps: dict[Path, int] = {}
-    for path in manifest_files(results / "suites"):
-        try:
-            raw = read_bytes(path)
-            if raw is not None:
-                stamps[path] = path.stat().st_mtime_ns
-                found[path] = checked("manifest", raw, path.name)
-        except (Damage, OSError) as error:
-            log.warning("%s: is left out (%s); the suite's next run writes it anew", path, error)
-    order = sorted(found, key=lambda path: (stamps[path], path.name))
-    return {path: found[path] for path in order}, {found[path]["suite"]: path for path in order}
-
-
-def manifest_files(folder: Path) -> Iterator[Path]:
-    """``suites/<suite>/<digest>.json``; other names are not followed."""
-    for suite in _folders(folder):
-        with contextlib.suppress(OSError):
-            yield from (Path(suite, name) for name in os.listdir(suite) if MANIFEST.fullmatch(name))
-
-
-def _folders(folder: Path) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name.isprintable()]
-    except OSError:
-        return []
 
 
 def _manifests(results: Path) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import streamlit as st
 
 from harness.papers.claims import JudgedClaim, judge_claims
-from harness.printed import load_claims
 from harness.papers.reproduction import EPOCHS, Reproduced, orderings, reproduce, summary_sentence
 from harness.papers.verdict import OrderingAgreement
+from harness.printed import load_claims
 from harness_leaderboard import queries, shell, tables
 from harness_leaderboard.render import joined, part
 from harness_leaderboard.shell import Asked
