@@ -445,9 +445,12 @@ def test_a_method_that_needs_images_is_refused_on_texts(tmp_path: Path, algorith
     path = tmp_path / "texts.toml"
     path.write_text(
         f"""
+[suite]
+name = "texts"
+seeds = [0]
 [[setting]]
 dataset = {{ name = "text_csv", file = "reviews.csv" }}
-model = "text_cnn"
+model = {{ name = "text_cnn", vectors = "v.txt" }}
 noise = {{ name = "symmetric", rate = 0.2 }}
 [[method]]
 name = "M"
