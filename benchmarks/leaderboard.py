@@ -172,8 +172,17 @@ def _manifest(results: Path, connection: duckdb.DuckDBPyConnection, suite: str) 
     ).fetchall()
     folder = results / "suites" / suite
     folder.mkdir(parents=True)
-    trials = [{"id": t, "method": m, "setting": s, "seed": r} for t, m, s, r in rows]
-    (folder / "0000000000000000.json").write_text(json.dumps({"suite": suite, "trials": trials}))
+    plain = {"oracle": False, "tuning": False, "candidate": None}
+    trials = [{"id": t, "method": m, "setting": s, "seed": r, **plain} for t, m, s, r in rows]
+    manifest = {
+        "suite": suite,
+        "methods": list(dict.fromkeys(m for _, m, _, _ in rows)),
+        "settings": list(dict.fromkeys(s for _, _, s, _ in rows)),
+        "tries": {},
+        "comparable": True,
+        "trials": trials,
+    }
+    (folder / "0000000000000000.json").write_text(json.dumps(manifest))
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -225,16 +226,21 @@ def find_suite(path: str | Path) -> Path:
 
 def packaged_suites() -> dict[str, Path]:
     """Suites that installed distributions ship, by name."""
+    found: dict[str, Path] = {}
+    for folder in _suite_folders():
+        for file in sorted(folder.rglob("*.toml")):
+            found[str(file.relative_to(folder).with_suffix("")).replace("\\", "/")] = file
+    return found
+
+
+@functools.cache
+def _suite_folders() -> tuple[Path, ...]:
+    """Where installed distributions keep suites; what is installed is looked at once, since that takes 20 ms."""
     import importlib.metadata
     import importlib.util
 
-    found: dict[str, Path] = {}
-    for entry_point in importlib.metadata.entry_points(group="harness.suites"):
-        spec = importlib.util.find_spec(entry_point.value)
-        for folder in (spec.submodule_search_locations or []) if spec else []:
-            for file in sorted(Path(folder).rglob("*.toml")):
-                found[str(file.relative_to(folder).with_suffix("")).replace("\\", "/")] = file
-    return found
+    specs = [importlib.util.find_spec(e.value) for e in importlib.metadata.entry_points(group="harness.suites")]
+    return tuple(Path(folder) for spec in specs if spec for folder in spec.submodule_search_locations or ())
 
 
 def _executor_table(host: Host, name: str, value: Any, file: str) -> Mapping[str, Any]:

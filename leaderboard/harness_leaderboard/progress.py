@@ -56,7 +56,7 @@ class SuiteProgress:
 
 def newest_manifest(results: Path, suite: str) -> Mapping[str, Any] | None:
     """The manifest of a suite that was planned last; a suite's folder name is found by what its files say."""
-    found, newest = read_manifests(results)
+    found, newest = read_manifests(results, suite)
     return found[newest[suite]] if suite in newest else None
 
 

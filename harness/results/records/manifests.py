@@ -12,20 +12,23 @@ from typing import Any
 
 from harness.files import Damage, read_bytes
 from harness.results.records.shapes import checked
+from harness.trial import canonical
 
 log = logging.getLogger(__name__)
 MANIFEST = re.compile(r"[0-9a-f]{16}\.json")
 
 
-def read_manifests(results: Path) -> tuple[dict[Path, Mapping[str, Any]], dict[str, Path]]:
+def read_manifests(results: Path, suite: str | None = None) -> tuple[dict[Path, Mapping[str, Any]], dict[str, Path]]:
     """All suite manifests by file, and the file of each suite's newest plan by the suite's own name: names that differ
-    in signs alone share a folder. One that is damaged is left out with a warning; the suite's next run writes it anew."""
+    in signs alone share a folder. One that is damaged is left out with a warning; the suite's next run writes it anew.
+    With ``suite`` those that do not have its name anywhere are passed over, which spares their reading."""
+    named = b"" if suite is None else canonical(suite).encode()
     found: dict[Path, Mapping[str, Any]] = {}
     stamps: dict[Path, int] = {}
     for path in manifest_files(results / "suites"):
         try:
             raw = read_bytes(path)
-            if raw is not None:
+            if raw is not None and named in raw:
                 stamps[path] = path.stat().st_mtime_ns
                 found[path] = checked("manifest", raw, path.name)
         except (Damage, OSError) as error:
