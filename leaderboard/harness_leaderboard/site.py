@@ -10,10 +10,11 @@ import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+import duckdb
 from markupsafe import Markup
 
 from harness.errors import HarnessError, ResultsError, writing
@@ -258,6 +259,7 @@ def _trials(results: Path, snapshot: Path, folder: Path, slugs: Mapping[str, str
     on_disk = known_trials(results)
     with queries.cursor(snapshot) as connection:
         charts = curve_charts(quantities_in(connection))
+        partial = _partly_taken(connection, [q.column for chart in charts for q in chart.curves if q.column])
     drawn = [quantity for chart in charts for quantity in chart.curves]
     columns = [quantity.column for quantity in drawn if quantity.column]
     added = [quantity.name for quantity in drawn if not quantity.column]
@@ -265,6 +267,8 @@ def _trials(results: Path, snapshot: Path, folder: Path, slugs: Mapping[str, str
     # Epochs are written only for what was not taken at every one of them.
     taken = ", ".join(
         f"CASE WHEN count({c}) < max(epoch) THEN list(epoch ORDER BY epoch) FILTER ({c} IS NOT NULL) END AS {c}_at"
+        if c in partial
+        else f"NULL AS {c}_at"
         for c in columns
     )
     curves = ", ".join(f"'{c}': {{'x': {c}_at, 'y': {c}}}" for c in columns)
@@ -315,6 +319,18 @@ def _trials(results: Path, snapshot: Path, folder: Path, slugs: Mapping[str, str
     about = {"digits": digits, "suites": dict(slugs), "charts": [chart.to_json() for chart in charts]}
     (folder / "data" / "about.js").write_text(f"about({json.dumps(about)});\n", encoding="utf-8")
     return count
+
+
+def _partly_taken(connection: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> set[str]:
+    """The columns that some trial lacks at an epoch."""
+    if not columns:
+        return set()
+    counts = ", ".join(f"count({c}) AS n_{c}" for c in columns)
+    lacking = ", ".join(f"bool_or(n_{c} < last)" for c in columns)
+    found = connection.execute(
+        f"SELECT {lacking} FROM (SELECT max(epoch) AS last, {counts} FROM epochs GROUP BY trial)"
+    ).fetchone()
+    return {column for column, lacks in zip(columns, found or (), strict=True) if lacks}
 
 
 def _log(results: Path, trial_id: str, attempt: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Literal
 
@@ -187,7 +188,7 @@ class Board:
         """The settings in which anybody has a result."""
         return tuple(s for s in self.settings if any(s in row.cells and row.cells[s].n for row in self.rows))
 
-    @property
+    @functools.cached_property
     def ties(self) -> dict[str, frozenset[str]]:
         """For every setting with two comparable methods: those not separable from its best, itself included."""
         return {s: frozenset(m for m, mark in marks.items() if mark != "worse") for s, marks in self.marks.items()}
