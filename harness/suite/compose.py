@@ -71,13 +71,13 @@ def _check_tokens(kind: str, part: Part) -> None:
     reasons = (
         (declares.perturbs_inputs, "perturbs real-valued inputs"),
         (declares.mixes_samples, "mixes real-valued inputs"),
-        (bool(declares.views), "takes augmented views, which texts do not have"),
+        (bool(declares.views), "takes augmented views, and texts have none"),
     )
     for holds, reason in reasons:
         if holds:
             raise StackError(
                 f"{kind} {part.name!r} {reason}; the inputs of this data set are tokens",
-                remedy="remove it from the method, or train on the texts' features (`harness data embed`)",
+                remedy="leave it out, or train on the texts' features (`harness data embed`)",
             )
 
 
