@@ -47,6 +47,10 @@ class Declares:
         aliases: further words for a parameter's value, which stand for the same trial: ``{"labels=worst": "worse"}``.
         fixed_rate: (noise) what ``"noise.rate"`` means where the noise has no parameter ``rate``; 0 says that it changes
             nothing, so that it is for every task.
+        unknown: (noise) the labels are as they come and nobody knows which are right: what needs the truth is measured on
+            the samples whose :attr:`~harness.LabelledData.clean` class is known, or not at all. What its parameters `rate`
+            and `estimate` say, ``"noise.rate"`` refers to.
+        estimator: (noise) with ``unknown``: what estimates rate and matrix where its parameter `estimate` is true.
         classes_for: (noise) how many classes a choice needs: ``{"map=mnist_cdr": 10}``.
         refuses: names of components that it cannot stand beside, with the reason.
     """
@@ -73,6 +77,8 @@ class Declares:
     later: tuple[str, ...] = ()
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     fixed_rate: float | None = None
+    unknown: bool = False
+    estimator: str = ""
     classes_for: Mapping[str, int] = dataclasses.field(default_factory=dict)
     refuses: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

@@ -123,6 +123,7 @@ def board_json(found: Board) -> dict[str, Any]:
             {"method": method, "setting": setting, "estimated": estimated, "true": true}
             for (method, setting), (estimated, true) in found.rates.items()
         ],
+        "test_trusted": dict(found.trusted),
         "rows": [
             {
                 "rank": row.rank,
@@ -201,7 +202,8 @@ def print_board(found: Board, out: Console) -> None:
     for (method, setting), (estimated, true) in found.rates.items():
         if setting in shown and any(row.method == method for row in found.rows):
             where = f", {heads[setting]}" if len(shown) > 1 else ""
-            told = f"{method}{where}: {estimated:.1%} of the labels estimated to be wrong, {true:.1%} are"
+            known = f"{true:.1%} are" if true is not None else "nobody knows how many are"
+            told = f"{method}{where}: {estimated:.1%} of the labels estimated to be wrong, {known}"
             out.print(told, markup=False)
     if found.tuning:
         out.print(found.tuning, markup=False)

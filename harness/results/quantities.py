@@ -25,6 +25,8 @@ MOMENTS: Mapping[str, str] = {
     "best_minus_last": "best epoch minus last",
 }
 """When a quantity is taken: the words of ``--metric`` and what they mean."""
+SAMPLE_GROUPS = ("clean", "corrupted", "unknown")
+"""Groups of training samples in histograms of their scores; ``unknown`` are those whose clean label nobody knows."""
 CURVE = tuple(MOMENTS)
 """Moments of what is measured on test at every epoch."""
 

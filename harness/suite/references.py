@@ -3,6 +3,10 @@
 ``"noise.rate"`` becomes a number when a plan is made, ``"noise.matrix"`` when a trial begins; a method that uses one is an
 oracle. ``"noise.estimated_rate"``, and the name of an estimator where ``"noise.matrix"`` may stand, become numbers when a
 trial begins, from its noisy labels alone: the words are the trial's, not the numbers, and the method is no oracle.
+
+Where nobody knows which labels are wrong (a noise that declares ``unknown``), ``"noise.rate"`` is what the noise's parameter
+``rate`` states or else what is estimated as its parameter ``estimate`` says, ``"noise.matrix"`` what is estimated, and no
+method is an oracle.
 """
 
 from __future__ import annotations
@@ -47,6 +51,7 @@ def fill(registry: Registry, component: Component, name: str, written: Mapping[s
         HarnessError: for a bad parameter, or a reference to what the noise does not have.
     """
     types = {p["name"]: p["type"] for p in registry.facts(component).parameters}
+    written = told(registry, component, written, setting)
     estimators = registry.names("estimator")
     left = {
         key: value
@@ -62,6 +67,68 @@ def fill(registry: Registry, component: Component, name: str, written: Mapping[s
     order = {key: filled.get(key, left.get(key)) for key in validated} | left
     names = frozenset("" if value == NOISE_ESTIMATED_RATE else str(value) for value in left.values())
     return Filled(order, used or used_default, names)
+
+
+def told(
+    registry: Registry, component: Component, written: Mapping[str, Any], setting: Setting
+) -> Mapping[str, Any]:
+    """A component's parameters in which references to a noise that knows no truth are what it states or estimates.
+
+    Raises:
+        SuiteError: for a reference to what is neither stated nor estimated.
+    """
+    noise = setting.noise
+    if not registry.facts(registry.find("noise", noise.name)[0]).declares.unknown:
+        return written
+    facts = registry.facts(component)
+    silent = {key for key, other in facts.declares.ignored_with.items() if written.get(other) is not None}
+    defaults = {p["name"]: p["default"] for p in facts.parameters if p["name"] not in silent}
+    estimator = estimator_of(registry, setting)
+    found = dict(written)
+    for key, value in {**defaults, **written}.items():
+        if value == NOISE_RATE and noise.params["rate"] is not None:
+            found[key] = noise.params["rate"]
+        elif value == NOISE_RATE and estimator:
+            found[key] = NOISE_ESTIMATED_RATE
+        elif value == NOISE_RATE:
+            raise SuiteError(
+                f"nobody knows the rate of the noise {noise.name!r}",
+                key,
+                f'write {key} = "{NOISE_ESTIMATED_RATE}", or set rate or estimate = true in the noise',
+            )
+        elif value == NOISE_MATRIX and estimator:
+            found[key] = estimator
+        elif value == NOISE_MATRIX:
+            names = ", ".join(registry.names("estimator"))
+            raise SuiteError(
+                f"nobody knows the matrix of the noise {noise.name!r}",
+                key,
+                f"write an estimator's name ({names}), or set estimate = true in the noise",
+            )
+    return found
+
+
+def estimator_of(registry: Registry, setting: Setting) -> str:
+    """The name of what a noise that knows no truth is estimated by; empty where it is not, or is another noise."""
+    noise = setting.noise
+    declares = registry.facts(registry.find("noise", noise.name)[0]).declares
+    asked = noise.params.get("estimate") if declares.unknown else False
+    return declares.estimator if asked is True else str(asked or "")
+
+
+def setting_estimate(registry: Registry, setting: Setting) -> dict[str, Any] | None:
+    """What a trial's identity says of the estimate that its setting's noise asks for; ``None`` where it asks for none.
+
+    Raises:
+        SuiteError: for an estimator that is not there.
+    """
+    name = estimator_of(registry, setting)
+    if not name:
+        return None
+    asked = {"name": name, "warmup": setting.noise.params["warmup"]}
+    place = f"{setting.where}.noise.{setting.noise.name}"
+    found = estimate_of(registry, asked, frozenset([name]), place)
+    return None if found is None else {**found, "redraws": setting.noise.params["redraws"]}
 
 
 def takes_matrix(tree: Mapping[str, Any] | None) -> bool:

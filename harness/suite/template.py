@@ -16,7 +16,7 @@ from harness.plugins import DISTRIBUTION
 from harness.registry import Registry, as_component
 from harness.suite.compose import Part, check_stack
 from harness.suite.methods import OVERRIDES, Method
-from harness.suite.references import estimate_of, fill
+from harness.suite.references import estimate_of, fill, setting_estimate
 from harness.suite.settings import Setting, merge_training, tasks_of
 from harness.tasks import TASKS
 from harness.trial import SCHEMA, Trial, flatten, seeded
@@ -37,11 +37,8 @@ class Entry:
     candidate: Mapping[str, Any] | None = None
     """The searched values; ``None`` for a method that searches nothing."""
     tuning: bool = False
-
-    @property
-    def estimated(self) -> bool:
-        """Whether it estimates the noise from its noisy labels."""
-        return "estimate" in self.trial.identity
+    estimated: bool = False
+    """Whether the method uses what is estimated of the noise from its noisy labels."""
 
     @functools.cached_property
     def flat(self) -> dict[str, Any]:
@@ -60,6 +57,7 @@ class Template:
     options: Mapping[str, Any]
     oracle: bool
     candidate: Mapping[str, Any] | None
+    estimated: bool = False
 
     @functools.cached_property
     def _trials(self) -> Callable[[int], Trial]:
@@ -67,7 +65,8 @@ class Template:
 
     def entry(self, seed: int, *, tuning: bool = False) -> Entry:
         trial = self._trials(seed)
-        return Entry(trial, self.method.name, self.setting.name, seed, self.oracle, self.candidate, tuning)
+        names = self.method.name, self.setting.name
+        return Entry(trial, *names, seed, self.oracle, self.candidate, tuning, self.estimated)
 
 
 def make_templates(suite: Suite, method: Method, setting: Setting) -> list[Template]:
@@ -126,7 +125,7 @@ def _template(
         raise SuiteError(error.what, where, error.remedy) from None
     for kind, choice in (("dataset", setting.dataset), ("noise", setting.noise), ("model", setting.model)):
         digests[f"{kind}:{choice.name}"] = suite.digest(registry.find(kind, choice.name)[0])
-    estimate = estimate_of(registry, table["estimate"], frozenset(estimators), where)
+    estimate = _estimate(registry, table["estimate"], frozenset(estimators), setting, where)
     if estimate is not None:
         if "classification" not in tasks:
             raise SuiteError("the noise of classes alone can be estimated", where, "give a number")
@@ -154,7 +153,17 @@ def _template(
         "digests": dict(sorted(digests.items())),
         **({"owners": dict(sorted(owners.items()))} if owners else {}),
     }
-    return Template(method, setting, identity, options, oracle, candidate)
+    return Template(method, setting, identity, options, oracle, candidate, bool(estimators))
+
+
+def _estimate(
+    registry: Registry, written: Any, names: frozenset[str], setting: Setting, where: str
+) -> dict[str, Any] | None:
+    """What a method estimates by its own estimator, or else by that of its setting's noise."""
+    given = setting_estimate(registry, setting)
+    if given is not None and written is None and names <= {"", given["name"]}:
+        return given
+    return estimate_of(registry, written, names, where)
 
 
 def _asking(declares: Declares, filled: Mapping[str, Any]) -> Declares:

@@ -45,6 +45,8 @@ class LabelledData:
         views: augmented views by name that were stored with the inputs, (N, V, ...) each, of which ``run.view`` draws one;
             other views do not exist. ``None``: views are made of the inputs as they are asked for.
         votes: (N, annotators) int64 classes that several annotators or labelling functions gave, -1 where one gave none.
+        clean: (N,) int64 true classes of samples whose ``targets`` may be wrong, -1 where nobody knows it; ``None`` where all
+            of ``targets`` are taken to be true. Only a noise that knows no truth (``given``) looks at it, and the evaluator.
         vocabulary: inputs are texts: tokens in [0, vocabulary), of which 0 pads at the end. A batch is cut to its longest.
     """
 
@@ -58,6 +60,7 @@ class LabelledData:
     views: Mapping[str, Tensor] | None = None
     votes: Tensor | None = None
     vocabulary: int | None = None
+    clean: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("inputs", "targets"):
@@ -80,6 +83,16 @@ class LabelledData:
             self._check_tokens(self.vocabulary)
         if self.votes is not None and (self.votes.ndim != 2 or len(self.votes) != len(self.targets)):
             raise DataError(f"votes of shape {tuple(self.votes.shape)} for {len(self.targets)} targets")
+        if self.clean is not None:
+            self._check_clean(self.clean)
+
+    def _check_clean(self, clean: Tensor) -> None:
+        if self.task != "classification":
+            raise DataError(f"clean classes in {self.task}", remedy="leave out clean")
+        if clean.dtype != torch.int64 or clean.shape != self.targets.shape:
+            raise DataError(f"clean is {clean.dtype} of shape {tuple(clean.shape)}", remedy="give (N,) int64 classes")
+        if len(clean) and not (int(clean.min()) >= -1 and int(clean.max()) < (self.num_classes or 0)):
+            raise DataError(f"clean classes lie outside [-1, {self.num_classes})")
 
     def _check_tokens(self, vocabulary: int) -> None:
         tokens = self.inputs
@@ -106,15 +119,22 @@ class LabelledData:
             positions=None if self.positions is None else self.positions[index],
             views=None if self.views is None else {name: stored[index] for name, stored in self.views.items()},
             votes=None if self.votes is None else self.votes[index],
+            clean=None if self.clean is None else self.clean[index],
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSplits:
-    """What a data set's factory makes: clean training and test data. Validation is split off by the harness."""
+    """What a data set's factory makes: clean training and test data. Validation is split off by the harness.
+
+    Attributes:
+        train, test: the data.
+        trusted: whether the test labels are known to be right. Boards say it of trials whose noise knows no truth.
+    """
 
     train: LabelledData
     test: LabelledData
+    trusted: bool = True
 
     @property
     def task(self) -> Task:

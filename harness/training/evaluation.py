@@ -43,6 +43,8 @@ class Evaluator:
         test, test_targets: clean test inputs and targets.
         validation, validation_targets: held-out inputs with noisy targets; ``None`` without validation.
         train_clean, train_noisy: clean and noisy training targets, (N,) or (N, outputs).
+        known: (N,) bool, whose clean target is known; ``None``: all. What needs the truth is measured among them, and where
+            there is none, it is left out of every record.
         train_every: epochs between train-set metrics; the last epoch always has them.
         metrics: that plugins add and the suite asks for.
 
@@ -61,15 +63,20 @@ class Evaluator:
         train_every: int,
         device: torch.device,
         metrics: Sequence[Metric] = (),
+        known: Tensor | None = None,
     ) -> None:
         self.test, self.test_targets = test, test_targets.to(device)
         self.validation = validation
         self.validation_targets = validation_targets.to(device) if validation_targets is not None else None
         self.train_clean, self.train_noisy = train_clean.to(device), train_noisy.to(device, copy=True)
         self.train_every = train_every
-        self.metrics = tuple(metrics)
+        samples = len(self.train_noisy)
+        self.known = torch.ones(samples, dtype=torch.bool) if known is None else known
+        self.all_known, self.any_known = bool(self.known.all()), bool(self.known.any())
+        self.known = self.known.to(device)
+        self.metrics = tuple(metric for metric in metrics if self.any_known or not metric.needs_truth)
         different = self.train_clean != self.train_noisy
-        self.corrupted = different if different.ndim == 1 else different.any(1)
+        self.corrupted = self.known & (different if different.ndim == 1 else different.any(1))
         self.batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
 
     def epoch(self, run: Run, *, last: bool) -> dict[str, float | None]:
@@ -89,8 +96,10 @@ class Evaluator:
             seen = [one for one in (test, validation, train) if one is not None]
             with labels_at_hand():
                 if train is not None:
-                    measured |= measure.train(train, self.train_noisy, self.train_clean)
-                    measured |= self._detections(run)
+                    measured |= measure.given(train, self.train_noisy)
+                    if self.any_known:
+                        measured |= measure.learnt(train, self.train_noisy, self.train_clean, self.known)
+                        measured |= self._detections(run)
                 measured[_UNDEFINED] = torch.stack([one.undefined for one in seen]).any()
                 further = self._further(test, train)
                 values = _with_detection(_numbers(measured))
@@ -139,13 +148,18 @@ class Evaluator:
             metrics = [metric for metric in self.metrics if metric.measured.on == on]
             if metrics and seen is not None and seen.outputs is not None and not bool(seen.undefined):
                 for metric in metrics:
-                    found |= metric(seen.outputs, *targets[on])
+                    shown = (seen.outputs, *targets[on])
+                    if not self.all_known and metric.needs_truth:
+                        outputs, given, clean = shown
+                        shown = (outputs[self.known], given[self.known], clean[self.known])
+                    found |= metric(*shown)
         return found
 
     def _detections(self, run: Run) -> dict[str, Tensor]:
         """How well each score tells corrupted from clean samples."""
+        among: Any = slice(None) if self.all_known else self.known
         return {
-            f"detection_auroc@{name}": auroc(scores, self.corrupted)
+            f"detection_auroc@{name}": auroc(scores[among], self.corrupted[among])
             for name, (scores, detects) in self._scores(run).items()
             if detects
         }
@@ -196,16 +210,27 @@ class Evaluator:
         return None if bool(undefined) else float(correct) / len(self.test_targets)
 
     def histograms(self, run: Run) -> dict[str, Any]:
-        """Histograms of every per-sample score, for clean and corrupted samples, over common bins."""
+        """Histograms of every per-sample score over common bins: for clean and for corrupted samples, and for those of which
+        nobody knows it."""
         with labels_at_hand():
-            return {name: histogram(scores, self.corrupted) for name, (scores, _) in self._scores(run).items()}
+            known = None if self.all_known else self.known
+            return {name: histogram(scores, self.corrupted, known) for name, (scores, _) in self._scores(run).items()}
+
+    def truth(self) -> dict[str, int]:
+        """How many training samples there are, and of how many the clean target is known."""
+        return {"known": int(self.known.sum()), "samples": len(self.known)}
+
+    def rate(self) -> float | None:
+        """The share of corrupted training samples among those whose clean target is known; ``None`` without any."""
+        return float(self.corrupted[self.known].float().mean()) if self.any_known else None
 
     def transitions(self, run: Run) -> list[list[int]] | None:
-        """(K, K) training samples by clean class (rows) and given class; ``None`` for regression and many classes."""
+        """(K, K) training samples by clean class (rows) and given class, where both are known; ``None`` for regression, many
+        classes, and where no clean class is known."""
         classes = run.num_classes
-        if classes is None or classes > MOST_TRANSITION_CLASSES or self.train_noisy.ndim != 1:
+        if classes is None or classes > MOST_TRANSITION_CLASSES or self.train_noisy.ndim != 1 or not self.any_known:
             return None
-        pairs = (self.train_clean * classes + self.train_noisy).cpu()
+        pairs = (self.train_clean * classes + self.train_noisy)[self.known].cpu()
         counted: list[list[int]] = torch.bincount(pairs, minlength=classes**2).reshape(classes, classes).tolist()
         return counted
 
@@ -226,20 +251,20 @@ def _with_detection(values: dict[str, float | None]) -> dict[str, float | None]:
     return values
 
 
-def histogram(scores: Tensor, corrupted: Tensor) -> dict[str, Any]:
-    """Counts over equal bins from the least to the greatest score, and over the exact values when there are few.
+def histogram(scores: Tensor, corrupted: Tensor, known: Tensor | None = None) -> dict[str, Any]:
+    """Counts of clean and of corrupted samples, and of those that are not ``known`` to be either, over equal bins from the least to the greatest score, and over the exact values when there are few.
 
     A few scores far outside would leave all others in one bin (RRM's `argmin` gives one sample the weight of all): where
     the range is more than :data:`OUTLYING` times that of the middle 99 %, the bins cover the middle, the outermost ones
     count what lies beyond, and ``range`` says how far that reaches.
     """
-    known = scores.isfinite().cpu()
-    finite = scores.double().cpu()[known]
-    hidden = corrupted.cpu()[known]
+    usable = scores.isfinite().cpu()
+    finite = scores.double().cpu()[usable]
+    masks = {name: mask.cpu()[usable] for name, mask in _groups(corrupted, known).items()}
     values = finite.unique()
     if len(values) <= HISTOGRAM_BINS:
-        counts = [[int((finite[group] == value).sum()) for value in values] for group in (~hidden, hidden)]
-        return {"values": values.tolist(), "clean": counts[0], "corrupted": counts[1]}
+        few = {name: [int((finite[mask] == value).sum()) for value in values] for name, mask in masks.items()}
+        return {"values": values.tolist(), **few}
     ordered = finite.sort().values
     low, high = float(ordered[0]), float(ordered[-1])
     outside = len(ordered) // 200
@@ -250,8 +275,16 @@ def histogram(scores: Tensor, corrupted: Tensor) -> dict[str, Any]:
         low, high = inner
     edges = torch.linspace(low, high, HISTOGRAM_BINS + 1).double()
     bins = torch.bucketize(finite, edges[1:-1])
-    counts = [torch.bincount(bins[group], minlength=HISTOGRAM_BINS).tolist() for group in (~hidden, hidden)]
-    return {"edges": edges.tolist(), "clean": counts[0], "corrupted": counts[1], **reach}
+    counts = {name: torch.bincount(bins[mask], minlength=HISTOGRAM_BINS).tolist() for name, mask in masks.items()}
+    return {"edges": edges.tolist(), **counts, **reach}
+
+
+def _groups(corrupted: Tensor, known: Tensor | None) -> dict[str, Tensor]:
+    """Masks (N,) of clean and of corrupted samples where any is known, and of those of which nobody knows."""
+    if known is None:
+        return {"clean": ~corrupted, "corrupted": corrupted}
+    groups = {"clean": known & ~corrupted, "corrupted": known & corrupted} if bool(known.any()) else {}
+    return {**groups, "unknown": ~known}
 
 
 def summarise(

@@ -61,8 +61,13 @@ class Measure(abc.ABC):
         """Against the noisy targets of held-out data."""
 
     @abc.abstractmethod
-    def train(self, seen: Seen, noisy: Tensor, clean: Tensor) -> dict[str, Tensor]:
-        """Against the noisy and the clean targets of the training data."""
+    def given(self, seen: Seen, noisy: Tensor) -> dict[str, Tensor]:
+        """Against the noisy targets of the training data."""
+
+    def learnt(self, seen: Seen, noisy: Tensor, clean: Tensor, known: Tensor) -> dict[str, Tensor]:
+        """Against both the noisy and the clean targets of the training data, among the samples (N,) whose clean ones are
+        ``known``."""
+        return {}
 
     @abc.abstractmethod
     def chance(self, train_noisy: Tensor, test: Tensor, num_classes: int | None) -> dict[str, float]:
@@ -106,11 +111,14 @@ class Classification(Measure):
                 "validation_loss": seen.loss,
             }
 
-    def train(self, seen: Seen, noisy: Tensor, clean: Tensor) -> dict[str, Tensor]:
-        corrupted, as_given, as_true = clean != noisy, seen.predicted == noisy, seen.predicted == clean
+    def given(self, seen: Seen, noisy: Tensor) -> dict[str, Tensor]:
+        return {"train_accuracy": (seen.predicted == noisy).double().mean()}
+
+    def learnt(self, seen: Seen, noisy: Tensor, clean: Tensor, known: Tensor) -> dict[str, Tensor]:
+        right, corrupted = known & (clean == noisy), known & (clean != noisy)
+        as_given, as_true = seen.predicted == noisy, seen.predicted == clean
         return {
-            "train_accuracy": as_given.double().mean(),
-            "clean_accuracy": _share(as_true, ~corrupted),
+            "clean_accuracy": _share(as_true, right),
             "memorisation": _share(as_given, corrupted),
             "recovery": _share(as_true, corrupted),
         }
@@ -136,7 +144,7 @@ class Regression(Measure):
             loss = run.stack.ask_loss(seen.predicted, targets, index).mean()
         return {"validation_mae": error, "validation_loss": loss}
 
-    def train(self, seen: Seen, noisy: Tensor, clean: Tensor) -> dict[str, Tensor]:
+    def given(self, seen: Seen, noisy: Tensor) -> dict[str, Tensor]:
         return {"train_mae": (seen.predicted - noisy.reshape(seen.predicted.shape)).abs().mean()}
 
     def chance(self, train_noisy: Tensor, test: Tensor, num_classes: int | None) -> dict[str, float]:
@@ -171,10 +179,12 @@ class Multilabel(Measure):
                 "validation_loss": self._loss(seen, targets),
             }
 
-    def train(self, seen: Seen, noisy: Tensor, clean: Tensor) -> dict[str, Tensor]:
-        given, corrupted = (seen.predicted > math.log(0.5)) == (noisy > 0), clean != noisy
+    def given(self, seen: Seen, noisy: Tensor) -> dict[str, Tensor]:
+        return {"train_average_precision": self._precision(seen, noisy)}
+
+    def learnt(self, seen: Seen, noisy: Tensor, clean: Tensor, known: Tensor) -> dict[str, Tensor]:
+        given, corrupted = (seen.predicted > math.log(0.5)) == (noisy > 0), known[:, None] & (clean != noisy)
         return {
-            "train_average_precision": self._precision(seen, noisy),
             "memorisation": _share(given, corrupted),
             "recovery": _share(~given, corrupted),
         }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,8 +30,15 @@ class Metric:
         self.component = component
         self.measured: Measured = component.measured
         self.name = component.name
-        self._function: Callable[..., Any] | None = None
-        self._takes: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def _takes(self) -> tuple[str, ...]:
+        return tuple(inspect.signature(self.component.load()).parameters)
+
+    @property
+    def needs_truth(self) -> bool:
+        """Whether it is shown which training labels are wrong."""
+        return not self.measured.diagnostic and self.measured.on == "train" and "clean" in self._takes
 
     def quantity(self, names: Iterable[str] = ()) -> Quantity:
         """What results record of it. One that gives a number for each class has no pages of its own in a site."""
@@ -46,11 +54,8 @@ class Metric:
         Raises:
             ComponentError: when it gives something else.
         """
-        if self._function is None:
-            self._function = self.component.load()
-            self._takes = tuple(inspect.signature(self._function).parameters)
         given = {"outputs": outputs, "targets": targets, "clean": clean}
-        found = self._function(**{name: given[name] for name in self._takes})
+        found = self.component.load()(**{name: given[name] for name in self._takes})
         value = torch.as_tensor(found, device=outputs.device)
         if value.ndim == 0:
             return {self.name: value}

@@ -64,6 +64,8 @@ class Labels:
     validation_noisy: Tensor
     digest: str
     matrix: Tensor | None
+    known: Tensor | None = None
+    """(N,) bool, of which training samples the clean target is known; ``None``: of all."""
 
 
 def source_of(component: Component) -> Source:
@@ -230,7 +232,19 @@ def corrupt(trial: Trial, host: Host, splits: DataSplits, *, need_matrix: bool =
     content = hashlib.sha256()
     for name in ("train", "validation"):
         content.update(noisy[name].contiguous().numpy().tobytes())
-    return Labels(train, noisy["train"], validation, noisy["validation"], content.hexdigest()[:16], matrix)
+    known = None
+    component, _ = host.registry.find("noise", identity["noise"]["name"])
+    if host.registry.facts(component).declares.unknown:
+        train, known = _with_truth(train)
+    return Labels(train, noisy["train"], validation, noisy["validation"], content.hexdigest()[:16], matrix, known)
+
+
+def _with_truth(train: LabelledData) -> tuple[LabelledData, Tensor]:
+    """Training data whose targets are the true classes where these are known, and the mask (N,) of these samples."""
+    if train.clean is None:
+        return train, torch.zeros(len(train), dtype=torch.bool)
+    known = train.clean >= 0
+    return dataclasses.replace(train, targets=torch.where(known, train.clean, train.targets)), known
 
 
 def _checked(drawn: Tensor, clean: LabelledData, name: str) -> Tensor:
@@ -437,6 +451,8 @@ class Prepared:
     parameters: int
     order: Tensor | None = None
     """(epochs, N) the replayed order of the training samples."""
+    trusted: bool | None = None
+    """Under a noise that knows no truth: whether the test labels are known to be right."""
 
 
 def prepare(
@@ -471,6 +487,8 @@ def prepare(
     if len(labels.train) == 0:
         raise DataError("no training samples are left after the split", f"datasets.{identity['dataset']['name']}")
     refuse_labels(splits.train.inputs, splits.train.targets, f"datasets.{identity['dataset']['name']}")
+    if splits.train.clean is not None:
+        refuse_labels(splits.train.inputs, splits.train.clean, f"datasets.{identity['dataset']['name']}")
     last_batch = training.get("last_batch", "scaled")
     if last_batch == "drop" and len(labels.train) < int(training["batch_size"]):
         raise DataError(
@@ -504,6 +522,7 @@ def prepare(
         train_every=int(identity["evaluation"]["train_every"]),
         device=device,
         metrics=asked_for(trial.options.get("metrics", ()), host.registry, splits.task),
+        known=labels.known,
     )
     targets = labels.train_noisy.to(device)
     if targets.is_floating_point():
@@ -570,7 +589,8 @@ def prepare(
     trained = {id(p): p for network in networks for p in network.parameters}
     trained |= {id(p): p for head in run.heads.values() for p in head.parameters()}
     parameters = sum(p.numel() for p in trained.values())
-    return Prepared(run, evaluator, labels.digest, parameters, replay.order(run.epochs, run.num_samples))
+    trusted = None if labels.known is None else splits.trusted
+    return Prepared(run, evaluator, labels.digest, parameters, replay.order(run.epochs, run.num_samples), trusted)
 
 
 @dataclasses.dataclass(frozen=True)

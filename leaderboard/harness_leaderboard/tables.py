@@ -17,7 +17,7 @@ from markupsafe import Markup
 from harness.papers.claims import JudgedClaim, claims_sentence, here_text, printed_text, why
 from harness.papers.reproduction import Reproduced, ordering_sentence, remarks, value_text
 from harness.papers.verdict import OrderingAgreement
-from harness.results.quantities import MOMENTS, QUANTITIES, Quantity, curve_charts, find_quantity, moment
+from harness.results.quantities import MOMENTS, QUANTITIES, SAMPLE_GROUPS, Quantity, curve_charts, find_quantity, moment
 from harness.results.report import TIES, WORDS, Mark, mark_of, shorten
 from harness.results.statistics import Interval
 from harness.words import counted, duration
@@ -400,7 +400,7 @@ def _histograms(histograms: Mapping[str, Any]) -> list[tuple[str, Markup]]:
         reach = "" if low is None else f" (outermost bins: from {low:.3g}, to {high:.3g})"
         x = found["values"] if edges is None else [(a + b) / 2 for a, b in itertools.pairwise(edges)]
         series = []
-        for kind in ("clean", "corrupted"):
+        for kind in (kind for kind in SAMPLE_GROUPS if kind in found):
             total = sum(found[kind]) or 1
             series.append(charts.Series(kind, [float(v) for v in x], [100 * count / total for count in found[kind]]))
         chart = charts.lines(series, f"Histogram of {name}", name + reach, "share of samples, %")
@@ -411,7 +411,7 @@ def _histograms(histograms: Mapping[str, Any]) -> list[tuple[str, Markup]]:
 def transition_chart(counts: Sequence[Sequence[int]] | None) -> Markup:
     """How the training labels were corrupted: shares of the given class for every clean class."""
     if not counts:
-        return note("Not recorded (regression, more than 100 classes, or an older record).")
+        return note("Not recorded (nobody knows the truth, regression, more than 100 classes, or an older record).")
     shares = [[value / max(1, sum(line)) for value in line] for line in counts]
     chart = charts.heatmap(shares, "Transition matrix of the training labels, %", "clean class", "given class")
     return _side_by_side([("", chart)])
@@ -461,6 +461,8 @@ def trial_facts(found: TrialFacts) -> list[tuple[str, object]]:
         ("took", duration(final.get("seconds")) if final.get("seconds") is not None else None),
         ("label digest", row["label_digest"]),
         ("corrupted labels", f"{100 * row['corrupted']:.2f} %" if row["corrupted"] is not None else None),
+        ("clean labels known of", row["truth_known"] and counted(row["truth_known"], "training sample")),
+        ("test labels", {True: "trusted", False: "as given, not trusted"}.get(row["test_trusted"])),
         ("selected epoch", row["selected_epoch"]),
     ]
     return [(name, value) for name, value in pairs if value not in (None, "", {})]

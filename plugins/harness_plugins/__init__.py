@@ -51,6 +51,7 @@ def harness_register_datasets(register: Register) -> None:
 def harness_register_noise(register: Register) -> None:
     """Label noise."""
     register("none", f"{HERE}.noise.none:NoNoise")
+    register("given", f"{HERE}.noise.given:Given")
     register("symmetric", f"{HERE}.noise.symmetric:Symmetric")
     register("asymmetric", f"{HERE}.noise.asymmetric:Asymmetric")
     register("pairflip", f"{HERE}.noise.pairflip:Pairflip")

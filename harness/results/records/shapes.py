@@ -131,6 +131,7 @@ _SHAPES: dict[str, Any] = {
             "histograms": _map(_map(s.list_schema(_VALUE))),
             "quantities": _map(_map(s.any_schema())),
             "estimated": _map(s.any_schema()),
+            "truth": _object(dict.fromkeys(("known", "samples"), _COUNT), {"test": s.bool_schema()}),
             "transitions": _maybe(s.list_schema(s.list_schema(_COUNT))),
         },
     ),

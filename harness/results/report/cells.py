@@ -27,6 +27,13 @@ WORDS: Mapping[Mark, str] = {
 }
 
 
+UNTRUSTED = (
+    "The test labels are as given and may be wrong, as the training labels{}: what is shown is agreement with them, not "
+    "accuracy on the truth."
+)
+TRUSTED = "The training labels are as given and may be wrong; the test labels are trusted{}."
+
+
 @dataclasses.dataclass(frozen=True)
 class BoardCell:
     """One method on one setting.
@@ -156,7 +163,10 @@ class Board:
         owners: for a method with third-party components, the distributions or files that they come from.
         mixed: components of whose source the shown results hold several versions, with the methods that use them.
         budgets: epochs, batch size and threads of the runs of every (method, setting).
-        rates: where runs estimate the share of wrong labels, their means of (estimated, true) by (method, setting).
+        rates: where runs estimate the share of wrong labels, their means of (estimated, true) by (method, setting); ``None`` where
+            nobody knows the true one.
+        trusted: for every setting of whose training labels nobody knows the truth, whether its test labels are known to
+            be right.
     """
 
     suite: str
@@ -176,7 +186,8 @@ class Board:
     owners: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     mixed: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     budgets: Mapping[tuple[str, str], Mapping[str, tuple[int, ...]]] = dataclasses.field(default_factory=dict)
-    rates: Mapping[tuple[str, str], tuple[float, float]] = dataclasses.field(default_factory=dict)
+    rates: Mapping[tuple[str, str], tuple[float, float | None]] = dataclasses.field(default_factory=dict)
+    trusted: Mapping[str, bool] = dataclasses.field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -217,7 +228,17 @@ class Board:
             if aside
             else ""
         )
-        return " ".join(part for part in (damaged, versions, self._differing_budgets()) if part)
+        return " ".join(part for part in (self._labels(), damaged, versions, self._differing_budgets()) if part)
+
+    def _labels(self) -> str:
+        """Which labels the numbers rest on, where nobody knows the truth of the training labels."""
+        shown = [setting for setting in self.settings if setting in self.trusted]
+        sentences = []
+        for trusted, words in ((False, UNTRUSTED), (True, TRUSTED)):
+            having = [setting for setting in shown if self.trusted[setting] is trusted]
+            where = f" ({', '.join(having)})" if len(having) < len(self.settings) else ""
+            sentences += [words.format(where)] if having else []
+        return " ".join(sentences)
 
     def _differing_budgets(self) -> str:
         """Epochs, batch sizes and threads that differ within a setting, with who has which."""

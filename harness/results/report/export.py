@@ -39,6 +39,7 @@ def rows(board: Board) -> list[dict[str, Any]]:
             "collapsed": cell.collapsed,
             "best": row.method in board.best.get(setting, set()),
             "tied": row.method in board.ties[setting] if setting in board.ties else None,
+            "test_trusted": board.trusted.get(setting),
             "detectable": board.gaps.get(setting, {}).get(row.method),
             "to_best": WORDS[mark] if (mark := mark_of(board, row.method, setting)) is not None else None,
             "seeds": sorted(cell.values),

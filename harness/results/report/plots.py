@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ResultsError, unknown
 from harness.plugins import Host, load_host
-from harness.results.quantities import Quantity, by_curve, find_quantity, parse_metric, quantities_in
+from harness.results.quantities import SAMPLE_GROUPS, Quantity, by_curve, find_quantity, parse_metric, quantities_in
 from harness.results.report import main_metric, shorten
 from harness.results.report.figure import (
     COLOURS,
@@ -272,7 +272,8 @@ def _is_number(value: Any) -> bool:
 
 
 def histogram(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure:
-    """How a per-sample score spreads over clean and corrupted training samples after the last epoch, one seed.
+    """How a per-sample score spreads over clean and corrupted training samples, and those of which nobody knows it, after
+    the last epoch, one seed.
 
     A panel for each method and setting that has the score. Counts are on a logarithmic axis.
     """
@@ -289,14 +290,18 @@ def histogram(connection: duckdb.DuckDBPyConnection, request: Request) -> Figure
     heads = shorten(tuple(dict.fromkeys(item.setting for item in shown)))
     for axes, item in zip(panels[0], shown, strict=True):
         found = item.histograms[score]
+        kinds = [kind for kind in SAMPLE_GROUPS if kind in found]
         if "values" in found:
             places = range(len(found["values"]))
-            axes.bar([p - 0.2 for p in places], found["clean"], 0.4, color=COLOURS[0], label="clean")
-            axes.bar([p + 0.2 for p in places], found["corrupted"], 0.4, color=COLOURS[1], label="corrupted")
+            width = 0.8 / len(kinds)
+            for number, kind in enumerate(kinds):
+                shift = (number - (len(kinds) - 1) / 2) * width
+                axes.bar([p + shift for p in places], found[kind], width, color=COLOURS[number], label=kind)
             axes.set_xticks(places, [f"{value:.3g}" for value in found["values"]], rotation=45)
         else:
-            axes.stairs(found["clean"], found["edges"], color=COLOURS[0], fill=True, alpha=0.5, label="clean")
-            axes.stairs(found["corrupted"], found["edges"], color=COLOURS[1], linewidth=1.4, label="corrupted")
+            for number, kind in enumerate(kinds):
+                look: dict[str, Any] = {"linewidth": 1.4} if number else {"fill": True, "alpha": 0.5}
+                axes.stairs(found[kind], found["edges"], color=COLOURS[number], label=kind, **look)
         axes.set_yscale("symlog", linthresh=1)
         axes.set_ylim(bottom=0)
         reach = found.get("range")

@@ -80,6 +80,7 @@ def read_board(connection: duckdb.DuckDBPyConnection, suite: str | None = None, 
         mixed=mixed_in(connection, suite),
         budgets=budgets_in(connection, suite),
         rates=rates_in(connection, suite),
+        trusted=trusted_in(connection, suite),
     )
 
 
@@ -138,7 +139,7 @@ def budgets_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[tuple[
     }
 
 
-def rates_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[tuple[str, str], tuple[float, float]]:
+def rates_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[tuple[str, str], tuple[float, float | None]]:
     """Shares of wrong labels, as estimated by the runs and as they are, means over the runs by method and setting."""
     lines = connection.execute(
         """
@@ -151,6 +152,18 @@ def rates_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[tuple[st
         [suite],
     ).fetchall()
     return {(method, setting): (estimated, true) for method, setting, estimated, true in lines}
+
+
+def trusted_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, bool]:
+    """Settings of whose training labels nobody knows the truth: whether their test labels are known to be right."""
+    lines = connection.execute(
+        """
+        SELECT s.setting, bool_and(t.test_trusted) FROM compared s JOIN trials t USING (trial)
+        WHERE s.suite = ? AND t.test_trusted IS NOT NULL GROUP BY s.setting
+        """,
+        [suite],
+    ).fetchall()
+    return dict(lines)
 
 
 def mixed_in(connection: duckdb.DuckDBPyConnection, suite: str) -> dict[str, tuple[str, ...]]:

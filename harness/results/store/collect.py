@@ -298,6 +298,8 @@ def add_rows(folder: Path, record: Record, rows: Rows) -> None:
             "options": json.dumps(record.words.get("options", {})),
             "histograms": json.dumps(result.get("histograms", {})),
             "transitions": json.dumps(result["transitions"]) if result.get("transitions") else None,
+            "truth_known": result.get("truth", {}).get("known"),
+            "test_trusted": result.get("truth", {}).get("test"),
         }
     )
     for attempt in record.attempts:
@@ -323,11 +325,13 @@ def add_rows(folder: Path, record: Record, rows: Rows) -> None:
 
 
 def _rates(result: Mapping[str, Any]) -> dict[tuple[str, str], float]:
-    """The share of wrong labels that a trial estimated of its own, and how far it is from the share that there is."""
+    """The share of wrong labels that a trial estimated of its own, and how far it is from the share that there is, where
+    that is known."""
     estimated, true = result.get("estimated", {}).get("rate"), result.get("corrupted")
-    if estimated is None or true is None:
+    if estimated is None:
         return {}
-    return {("estimated_rate", "last"): float(estimated), ("rate_error", "last"): abs(float(estimated) - float(true))}
+    error = {("rate_error", "last"): abs(float(estimated) - float(true))} if true is not None else {}
+    return {("estimated_rate", "last"): float(estimated), **error}
 
 
 def _add_epochs(record: Record, timings: Mapping[int, Any], added: Mapping[str, Any], rows: Rows) -> None:

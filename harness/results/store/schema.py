@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-STORE_SCHEMA = 10
+STORE_SCHEMA = 11
 
 TABLES: dict[str, dict[str, str]] = {
     "trials": {
@@ -21,7 +21,7 @@ TABLES: dict[str, dict[str, str]] = {
         "status": "VARCHAR", "sealed": "BOOLEAN", "attempt": "VARCHAR", "attempts": "BIGINT", "label_digest": "VARCHAR",
         "corrupted": "DOUBLE", "selected_epoch": "BIGINT", "error_type": "VARCHAR", "error": "VARCHAR",
         "traceback": "VARCHAR", "identity": "VARCHAR", "options": "VARCHAR", "histograms": "VARCHAR",
-        "transitions": "VARCHAR",
+        "transitions": "VARCHAR", "truth_known": "BIGINT", "test_trusted": "BOOLEAN",
     },
     "suite_trials": {
         "suite": "VARCHAR", "digest": "VARCHAR", "newest": "BOOLEAN", "trial": "VARCHAR", "method": "VARCHAR",
