@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import create, open_store, plan, run
+    from harness.api import board, compare, create, open_store, plan, run
     from harness.declarations import Declares
     from harness.errors import HarnessError
     from harness.hookspecs import hookimpl
@@ -35,6 +35,8 @@ __all__ = [
     "Step",
     "Suite",
     "Trial",
+    "board",
+    "compare",
     "create",
     "drive",
     "hookimpl",
@@ -56,6 +58,8 @@ _HOMES = {
     "Step": "harness.training.run",
     "Suite": "harness.suite.load",
     "Trial": "harness.trial",
+    "board": "harness.api",
+    "compare": "harness.api",
     "create": "harness.api",
     "drive": "harness.training.drive",
     "hookimpl": "harness.hookspecs",

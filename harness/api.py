@@ -1,4 +1,4 @@
-"""The Python interface: ``harness.create``, ``plan``, ``run`` and ``open_store``."""
+"""The Python interface: ``harness.create``, ``plan``, ``run``, ``open_store``, ``board`` and ``compare``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from harness.plugins import load_host
 
 if TYPE_CHECKING:
     import duckdb
+    import pandas
 
     from harness.suite.load import Suite
     from harness.suite.plan import Plan
@@ -96,3 +97,78 @@ def open_store(results: str | Path = "results") -> duckdb.DuckDBPyConnection:
     if snapshot is None:
         raise ResultsError("nothing has been collected here", str(results), "run a suite, or `harness collect`")
     return connect(snapshot)
+
+
+def board(results: str | Path = "results", suite: str | None = None, metric: str = "last") -> pandas.DataFrame:
+    """The board of a suite as a data frame: a row for each method and setting, the best first, as ``harness export`` has it.
+
+    Args:
+        results: the results folder.
+        suite: its name; may be left out when the store holds one.
+        metric: ``last``, ``best``, ``accuracy@selected``, ...
+
+    Returns:
+        Columns ``method``, ``setting``, ``rank``, ``mean``, ``std``, ``n``, ``values``, ``test_trusted`` and others; its
+        ``attrs["caution"]`` says what a reader must know.
+    """
+    import pandas
+
+    from harness.results.report import read_board, with_ties
+    from harness.results.report.export import rows
+
+    with open_store(results) as connection:
+        found = with_ties(read_board(connection, suite, metric))
+    frame = pandas.DataFrame(rows(found))
+    frame.attrs["caution"] = found.caution
+    return frame
+
+
+def compare(
+    X: Any,
+    y: Any,
+    methods: Sequence[str] = (),
+    seeds: int = 3,
+    *,
+    test: tuple[Any, Any] | None = None,
+    trusted: bool = False,
+    clean: Any = None,
+    results: str | Path = "results",
+    name: str = "",
+    executor: str = "inline",
+    **options: Any,
+) -> pandas.DataFrame:
+    """Compare methods on data of your own, whose labels may be wrong; a second call trains only what is missing.
+
+    Args:
+        X: (N, D) numbers or (N, H, W[, C]) uint8 images as an array or a tensor, a data frame of columns, a Hugging Face data
+            set, or N texts.
+        y: N labels, words or numbers; or the name of X's column of labels.
+        methods: losses and algorithms by name; the usual ones without.
+        seeds: how many.
+        test: inputs and labels to measure on, like X and y; without them a stratified fifth is held out, the same each time.
+        trusted: whether the test labels are known to be right; the board says so.
+        clean: N true labels, ``None`` where nobody knows one: what needs the truth is measured on these.
+        results: the results folder; the data are kept in its folder ``data``.
+        name: of the suite; made of the data's content without.
+        executor: ``inline``, ``local`` or any registered one.
+        options: of the executor.
+
+    Returns:
+        :func:`board` of the suite.
+
+    Raises:
+        HarnessError: for data that do not fit, and for an unknown method.
+    """
+    from harness.results.records import open_results
+    from harness.suite.arrays import keep
+    from harness.suite.load import load_suite
+    from harness.suite.starting import start_suite
+
+    folder = open_results(results)
+    kind, file = keep(folder / "data", X, y, test=test, clean=clean)
+    called = name or file.stem
+    data = {"file": str(file.absolute()), **({"trusted": True} if trusted else {})}
+    path = file.with_name(f"{called}.toml")
+    path.write_text(start_suite(kind, data, called, tuple(methods), seeds), encoding="utf-8")
+    run(load_suite(path), folder, executor, **options)
+    return board(folder, called)

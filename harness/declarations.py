@@ -39,6 +39,10 @@ class Declares:
         stored_views: (dataset) a JSON file under ``HARNESS_DATA`` whose table ``views`` names the only augmented views that
             there are of its samples; ``{variant}`` in its path is the name's in its family.
         files: (dataset) what must lie under ``HARNESS_DATA``; ``harness data fetch`` knows how to get it.
+        content: (dataset) ``module:function``, which gives of its parameters, and ``exact``, the digest of its labels and
+            files (:func:`harness.content.content_of`) as 16 hex digits. It is in a trial's id, a worker checks it before it
+            reads the data, and planning calls it, so its module imports no torch.
+        places: (dataset) parameters that say where its files lie. With ``content`` they are in no trial's id.
         classes: (dataset) the number of classes, where it does not depend on a parameter.
         ignored_with: a parameter that means nothing once another is given: ``{"contamination": "gamma"}``; it is then
             no reference to the noise, so the method is no oracle.
@@ -72,6 +76,8 @@ class Declares:
     tokens: bool = False
     stored_views: str = ""
     files: tuple[str, ...] = ()
+    content: str = ""
+    places: tuple[str, ...] = ()
     classes: int | None = None
     ignored_with: Mapping[str, str] = dataclasses.field(default_factory=dict)
     later: tuple[str, ...] = ()

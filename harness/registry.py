@@ -340,6 +340,19 @@ class Registry:
                 del filled[late]
         return filled
 
+    def content(self, name: str, values: Mapping[str, Any], *, exact: bool = False) -> str:
+        """The digest of a data set's labels and files; empty for one that says nothing of its content.
+
+        Args:
+            name, values: of the data set, its parameters checked.
+            exact: read every file again.
+        """
+        component, _ = self.find("dataset", name)
+        module, _, function = self.facts(component).declares.content.partition(":")
+        if not module:
+            return ""
+        return str(getattr(importlib.import_module(module), function)(values, exact=exact))
+
     def create(self, kind: str, name: str, values: Mapping[str, Any], **context: Any) -> Any:
         """Make a component.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ from harness.words import counted
 if TYPE_CHECKING:
     from harness.registry import Component, Registry
 
+MOST_TOLD = 20
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set, as `harness data list` names it.")]
 Parameter = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A parameter, such as root=photos.")]
 
@@ -105,7 +106,7 @@ def verify(
     plugin: PluginFile = [],  # noqa: B006 -- as above
     json: AsJson = False,
 ) -> None:
-    """Check a data set's files against their md5, load it, and say what is in it."""
+    """Check a data set's files against their md5, read every file of one's own data, and say what is in it."""
     from harness.errors import DataError
     from harness.paths import data_folder
 
@@ -129,16 +130,27 @@ def verify(
             )
     inspect_content = getattr(component.load(), "check", None)
     checked = inspect_content(folder) if inspect_content is not None else ""
-    splits = registry.create("dataset", name, assigned(parameter))
+    values = assigned(parameter)
+    content = registry.content(name, registry.validate("dataset", name, values), exact=True)
+    splits = registry.create("dataset", name, values)
+    bad = [words for part in ("train", "test") for words in _unreadable(getattr(splits, part))]
+    for words in bad[:MOST_TOLD]:
+        typer.echo(words, err=True)
+    if bad:
+        what = f"{counted(len(bad), 'sample')} cannot be read, as told above"
+        raise DataError(what, component.label, "mend or remove them, with their rows")
     parts = {part: _describe(getattr(splits, part)) for part in ("train", "test")}
     origin = {key: words for key in ("licence", "citation") if (words := getattr(component.load(), key, ""))}
     if json:
-        print_json({"name": name, "files_checked": len(sums), "content": checked, **origin, **parts})
+        digest = {"digest": content} if content else {}
+        print_json({"name": name, "files_checked": len(sums), "content": checked, **digest, **origin, **parts})
         return
     if sums:
         typer.echo(f"{counted(len(sums), 'file has', 'files have')} the right md5")
     if checked:
         typer.echo(checked)
+    if content:
+        typer.echo(f"every file was read; their content is {content}")
     for part, facts in parts.items():
         typer.echo(f"{part}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
     for key, words in origin.items():
@@ -263,6 +275,19 @@ def _find(registry: Registry, name: str) -> Component:
     return registry.find("dataset", name)[0]
 
 
+def _unreadable(data: Any) -> Iterator[str]:
+    """What is wrong with each sample of a streaming data set that cannot be read."""
+    from torch import Tensor
+
+    from harness.errors import HarnessError
+
+    for position in range(0 if isinstance(data.inputs, Tensor) else len(data)):
+        try:
+            data.inputs[position]
+        except HarnessError as error:
+            yield error.what
+
+
 def _describe(data: Any) -> dict[str, Any]:
     from harness.training.data import sample_at
 
@@ -274,6 +299,10 @@ def _describe(data: Any) -> dict[str, Any]:
     }
     if data.num_classes is not None:
         facts["classes"] = data.num_classes
+    if data.clean is not None:
+        known = data.clean >= 0
+        facts["clean labels of"] = int(known.sum())
+        facts["noise of given labels"] = _rate((data.clean != data.targets)[known])
     if data.human:
         facts["human"] = "/".join(data.human)
         for label, given in data.human.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from harness.content import ABSENT
 from harness.errors import CtrlC, HarnessError, said
 from harness.execution.executor import Event, Executor, PlannedArray, Queueing
 from harness.paths import data_folder
@@ -166,12 +167,17 @@ class Orchestrator:
 
 
 def check_data(suite: Suite, plan: Plan, todo: set[str]) -> None:
-    """Refuse to start when the files of a data set are not there.
+    """Refuse to start when the files of a data set are not there, or one's own data cannot be read.
 
     Raises:
-        HarnessError: naming the file and the command that fetches it.
+        HarnessError: naming the file and the command that fetches it, or what is wrong with the data.
     """
     registry = suite.host.registry
+    for trial in (p.trial for p in plan.trials if p.id in todo):
+        dataset = trial.identity["dataset"]
+        if dataset.get("content") == ABSENT:
+            registry.content(dataset["name"], {**dataset["params"], **trial.options.get("places", {})})
+            raise HarnessError("the data were not there when the plan was made", suite.path.name, "run it again")
     names = {p.trial.identity["dataset"]["name"] for p in plan.trials if p.id in todo}
     for name in sorted(names):
         component, _ = registry.find("dataset", name)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError, SuiteError
+from harness.content import ABSENT
+from harness.errors import DataError, HarnessError, SuiteError
 from harness.parameters import check_json, list_depth
 from harness.registry import Registry, as_component
 
@@ -20,14 +22,20 @@ class Choice:
     version: str
     written: Mapping[str, Any]
     params: Mapping[str, Any]
+    content: str = ""
+    """Of a data set: the digest of its labels and files."""
+    places: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Of a data set with a ``content``: the parameters that say where its files lie, which are none of ``params``."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "version": self.version, "params": dict(self.params)}
+        facts = {"name": self.name, "version": self.version, "params": dict(self.params)}
+        return {**facts, **({"content": self.content} if self.content else {})}
 
     @property
     def label(self) -> str:
         """``symmetric 0.4``: the name and what the user wrote besides it."""
-        return " ".join([self.name, *(_label(key, value) for key, value in self.written.items())])
+        said = (Path(str(v)).stem if k in self.places else _label(k, v) for k, v in self.written.items())
+        return " ".join([self.name, *said])
 
 
 def _label(key: str, value: Any) -> str:
@@ -56,7 +64,10 @@ def component_axis(registry: Registry, kind: str, value: Any, where: str) -> lis
             for combination in product(written, depths):
                 filled = registry.validate(kind, name, combination)
                 check_json(filled, component.label)
-                choices.append(Choice(name, component.version, combination, filled))
+                content = _content(registry, name, filled) if kind == "dataset" else ""
+                away = registry.facts(component).declares.places if content else ()
+                places = {key: filled.pop(key) for key in away if key in filled}
+                choices.append(Choice(name, component.version, combination, filled, content, places))
         except HarnessError as error:
             raise SuiteError(
                 f"{error.where}: {error.what}" if error.where else error.what, place, error.remedy
@@ -64,6 +75,15 @@ def component_axis(registry: Registry, kind: str, value: Any, where: str) -> lis
     if not choices:
         raise SuiteError("the list is empty", where, f"name at least one {kind}")
     return choices
+
+
+def _content(registry: Registry, name: str, filled: Mapping[str, Any]) -> str:
+    """The digest of a data set's content. Data that cannot be read are told of when something is to be run on them, so that a
+    suite can be read where they are not."""
+    try:
+        return registry.content(name, filled)
+    except DataError:
+        return ABSENT
 
 
 def product(table: Mapping[str, Any], depths: Mapping[str, int] | None = None) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.content import ABSENT
 from harness.errors import SuiteError, writing
 from harness.files import Damage, read_bytes
 from harness.registry import printing_aside
@@ -23,11 +24,13 @@ from harness.results.records import (
     Verdicts,
     final_attempt,
     known_trials,
+    read_json,
     read_lines,
     standing,
     trial_folder,
     write_bytes,
 )
+from harness.results.records.manifests import read_manifests
 from harness.results.records.standing import NOTHING, Look
 from harness.suite.load import Entry, Suite, Template
 from harness.suite.search import Search, searches
@@ -179,6 +182,7 @@ def make_plan(
     verdicts.save()
     plan.looks = verdicts.looks
     plan.notes += _told(plan)
+    plan.notes += _other_data(plan)
     estimate(plan)
     if len(set(plan.tries.values())) > 1:
         tries = ", ".join(f"{name} {count}" for name, count in plan.tries.items())
@@ -199,6 +203,34 @@ def _told(plan: Plan) -> list[str]:
         told = counted(unsealed, "result is unsealed (it holds", "results are unsealed (they hold")
         notes.append(f"{told} no digests of the files); `harness collect --seal` seals what is there")
     return notes
+
+
+def _other_data(plan: Plan) -> list[str]:
+    """What is to be said of results of this suite whose data have changed since: they are another data set's."""
+    contents = {setting.name: setting.dataset for setting in plan.suite.settings if setting.dataset.content}
+    if absent := [name for name, dataset in contents.items() if dataset.content == ABSENT]:
+        return [f"the data of {name!r} cannot be read here, so that its results are not found" for name in absent]
+    if not contents:
+        return []
+    planned = {one.id for one in plan.trials}
+    manifests = [
+        one for one in read_manifests(plan.results, plan.suite.name)[0].values() if one["suite"] == plan.suite.name
+    ]
+    former = {line["id"]: line["setting"] for one in manifests for line in one["trials"] if line["id"] not in planned}
+    counts: Counter[tuple[str, str]] = Counter()
+    for trial, setting in former.items():
+        attempt = final_attempt(trial_folder(plan.results, trial)) if setting in contents else None
+        words = read_json(attempt / "trial.json") if attempt is not None else None
+        found = words["identity"]["dataset"] if isinstance(words, dict) else {}
+        content, present = found.get("content", ""), contents.get(setting)
+        if present is not None and content and found == {**present.to_json(), "content": content}:
+            counts[setting, content] += content != present.content
+    return [
+        f"the data of {setting!r} have changed: {counted(count, 'result')} of their former content {content} stay, as another "
+        f"data set's; the present content is {contents[setting].content}"
+        for (setting, content), count in counts.items()
+        if count
+    ]
 
 
 def _let_plugins_modify(plan: Plan) -> None:

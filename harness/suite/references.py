@@ -69,9 +69,7 @@ def fill(registry: Registry, component: Component, name: str, written: Mapping[s
     return Filled(order, used or used_default, names)
 
 
-def told(
-    registry: Registry, component: Component, written: Mapping[str, Any], setting: Setting
-) -> Mapping[str, Any]:
+def told(registry: Registry, component: Component, written: Mapping[str, Any], setting: Setting) -> Mapping[str, Any]:
     """A component's parameters in which references to a noise that knows no truth are what it states or estimates.
 
     Raises:

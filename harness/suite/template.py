@@ -150,6 +150,7 @@ def _template(
         "execution": suite.execution.options(),
         "plugins": list(suite.plugin_files),
         **({"replay": dict(suite.replay.paths)} if suite.replay.paths else {}),
+        **({"places": dict(setting.dataset.places)} if setting.dataset.places else {}),
         "digests": dict(sorted(digests.items())),
         **({"owners": dict(sorted(owners.items()))} if owners else {}),
     }

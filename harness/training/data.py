@@ -134,7 +134,7 @@ class DataSplits:
 
     train: LabelledData
     test: LabelledData
-    trusted: bool = True
+    trusted: bool = dataclasses.field(default=True, kw_only=True)
 
     @property
     def task(self) -> Task:

@@ -115,7 +115,14 @@ def load_data(trial: Trial, host: Host, cache: DataCache | None = None) -> DataS
     if cache is not None and key in cache:
         return cache[key]
     component, source = _component(host, "dataset", spec["name"])
-    splits = make(host, "dataset", spec)
+    values = {**spec["params"], **trial.options.get("places", {})}
+    if (content := spec.get("content")) and host.registry.content(spec["name"], values) != content:
+        raise DataError(
+            "its labels or files have changed since the trial was planned",
+            component.label,
+            "run the same command again: changed data are another data set",
+        )
+    splits = make(host, "dataset", spec, values)
     with running.current().at(source, factory_name(component)):
         _check_splits(splits, f"datasets.{spec['name']}")
     if cache is not None:
@@ -202,7 +209,9 @@ def corrupt(trial: Trial, host: Host, splits: DataSplits, *, need_matrix: bool =
     Both depend on data set, noise and seed only, so methods with one seed face the very same noisy labels.
     """
     identity = trial.identity
-    dataset, noise = canonical(identity["dataset"]), canonical(identity["noise"])
+    # without the content, so that data in which a label was corrected are divided as they were
+    dataset = canonical({key: identity["dataset"][key] for key in ("name", "version", "params")})
+    noise = canonical(identity["noise"])
     data = dataclasses.replace(splits.train, positions=torch.arange(len(splits.train)))
     if identity["subset"] is not None:
         rng = seeds.numpy_stream(trial.seed, "split", dataset, "subset")

@@ -294,7 +294,11 @@ def _train(
         "label_digest": prepared.label_digest,
         "parameters": prepared.parameters,
         **({"corrupted": rate} if (rate := prepared.evaluator.rate()) is not None else {}),
-        **({"truth": {**prepared.evaluator.truth(), "test": trusted}} if (trusted := prepared.trusted) is not None else {}),
+        **(
+            {"truth": {**prepared.evaluator.truth(), "test": trusted}}
+            if (trusted := prepared.trusted) is not None
+            else {}
+        ),
         "epochs": len(history),
         "selected_epoch": selected,
         "diagnostics": history[-1]["diagnostics"],

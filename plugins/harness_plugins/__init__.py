@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.hookspecs import hookimpl
 from harness_plugins.metrics import harness_register_metrics as harness_register_metrics
+from harness_plugins.starting import harness_start_suite as harness_start_suite
 
 if TYPE_CHECKING:
     from harness.registry import Register
@@ -29,7 +30,7 @@ def harness_register_datasets(register: Register) -> None:
     register("california_housing", f"{HERE}.datasets.california_housing:california_housing")
     register("linear_regression", f"{HERE}.datasets.linear_regression:linear_regression")
     register("sparse_linear", f"{HERE}.datasets.sparse_linear:sparse_linear")
-    register("image_folder", f"{HERE}.datasets.image_folder:image_folder")
+    register("image_folder", f"{HERE}.datasets.image_folder:image_folder", version="2")
     register("cifar10h", f"{HERE}.datasets.cifar10h:cifar10h")
     register("clothing1m", f"{HERE}.datasets.clothing1m:clothing1m")
     register("mini_webvision", f"{HERE}.datasets.mini_webvision:mini_webvision")
@@ -37,10 +38,12 @@ def harness_register_datasets(register: Register) -> None:
     register("animal10n", f"{HERE}.datasets.animal10n:animal10n")
     register("red_mini_imagenet", f"{HERE}.datasets.red_mini_imagenet:red_mini_imagenet")
     register("long_tailed", f"{HERE}.datasets.long_tailed:long_tailed")
-    register("image_shards", f"{HERE}.datasets.image_shards:image_shards")
+    register("image_shards", f"{HERE}.datasets.image_shards:image_shards", version="2")
     register("features:", f"{HERE}.datasets.features:features")
-    register("text_csv", f"{HERE}.datasets.text_files:text_csv")
-    register("text_folder", f"{HERE}.datasets.text_files:text_folder")
+    register("text_csv", f"{HERE}.datasets.text_files:text_csv", version="2")
+    register("text_folder", f"{HERE}.datasets.text_files:text_folder", version="2")
+    register("table", f"{HERE}.datasets.table:table")
+    register("hugging_face", f"{HERE}.datasets.hugging_face:hugging_face")
     register("imdb", f"{HERE}.datasets.imdb:imdb")
     register("hate_speech", f"{HERE}.datasets.hate_speech:hate_speech")
     register("wrench:", f"{HERE}.datasets.wrench:wrench")

@@ -123,7 +123,7 @@ def _wall(wanted: Resources, planned: Mapping[str, PlannedTrial], ids: Sequence[
 
 def _data_key(trial: Trial) -> str:
     spec = trial.identity["dataset"]
-    return f"{spec['name']} {spec['params']}"
+    return f"{spec['name']} {spec['params']} {spec.get('content', '')}"
 
 
 def _check_intervals(wanted: Resources, trials: Sequence[Trial]) -> None:

@@ -46,7 +46,10 @@ def test_an_image_is_cut_at_its_centre(tmp_path: Path) -> None:
     wide[:, 10:20] = 255
     Image.fromarray(wide).save(tmp_path / "a.png")
     Image.new("L", (5, 7), 9).save(tmp_path / "b.png")
-    (tmp_path / "labels.csv").write_text("file,label,split\na.png,x,train\nb.png,y,test\n")
+    for name in "cd":
+        Image.new("L", (5, 7), 9).save(tmp_path / f"{name}.png")
+    rows = "a.png,x,train\nb.png,y,test\nc.png,y,train\nd.png,x,test\n"
+    (tmp_path / "labels.csv").write_text(f"file,label,split\n{rows}")
     splits = harness.create("dataset", "image_folder", root=str(tmp_path), size=10, channels=1)
     assert (splits.train.inputs[0] == 255).all()
     assert splits.test.inputs[0].shape == (1, 10, 10)
@@ -80,10 +83,18 @@ def test_a_trial_s_subsets_keep_streaming(photos: Path) -> None:
         ("file,label,split\na.png,1,dev\n", "line 2: split 'dev'"),
         ("file,label\nnone.png,1\n", "none.png is not there"),
         ("file,label,split\na.png,1,train\n", "train or test empty"),
+        ("file,label\na.png,1\nb.png,1\n", "all samples are of the class '1'"),
+        ("file,label\na.png,1\nb.png,1\nc.png,2\n", "class '2' has one sample: line 4 (c.png)"),
+        ("file,label\na.png,1\nb.png,2\na.png,2\n", "lines 2 and 4 both name a.png"),
+        (
+            "file,label,clean\na.png,1,\nb.png,1,7\nc.png,2,2\na2.png,2,\n",
+            "line 3 (b.png): clean '7' is none of the classes (1, 2)",
+        ),
     ],
 )
 def test_a_bad_label_file_is_told_in_one_line(tmp_path: Path, content: str, words: str) -> None:
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    for name in ("a", "b", "c", "a2"):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
     (tmp_path / "labels.csv").write_text(content)
     with pytest.raises(HarnessError) as caught:
         harness.create("dataset", "image_folder", root=str(tmp_path))
@@ -96,8 +107,38 @@ def test_missing_folders_files_and_damaged_images_are_told_in_one_line(tmp_path:
         harness.create("dataset", "image_folder", root=str(tmp_path / "absent"))
     with pytest.raises(HarnessError, match="no such label file"):
         harness.create("dataset", "image_folder", root=str(tmp_path))
-    (tmp_path / "a.png").write_bytes(b"no image")
-    (tmp_path / "labels.csv").write_text("file,label,split\na.png,1,train\na.png,1,test\n")
+    for name in "abcd":
+        (tmp_path / f"{name}.png").write_bytes(b"no image")
+    rows = "a.png,1,train\nb.png,1,test\nc.png,2,train\nd.png,2,test\n"
+    (tmp_path / "labels.csv").write_text(f"file,label,split\n{rows}")
     splits = harness.create("dataset", "image_folder", root=str(tmp_path))
     with pytest.raises(HarnessError, match=r"a\.png cannot be read"):
         splits.train.inputs[0]
+
+
+def test_without_a_label_file_classes_are_folders(tmp_path: Path) -> None:
+    for part, count in (("train", 6), ("test", 4)):
+        for label in ("cat", "dog"):
+            for i in range(count // 2):
+                path = tmp_path / part / label / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (4, 4), (i, 0, 0)).save(path)
+    (tmp_path / "train" / "cat" / "notes.txt").write_text("no image")
+    splits = harness.create("dataset", "image_folder", root=str(tmp_path), size=4)
+    assert splits.train.class_names == ("cat", "dog")
+    assert splits.train.targets.tolist() == [0, 0, 0, 1, 1, 1] and splits.test.targets.tolist() == [0, 0, 1, 1]
+    alone = harness.create("dataset", "image_folder", root=str(tmp_path / "train"), size=4)
+    assert len(alone.train) + len(alone.test) == 6
+
+
+def test_a_column_of_clean_labels_gives_the_truth_of_its_rows(photos: Path) -> None:
+    lines = (photos / "labels.csv").read_text().splitlines()
+    clean = [f"{line},{'9' if i % 4 == 0 else ''}" for i, line in enumerate(lines[1:])]
+    (photos / "clean.csv").write_text("\n".join([f"{lines[0]},clean", *clean]))
+    splits = harness.create("dataset", "image_folder", root=str(photos), csv="clean.csv", size=4)
+    assert splits.train.clean is not None and set(splits.train.clean.tolist()) == {1, -1}
+    assert splits.trusted is False and splits.test.clean is None
+    whole = [f"{line},9" for line in lines[1:]]
+    (photos / "whole.csv").write_text("\n".join([f"{lines[0]},clean", *whole]))
+    splits = harness.create("dataset", "image_folder", root=str(photos), csv="whole.csv", size=4)
+    assert splits.trusted is True and set(splits.test.targets.tolist()) == {1}

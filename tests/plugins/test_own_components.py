@@ -55,7 +55,8 @@ if not (data_folder() / WORD_PIECES).is_dir():
     ABSENT = f"the tokenizer {WORD_PIECES} is not under HARNESS_DATA"
     TEXTS = ("hate_speech", "imdb", "toxic_comments")
     DECLINED |= {f"datasets.{name}": {"splits": ABSENT, "inputs_only": ABSENT} for name in TEXTS}
-FILES = tuple(f"datasets.{name}" for name in ("image_folder", "image_shards", "text_csv", "text_folder"))
+OWN = ("hugging_face", "image_folder", "image_shards", "table", "text_csv", "text_folder")
+FILES = tuple(f"datasets.{name}" for name in OWN)
 """Read files of the user's; tests/datasets has some for them."""
 SLOW_MODELS = ("cifar_resnet", "preact_resnet", "small_resnet")
 TRAINING = ("deterministic", "resumes", "unreachable", "canary", "composes")

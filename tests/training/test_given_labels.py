@@ -14,7 +14,8 @@ import torch
 
 import harness
 from harness.errors import HarnessError, ResultsError
-from harness.results.report import export, read_board
+from harness.results.report import read_board
+from harness.results.report.export import export
 from harness.results.report.plots import Request, histogram
 from harness.suite.load import Suite, load_suite
 from harness.testing.bench import CPU
@@ -48,7 +49,7 @@ def own(known: str = "none", trusted: bool = True) -> DataSplits:
     shown = {"none": None, "all": truth, "some": torch.where(torch.arange(120) % 2 == 0, truth, -1)}[known]
     train = LabelledData(inputs, given, 3, clean=shown)
     inputs, given, truth = draw(60)
-    return DataSplits(train, LabelledData(inputs, truth if trusted else given, 3), trusted)
+    return DataSplits(train, LabelledData(inputs, truth if trusted else given, 3), trusted=trusted)
 
 
 own.declares = Declares(classes=3)
@@ -87,7 +88,7 @@ def suite(
     data = dataset or f'{{ name = "own", known = "{known}", trusted = {str(trusted).lower()} }}'
     path = folder / "suite.toml"
     path.write_text(
-        '[suite]\nname = "given"\nseeds = [0]\nplugins = ["own.py"]\n[training]\nepochs = 2\nbatch_size = 16\n'
+        '[suite]\nname = "given"\nseeds = [0]\nplugins = ["own.py"]\n[training]\nepochs = 2\nbatch_size = 16\nvalidation = 0.0\n'
         f'optimizer = {{ name = "sgd", lr = 0.1 }}\n[evaluation]\ntrain_every = 1\nmetrics = {metrics}\n'
         f'[execution]\ndevice = "cpu"\n[[setting]]\ndataset = {data}\nmodel = "linear"\nnoise = {noise}\n{methods}'
     )
@@ -202,7 +203,9 @@ def test_other_tasks_have_given_labels_too(tmp_path: Path, dataset: str) -> None
 
 
 def test_the_rate_of_given_labels_is_refused_stated_or_estimated(tmp_path: Path) -> None:
-    with pytest.raises(HarnessError, match=r'nobody knows the rate of the noise .given.; write tau = "noise.estimated_rate"'):
+    with pytest.raises(
+        HarnessError, match=r'nobody knows the rate of the noise .given.; write tau = "noise.estimated_rate"'
+    ):
         suite(tmp_path, methods=CDR)
     stated = next(iter(suite(tmp_path, methods=CDR, noise='{ name = "given", rate = 0.3 }').entries()))
     assert stated.trial.identity["algorithms"][0]["params"]["tau"] == 0.3 and not (stated.oracle or stated.estimated)
@@ -216,7 +219,7 @@ def test_the_rate_of_given_labels_is_refused_stated_or_estimated(tmp_path: Path)
 
 
 def test_the_matrix_of_given_labels_is_refused_or_estimated(tmp_path: Path) -> None:
-    with pytest.raises(HarnessError, match="nobody knows the matrix .* write an estimator's name"):
+    with pytest.raises(HarnessError, match=r"nobody knows the matrix .* write an estimator's name"):
         suite(tmp_path, methods=FORWARD)
     found = next(iter(suite(tmp_path, methods=FORWARD, noise='{ name = "given", estimate = "anchors" }').entries()))
     assert found.trial.identity["algorithms"][0]["params"]["matrix"] == "anchors" and found.estimated
@@ -230,7 +233,9 @@ def test_an_estimate_is_recorded_with_its_uncertainty(tmp_path: Path) -> None:
     estimated = record_of(tmp_path / "results", "CE")["estimated"]
     low, high = estimated["rate_interval"]
     with harness.open_store(tmp_path / "results") as connection:
-        assert read_board(connection).rates == {("CE", "own known=none trusted / linear / given estimate redraws=4"): (estimated["rate"], None)}
+        assert read_board(connection).rates == {
+            ("CE", "own known=none trusted / linear / given estimate redraws=4"): (estimated["rate"], None)
+        }
     assert 0 <= low < estimated["rate"] < high <= 1 and abs(estimated["rate"] - 1 / 3) < 0.2
     assert np.shape(estimated["matrix_std"]) == (3, 3) and estimated["redraws"] == 4
 

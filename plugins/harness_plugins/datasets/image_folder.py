@@ -1,130 +1,94 @@
-"""Images in a folder with their labels in a CSV file: streamed, for data that do not fit into memory."""
+"""Images in a folder with their labels in a CSV file, or in a folder for each class: streamed, for data that do not fit into
+memory."""
 
 from __future__ import annotations
 
-import csv as csv_format
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
-from harness import DataSplits, Declares, LabelledData
+from harness import DataSplits, Declares
 from harness.errors import DataError
 from harness.parameters import Count
 from harness_plugins.datasets.files import describe
-from harness_plugins.datasets.image_stream import (
-    Damaged,
-    ImageFiles,
-    Index,
-    Names,
-    cached_index,
-    found_folder,
-    sorted_names,
-)
-from harness_plugins.datasets.split import stratified_holdout
+from harness_plugins.datasets.image_stream import Damaged, ImageFiles, Index, Names, cached_index
+from harness_plugins.datasets.label_files import Classes, classes_of, found_folder, labelled_images
+from harness_plugins.datasets.own import own_splits
 
 WHERE = "datasets.image_folder"
-TEST_SHARE = 0.2
 
 
-@describe(Declares(later=("damaged",)))
+@describe(
+    Declares(later=("damaged", "trusted"), content="harness_plugins.datasets.label_files:of_images", places=("root",))
+)
 def image_folder(
-    root: str, csv: str = "labels.csv", size: Count = 224, channels: Literal[1, 3] = 3, damaged: Damaged = "fatal"
+    root: str,
+    csv: str | None = None,
+    size: Count = 224,
+    channels: Literal[1, 3] = 3,
+    damaged: Damaged = "fatal",
+    trusted: bool = False,
 ) -> DataSplits:
-    """Images under `root`, with a CSV file of the columns `file`, `label` and perhaps `split` (`train` or `test`).
+    """Images under `root`, with a CSV file of the columns `file`, `label` and perhaps `split` (`train` or `test`) and `clean`
+    (the true label, empty where nobody knows it); without one in a folder for each class, `CLASS/...`, or `train/CLASS/...`
+    and `test/CLASS/...`.
 
-    Labels are any words or numbers; classes are their sorted values. Without a column `split` a stratified fifth is
-    held out for testing, the same every time. A trial's id knows the paths, not the pixels: give a changed set another
-    folder. What the CSV file says is kept in the cache until the file changes.
+    Labels are any words or numbers; classes are their sorted values. Without a division a stratified fifth is held out for
+    testing, the same every time. A trial's id knows the content of the label file and of every image, and not where they
+    lie: a changed label makes other data.
 
     Args:
         root: the folder; a relative one lies under `HARNESS_DATA`, or else under the working directory.
-        csv: the label file, relative to `root`; files in it are relative to `root` too.
+        csv: the label file, relative to `root`; files in it are relative to `root` too. `labels.csv` where it is there.
         size: side in pixels of the square images.
         channels: 3 (colour) or 1 (grey).
         damaged: an image that cannot be decoded is `fatal` to a trial, or training is to `skip` it; either names it.
+        trusted: whether the test labels are known to be right.
     """
     folder = found_folder(root, WHERE)
-    labels = folder / csv
-    if not labels.is_file():
-        raise DataError(
-            "there is no such label file", f"{WHERE}: {labels}", "write one with the columns file,label[,split]"
+    labels = folder / (csv or "labels.csv")
+
+    def check_there(names: Sequence[str]) -> None:
+        for position in (0, len(names) - 1):
+            if not (folder / names[position]).is_file():
+                remedy = f"check the column 'file' of {labels}"
+                raise DataError(f"{folder / names[position]} is not there", WHERE, remedy)
+
+    def read(which: Literal["given", "clean"]) -> Index:
+        samples = labelled_images(folder, csv, WHERE)
+        check_there(samples.names)
+        classes = classes_of(samples, f"{WHERE}: {labels if samples.unit else folder}")
+        chosen = classes.given if which == "given" else classes.clean or []
+        tests = np.array(samples.tests if samples.tests is not None else [], dtype=bool)
+        return Index(Names.of(samples.names), np.array(chosen, dtype=np.int32), tests, classes.names)
+
+    if labels.is_file():  # what it says is kept in the cache until it changes
+        index, clean = (
+            cached_index([labels], lambda which=which: read(which), "image_folder 2", which)  # type: ignore[misc]
+            for which in ("given", "clean")
         )
-    index = cached_index([labels], lambda: read_index(labels), "image_folder")
-    for position in (0, len(index.names) - 1):
-        if not (folder / index.names[position]).is_file():
-            raise DataError(
-                f"{folder / index.names[position]} is not there", WHERE, f"check the column 'file' of {labels}"
-            )
-    return streamed(folder, index, size, channels, WHERE, damaged)
+    else:
+        index = read("given")
+        clean = Index(index.names, np.empty(0, dtype=np.int32), index.tests, index.classes)
+    check_there(index.names)
+    known = clean.labels.tolist() if len(clean.labels) else None
+    return streamed(folder, index, size, channels, WHERE, damaged, trusted, known)
 
 
-def streamed(root: Path, index: Index, size: int, channels: int, where: str, damaged: Damaged = "fatal") -> DataSplits:
+def streamed(
+    root: Path,
+    index: Index,
+    size: int,
+    channels: int,
+    where: str,
+    damaged: Damaged = "fatal",
+    trusted: bool = False,
+    clean: list[int] | None = None,
+) -> DataSplits:
     """The splits of an index, a stratified fifth held out for testing where it names none."""
     images = ImageFiles(root, index.names, size, channels, where, index.places, damaged)
-    targets = torch.from_numpy(index.labels.astype(np.int64))
-    data = LabelledData(images, targets, len(index.classes), index.classes)
-    if not len(index.tests):
-        train, test = stratified_holdout(targets, max(1, round(TEST_SHARE * len(targets))))
-        return DataSplits(data.subset(train), data.subset(test))
-    tests = torch.from_numpy(index.tests)
-    return DataSplits(data.subset(torch.nonzero(~tests).squeeze(1)), data.subset(torch.nonzero(tests).squeeze(1)))
-
-
-def read_index(path: Path) -> Index:
-    """The index that a label file says.
-
-    Raises:
-        DataError: for a file that is no such CSV, naming the line.
-    """
-    where = f"{WHERE}: {path}"
-    names, labels, tests = [], [], []
-    split = None
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv_format.reader(file)
-            header = next(reader, [])
-            missing = [column for column in ("file", "label") if column not in header]
-            if missing:
-                raise DataError(f"has no column {missing[0]!r}", where, "write the columns file,label[,split]")
-            split = header.index("split") if "split" in header else None
-            for line, row in _lines(reader):
-                cells = [
-                    row[place] if place < len(row) else "" for place in (header.index("file"), header.index("label"))
-                ]
-                if not all(cells):
-                    raise DataError(f"line {line} lacks a file or a label", where, "complete or remove it")
-                names.append(cells[0])
-                labels.append(cells[1])
-                if split is not None:
-                    word = row[split] if split < len(row) else ""
-                    if word not in ("train", "test"):
-                        raise DataError(
-                            f"line {line}: split {word!r} is neither 'train' nor 'test'", where, "mend the line"
-                        )
-                    tests.append(word == "test")
-    except (UnicodeDecodeError, csv_format.Error) as error:
-        raise DataError(f"is no CSV file: {error}", where, "save it as UTF-8 text") from None
-    if not names:
-        raise DataError("has no rows", where, "write a row for each image")
-    if split is not None and all(tests) | (not any(tests)):
-        raise DataError("the column 'split' leaves train or test empty", where, "remove the column")
-    classes = sorted_names(set(labels))
-    number = {name: k for k, name in enumerate(classes)}
-    return Index(
-        Names.of(names),
-        np.fromiter((number[label] for label in labels), dtype=np.int32, count=len(labels)),
-        np.array(tests, dtype=bool),
-        tuple(classes),
-    )
-
-
-def _lines(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    """Rows with something in them, numbered from the second line."""
-    number = 1
-    for row in reader:
-        if row:
-            number += 1
-            yield number, row
+    tests = torch.from_numpy(index.tests) if len(index.tests) else None
+    return own_splits(images, Classes(index.classes, index.labels.tolist(), clean), tests, trusted)

@@ -14,7 +14,8 @@ from harness.errors import DataError
 from harness.parameters import Count
 from harness_plugins.datasets.files import describe
 from harness_plugins.datasets.image_folder import streamed
-from harness_plugins.datasets.image_stream import Damaged, Index, Names, cached_index, found_folder, sorted_names
+from harness_plugins.datasets.image_stream import Damaged, Index, Names, cached_index
+from harness_plugins.datasets.label_files import found_folder, sorted_names
 
 WHERE = "datasets.image_shards"
 IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -23,9 +24,14 @@ TEST = "test"
 """How names of shards begin that hold test images."""
 
 
-@describe(Declares())
+@describe(Declares(later=("trusted",), content="harness_plugins.datasets.label_files:of_shards", places=("root",)))
 def image_shards(
-    root: str, size: Count = 224, channels: Literal[1, 3] = 3, label: str = "label", damaged: Damaged = "fatal"
+    root: str,
+    size: Count = 224,
+    channels: Literal[1, 3] = 3,
+    label: str = "label",
+    damaged: Damaged = "fatal",
+    trusted: bool = False,
 ) -> DataSplits:
     """Images in the files `*.tar` under `root`, in webdataset's layout: `KEY.jpg` beside `KEY.cls`, a class as text, or
     `KEY.json`, a table with the class.
@@ -41,13 +47,14 @@ def image_shards(
         channels: 3 (colour) or 1 (grey).
         label: the key of the class in the JSON tables.
         damaged: an image that cannot be decoded is `fatal` to a trial, or training is to `skip` it; either names it.
+        trusted: whether the test labels are known to be right.
     """
     folder = found_folder(root, WHERE)
     shards = sorted(folder.glob("*.tar"))
     if not shards:
         raise DataError(f"there is no *.tar in {folder}", WHERE, "give the folder of the shards")
     index = cached_index(shards, lambda: read_shards(shards, label), "image_shards", label)
-    return streamed(folder, index, size, channels, WHERE, damaged)
+    return streamed(folder, index, size, channels, WHERE, damaged, trusted)
 
 
 def read_shards(shards: list[Path], label: str = "label") -> Index:

@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 
 from harness.errors import DataError
 from harness.files import write_bytes
-from harness.paths import cache_folder, data_folder
+from harness.paths import cache_folder
 from harness.training.data import DamagedSample
 
 Damaged = Literal["fatal", "skip"]
@@ -169,22 +169,3 @@ class ImageFiles(Dataset[Tensor]):
             return DataError(what, self.where, 'mend or remove it, or set damaged = "skip"')
         grey = torch.full((3 if self.mode == "RGB" else 1, self.size, self.size), 128, dtype=torch.uint8)
         return DamagedSample(what, self.where, "training leaves it out", stand_in=grey)
-
-
-def found_folder(root: str, where: str) -> Path:
-    """A folder of the user's: absolute, or relative to the data folder, or else to the working directory.
-
-    Raises:
-        DataError: when there is none.
-    """
-    path = Path(root).expanduser()
-    for candidate in (path,) if path.is_absolute() else (data_folder() / path, path):
-        if candidate.is_dir():
-            return candidate
-    raise DataError(f"there is no folder {root!r}", f"{where}.root", "give an absolute path, or one under HARNESS_DATA")
-
-
-def sorted_names(names: set[str]) -> list[str]:
-    """Class names in order, as numbers where all are."""
-    numeric = all(name.lstrip("-").isdecimal() for name in names)
-    return sorted(names, key=int) if numeric else sorted(names)

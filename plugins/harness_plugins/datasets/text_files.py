@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv as csv_format
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,16 +11,21 @@ import torch
 from harness import DataSplits, Declares
 from harness.errors import DataError
 from harness.parameters import Count
-from harness.paths import data_folder
 from harness_plugins.datasets.files import describe
-from harness_plugins.datasets.split import stratified_holdout
+from harness_plugins.datasets.label_files import Samples, classes_of, found_file, found_folder, in_folders, test_of
+from harness_plugins.datasets.own import own_splits
+from harness_plugins.datasets.own_words import own_words
 from harness_plugins.datasets.tokens import WORD_PIECES, text_data
 
-TEST_SHARE = 0.2
-PARTS = ("train", "test")
 
-
-@describe(Declares(tokens=True))
+@describe(
+    Declares(
+        tokens=True,
+        later=("clean", "trusted"),
+        content="harness_plugins.datasets.label_files:of_file",
+        places=("file",),
+    )
+)
 def text_csv(
     file: str,
     text: str = "text",
@@ -28,58 +33,57 @@ def text_csv(
     split: str = "split",
     tokenizer: str = WORD_PIECES,
     length: Count = 256,
+    clean: str = "clean",
+    trusted: bool = False,
 ) -> DataSplits:
-    """Texts in a CSV file (UTF-8, with a header): a column of texts, one of labels, and perhaps `split` (`train`, `test`).
+    """Texts in a CSV file (UTF-8, with a header): a column of texts, one of labels, and perhaps `split` (`train`, `test`) and
+    `clean` (the true label, empty where nobody knows it).
 
     Labels are any words or numbers; classes are their sorted values. Without a column of splits a stratified fifth is held
-    out for testing, the same every time. A trial's id knows the path, not the texts: give a changed set another name.
+    out for testing, the same every time. A trial's id knows the content of the file, and not where it lies.
 
     Args:
-        file: the CSV file; a relative one lies under `HARNESS_DATA`.
+        file: the CSV file; a relative one lies under `HARNESS_DATA`, or else under the working directory.
         text, label, split: names of the columns.
-        tokenizer: folder under `HARNESS_DATA` with `tokenizer.json`, or with `words.txt` and `rows.npy`.
+        tokenizer: folder under `HARNESS_DATA` with `tokenizer.json`, or with `words.txt` and `rows.npy`; `""`: the
+            texts' own words, the 20,000 most frequent of those that occur twice.
         length: most tokens of a text; what comes after is cut off.
+        clean: name of the column of true labels.
+        trusted: whether the test labels are known to be right.
     """
     where = "datasets.text_csv"
-    path = data_folder() / Path(file).expanduser()
+    path = found_file(file, where)
     rows = read_csv(path, (text, label), where)
-    for line, row in enumerate(rows, 2):
-        if not row[label]:
-            raise DataError(f"row {line - 1} of {path} lacks a label", where, "complete or remove it")
-        if row.get(split, "train") not in PARTS:
-            raise DataError(f"row {line - 1} of {path} is of neither train nor test: {row[split]!r}", where, "mend it")
-    tests = [row[split] == "test" for row in rows] if split in rows[0] else None
-    return labelled_texts([row[text] for row in rows], [row[label] for row in rows], tests, tokenizer, length, where)
+    place = f"{where}: {path}"
+    tests = [test_of(row[split], f"row {n}", place) for n, row in enumerate(rows, 1)] if split in rows[0] else None
+    known = [row[clean] for row in rows] if clean in rows[0] else None
+    samples = Samples([row[label] for row in rows], known, tests)
+    return labelled_texts([row[text] for row in rows], samples, tokenizer, length, place, trusted)
 
 
-@describe(Declares(tokens=True))
-def text_folder(root: str, tokenizer: str = WORD_PIECES, length: Count = 256) -> DataSplits:
+@describe(
+    Declares(tokens=True, later=("trusted",), content="harness_plugins.datasets.label_files:of_texts", places=("root",))
+)
+def text_folder(root: str, tokenizer: str = WORD_PIECES, length: Count = 256, trusted: bool = False) -> DataSplits:
     """Text files in a folder for each class: `root/train/CLASS/*.txt` and `root/test/CLASS/*.txt`, or `root/CLASS/*.txt`.
 
     Classes are the sorted names of the folders. Without `train` and `test` a stratified fifth is held out for testing, the
-    same every time. A trial's id knows the path, not the texts: give a changed set another folder.
+    same every time. A trial's id knows the content of the files, and not where they lie.
 
     Args:
-        root: the folder; a relative one lies under `HARNESS_DATA`.
-        tokenizer: folder under `HARNESS_DATA` with `tokenizer.json`, or with `words.txt` and `rows.npy`.
+        root: the folder; a relative one lies under `HARNESS_DATA`, or else under the working directory.
+        tokenizer: folder under `HARNESS_DATA` with `tokenizer.json`, or with `words.txt` and `rows.npy`; `""`: the
+            texts' own words, the 20,000 most frequent of those that occur twice.
         length: most tokens of a text; what comes after is cut off.
+        trusted: whether the test labels are known to be right.
     """
     where = "datasets.text_folder"
-    folder = data_folder() / Path(root).expanduser()
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder.absolute()}", f"{where}.root", "name one under HARNESS_DATA")
-    divided = all((folder / part).is_dir() for part in PARTS)
-    texts: list[str] = []
-    labels: list[str] = []
-    tests: list[bool] = []
-    for part in PARTS if divided else ("",):
-        for path in sorted((folder / part).glob("*/*.txt")):
-            texts.append(read_text(path, where))
-            labels.append(path.parent.name)
-            tests.append(part == "test")
-    if not texts:
+    folder = found_folder(root, where)
+    samples = in_folders(folder, frozenset({".txt"}))
+    if not samples.names:
         raise DataError(f"{folder.absolute()} holds no CLASS/*.txt", f"{where}.root", "make a folder for each class")
-    return labelled_texts(texts, labels, tests if divided else None, tokenizer, length, where)
+    texts = [read_text(folder / name, where) for name in samples.names]
+    return labelled_texts(texts, samples, tokenizer, length, f"{where}: {folder}", trusted)
 
 
 def read_text(path: Path, where: str) -> str:
@@ -119,25 +123,13 @@ def read_csv(path: Path, columns: Sequence[str], where: str) -> list[dict[str, s
 
 
 def labelled_texts(
-    texts: Sequence[str], labels: Sequence[str], tests: Sequence[bool] | None, tokenizer: str, length: int, where: str
+    texts: Sequence[str], samples: Samples, tokenizer: str, length: int, where: str, trusted: bool
 ) -> DataSplits:
-    """Texts with the words of their labels, divided as `tests` says or by a stratified fifth."""
-    names = sorted_names(set(labels))
-    number: Mapping[str, int] = {name: k for k, name in enumerate(names)}
-    targets = torch.tensor([number[label] for label in labels])
-    data = text_data(texts, targets, names, tokenizer, length, where)
-    if tests is None:
-        train, test = stratified_holdout(targets, max(1, round(TEST_SHARE * len(targets))))
-    else:
-        chosen = torch.tensor(tests)
-        train, test = torch.nonzero(~chosen).squeeze(1), torch.nonzero(chosen).squeeze(1)
-        if not len(train) or not len(test):
-            raise DataError("train or test holds no text", where, "divide the texts otherwise")
-    return DataSplits(data.subset(train), data.subset(test))
-
-
-def sorted_names(names: Iterable[str]) -> list[str]:
-    """Class names in order: as numbers where all are."""
-    names = list(names)
-    numeric = all(name.removeprefix("-").isdecimal() for name in names)
-    return sorted(names, key=int) if numeric else sorted(names)
+    """Texts with the words of their labels, divided as these say or by a stratified fifth."""
+    classes = classes_of(samples, where)
+    given = torch.tensor(classes.given)
+    if not tokenizer:
+        tokens, vocabulary = own_words(texts, length)
+        return own_splits(tokens, classes, samples.tests, trusted, vocabulary)
+    data = text_data(texts, given, classes.names, tokenizer, length, where.partition(":")[0])
+    return own_splits(data.inputs, classes, samples.tests, trusted, data.vocabulary)
