@@ -32,6 +32,8 @@ class Declares:
             may stand with a method that descends by rows (RRM). Other parts with ``after_losses`` may not.
         steps_again: it makes a forward pass of a step once more (``run.again``), or of inputs that it makes of the step's,
             so the step must be the loop's.
+        whole_batch: ``always`` where what it computes of a sample depends on the others of its mini-batch, so that this cannot
+            be worked through in parts; or the name of a parameter that makes it so.
         uses_matrix: it needs a transition matrix, so the noise must have one unless a matrix is given.
         views: (loss, algorithm) the named augmented views it asks for through ``run.view``. With ``needs_per_sample`` it compares them with
             the batch, sample by sample, so samples must not be mixed.
@@ -71,6 +73,7 @@ class Declares:
     descends: bool = False
     row_weights: bool = False
     steps_again: bool = False
+    whole_batch: str = ""
     uses_matrix: bool = False
     views: tuple[str, ...] = ()
     tokens: bool = False

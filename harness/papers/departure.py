@@ -62,7 +62,10 @@ def departure(suite: str, method: str, identity: Mapping[str, Any]) -> str:
     return f"another configuration: {'; '.join(words)}{more}"
 
 
-_LATER = ("training.last_batch", "training.length_window", "augment.cutout_fill", "replay", "mean", "std")
+_LATER = (
+    *("training.last_batch", "training.accumulate", "training.length_window"),
+    *("augment.cutout_fill", "replay", "mean", "std"),
+)
 """Options that stand in a configuration only where they are not at their default."""
 
 

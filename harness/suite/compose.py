@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from harness.declarations import Declares
 from harness.errors import StackError
 
+ALWAYS = "always"
+"""What a part says of its need for a whole mini-batch that no parameter takes away."""
 BETWEEN = ("before_forward", "after_forward", "compute_losses", "after_losses", "after_backward", "after_step")
 """Hooks that never fire when an algorithm replaces the whole training step."""
 BEFORE_DESCENT = BETWEEN[:3]
@@ -79,6 +82,43 @@ def _check_tokens(kind: str, part: Part) -> None:
                 f"{kind} {part.name!r} {reason}; the inputs of this data set are tokens",
                 remedy="leave it out, or train on the texts' features (`harness data embed`)",
             )
+
+
+def asking(declares: Declares, filled: Mapping[str, Any]) -> Declares:
+    """A declaration under given parameters: with those of its views that one of them chooses, where one does, and without
+    ``whole_batch`` where the parameter that would make it so is off."""
+    chosen = tuple(view for view in declares.views if view in filled.values())
+    whole = declares.whole_batch
+    if not chosen and whole in ("", ALWAYS):
+        return declares
+    on = whole if whole in ("", ALWAYS) or filled.get(whole) else ""
+    return dataclasses.replace(declares, views=chosen or declares.views, whole_batch=on)
+
+
+def check_accumulation(loss: Part, algorithms: Sequence[Part], parts: int, batch_size: int) -> None:
+    """Refuse a stack whose mini-batch cannot be worked through in parts that give the gradients of the whole.
+
+    Raises:
+        StackError: with the reason and what to do.
+    """
+    remedy = "remove accumulate from [training]"
+    if parts > batch_size:
+        raise StackError(
+            f"a mini-batch of {batch_size} has no {parts} micro-batches",
+            remedy=f"set accumulate to {batch_size} or less",
+        )
+    if loss.declares.per_batch:
+        raise StackError(f"loss {loss.name!r} exists for a whole mini-batch only", remedy=remedy)
+    for part in (loss, *algorithms):
+        declares = part.declares
+        reasons = {
+            "replaces the training step, which is then not worked through in micro-batches": declares.own_step,
+            "mixes the samples of a whole mini-batch": declares.mixes_samples,
+            "takes a step's forward pass once more, of the whole mini-batch": declares.steps_again,
+            "computes of a sample what depends on the others of its mini-batch": bool(declares.whole_batch),
+        }
+        for reason in (words for words, holds in reasons.items() if holds):
+            raise StackError(f"{part.name!r} {reason}", remedy=f"{remedy}, or leave {part.name!r} out")
 
 
 @functools.lru_cache(maxsize=4096)

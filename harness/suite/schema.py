@@ -71,6 +71,11 @@ class TrainingTable(Table):
         default="scaled",
         description="a short last batch: its summed loss over the nominal size, over its own size, or left out",
     )
+    accumulate: Annotated[int, Field(ge=1)] = Field(
+        default=1,
+        description="micro-batches that a mini-batch is worked through in, one after another, for less memory; their "
+        "gradients are summed as of one batch",
+    )
     length_window: Annotated[int, Field(ge=0)] = Field(
         default=0,
         description="texts: batches within which samples are sorted by length, so that batches hold less padding; 0: none",
@@ -87,7 +92,7 @@ class TrainingTable(Table):
 
     def identity(self) -> dict[str, Any]:
         """What enters a trial's id: every key, but for those that came later only where they differ from the default."""
-        return _without_defaults(self, "last_batch", "length_window")
+        return _without_defaults(self, "last_batch", "accumulate", "length_window")
 
 
 class EvaluationTable(Table):

@@ -8,13 +8,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.declarations import Declares
 from harness.errors import HarnessError, StackError, SuiteError
 from harness.parameters import check_json
 from harness.paths import data_folder
 from harness.plugins import DISTRIBUTION
 from harness.registry import Registry, as_component
-from harness.suite.compose import Part, check_stack
+from harness.suite.compose import Part, asking, check_accumulation, check_stack
 from harness.suite.methods import OVERRIDES, Method
 from harness.suite.references import estimate_of, fill, setting_estimate
 from harness.suite.settings import Setting, merge_training, tasks_of
@@ -111,7 +110,7 @@ def _template(
             oracle = oracle or filled.oracle
             estimators |= filled.estimators
             chosen[key].append({"name": name, "version": component.version, "params": dict(filled.params)})
-            parts[key].append(Part(name, tuple(facts.hooks), _asking(facts.declares, filled.params)))
+            parts[key].append(Part(name, tuple(facts.hooks), asking(facts.declares, filled.params)))
             digests[f"{kind}:{name}"] = suite.digest(component)
             if not component.owner.startswith(f"{DISTRIBUTION} "):
                 owners[f"{kind}:{name}"] = component.owner
@@ -121,6 +120,10 @@ def _template(
         views = stored_views(registry, setting.dataset.name)
         tokens = registry.facts(registry.find("dataset", setting.dataset.name)[0]).declares.tokens
         check_stack(parts["loss"][0], parts["algorithms"], task, parts["transforms"], views, tokens)
+        own = {key: table[key] for key in OVERRIDES if table[key] is not None}
+        training = merge_training(setting.training, own, suite.forced, where)
+        if training.accumulate > 1:
+            check_accumulation(parts["loss"][0], parts["algorithms"], training.accumulate, training.batch_size)
     except StackError as error:
         raise SuiteError(error.what, where, error.remedy) from None
     for kind, choice in (("dataset", setting.dataset), ("noise", setting.noise), ("model", setting.model)):
@@ -131,8 +134,6 @@ def _template(
             raise SuiteError("the noise of classes alone can be estimated", where, "give a number")
         for kind, name in (("estimator", estimate["name"]), ("loss", TASKS["classification"].loss)):
             digests[f"{kind}:{name}"] = suite.digest(registry.find(kind, name)[0])
-    own = {key: table[key] for key in OVERRIDES if table[key] is not None}
-    training = merge_training(setting.training, own, suite.forced, where)
     identity = {
         "schema": SCHEMA,
         **setting.to_json(),
@@ -165,12 +166,6 @@ def _estimate(
     if given is not None and written is None and names <= {"", given["name"]}:
         return given
     return estimate_of(registry, written, names, where)
-
-
-def _asking(declares: Declares, filled: Mapping[str, Any]) -> Declares:
-    """A declaration with those of its views that a parameter chooses, where one does."""
-    chosen = tuple(view for view in declares.views if view in filled.values())
-    return dataclasses.replace(declares, views=chosen) if chosen else declares
 
 
 def stored_views(registry: Registry, dataset: str) -> frozenset[str] | None:

@@ -16,7 +16,7 @@ from harness.hookspecs import TRAINING_HOOKS
 from harness.parameters import NOISE_MATRIX
 from harness.plugins import load_host
 from harness.registry import Registry, as_component
-from harness.suite.compose import Part, check_stack
+from harness.suite.compose import Part, asking, check_accumulation, check_stack
 from harness.suite.optim import OPTIMIZERS, SCHEDULES, validate
 from harness.suite.schema import TrainingTable
 from harness.tasks import TASKS
@@ -45,6 +45,7 @@ def drive(
     optimizer: Mapping[str, Any] | str | None = None,
     schedule: Mapping[str, Any] | str | None = None,
     last_batch: Literal["scaled", "mean"] = "scaled",
+    accumulate: int = 1,
 ) -> list[dict[str, Any]]:
     """Train a model in place by one stack, batch by batch as told.
 
@@ -65,6 +66,7 @@ def drive(
             pass over all samples; passes over some samples are shuffled by the seed.
         optimizer, schedule: tables as in ``[training]``; SGD at 0.05 with momentum 0.9 and a constant rate without.
         last_batch: a batch smaller than the nominal size: its sum over the nominal size, or over its own.
+        accumulate: micro-batches that a batch of the nominal size is worked through in, whose gradients are summed.
 
     Returns:
         A record for each epoch: ``epoch``, ``lr``, ``train_loss``, ``diagnostics``, and ``losses``, the scalar that each
@@ -79,6 +81,9 @@ def drive(
     loss, loss_part, algorithms = _parts(table, registry, task)
     check_stack(loss_part, [part for _, part in algorithms], task)
     epochs = _epochs(batches, len(targets))
+    largest = max(len(batch) for epoch in epochs for batch in epoch)
+    if accumulate > 1:
+        check_accumulation(loss_part, [part for _, part in algorithms], accumulate, largest)
     example = next(model.parameters())
     device, dtype = example.device, example.dtype
     before = seeds.global_state()
@@ -98,10 +103,11 @@ def drive(
             validate(OPTIMIZERS, optimizer or table.get("optimizer") or DEFAULT_OPTIMIZER, "optimizer"),
             validate(SCHEDULES, schedule or table.get("schedule") or "constant", "schedule"),
             epochs=len(epochs),
-            batch_size=max(len(batch) for epoch in epochs for batch in epoch),
+            batch_size=largest,
             seed=seed,
             device=device,
             last_batch=last_batch,
+            accumulate=accumulate,
             dtype=dtype,
         )
         given = [[batch.to(device) for batch in epoch] for epoch in epochs]
@@ -144,7 +150,8 @@ def _part(registry: Registry, kind: str, given: Any) -> tuple[Any, Part]:
         declares = getattr(given, "declares", Declares())
         hooks = tuple(hook for hook in TRAINING_HOOKS if hasattr(given, hook))
         known = [c.name for c in registry.components(kind) if c.address.rpartition(":")[2] == type(given).__qualname__]
-        return given, Part(known[0] if known else type(given).__name__, hooks, declares)
+        whole = {declares.whole_batch: getattr(given, declares.whole_batch, False)} if declares.whole_batch else {}
+        return given, Part(known[0] if known else type(given).__name__, hooks, asking(declares, whole))
     name, params = as_component(given, f"drive.{kind}")
     component, _ = registry.find(kind, name)
     facts = registry.facts(component)
@@ -154,7 +161,7 @@ def _part(registry: Registry, kind: str, given: Any) -> tuple[Any, Part]:
         raise HarnessError(
             "refers to the noise of a setting, and there is none", f"{component.label}.{key}", "give a matrix"
         )
-    return registry.create(kind, name, params), Part(name, tuple(facts.hooks), facts.declares)
+    return registry.create(kind, name, params), Part(name, tuple(facts.hooks), asking(facts.declares, filled))
 
 
 def _epochs(batches: Batches, samples: int) -> list[list[Tensor]]:

@@ -11,6 +11,7 @@
                     after_losses
                     loss = (weights * losses).sum() / divisor + penalty;  backward
                     after_backward -> clip -> optimizer -> rows of per-sample state -> after_step
+                where [training] accumulate asks for it, all before after_backward once for each micro-batch
         epoch_end -> diagnostics -> evaluation -> schedules of what was trained -> record -> checkpoint
 
 Between two batches a trial may stop and go on to the same numbers: the checkpoint holds the pass under way, its number and
@@ -35,7 +36,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from harness.errors import ClaimLost, TrialInterrupted, TrialTimeout, kind_of, said
+from harness.errors import ClaimLost, HarnessError, TrialInterrupted, TrialTimeout, kind_of, said
 from harness.tasks import TASKS
 from harness.training import seeds
 from harness.training.evaluation import OUTPUTS, Evaluator
@@ -45,6 +46,7 @@ from harness.training.run import Run, Step, copied
 
 MOST_PASSES = 10_000
 """Passes of an epoch after which ``next_pass`` is taken to end none."""
+REMEDY = "remove accumulate from [training]"
 Hook = Callable[..., Any]
 log = logging.getLogger("harness.trial")
 
@@ -384,9 +386,17 @@ class Loop:
 
     def train_batch(self, step: Step) -> None:
         """One optimizer step on a mini-batch, with every hook."""
-        self.run.zero_grad((step.network,))
-        self.run.fill(step)
-        self.run.update(step, (step.network,))
+        run, names = self.run, (step.network,)
+        run.zero_grad(names)
+        if run.accumulate == 1:
+            run.fill(step)
+            run.update(step, names)
+            return
+        if step.beside is not None:
+            raise HarnessError("samples beside others are not worked through in micro-batches", run.name, REMEDY)
+        size = (run.walk.batch_size if run.walk is not None else None) or run.batch_size
+        run.fill_in_parts(step, -(-size // run.accumulate))
+        run.advance(step, names)
 
     def _close_epoch(self) -> None:
         run = self.run

@@ -498,7 +498,7 @@ def prepare(
     refuse_labels(splits.train.inputs, splits.train.targets, f"datasets.{identity['dataset']['name']}")
     if splits.train.clean is not None:
         refuse_labels(splits.train.inputs, splits.train.clean, f"datasets.{identity['dataset']['name']}")
-    last_batch = training.get("last_batch", "scaled")
+    last_batch, accumulate = training.get("last_batch", "scaled"), int(training.get("accumulate", 1))
     if last_batch == "drop" and len(labels.train) < int(training["batch_size"]):
         raise DataError(
             f"the only batch is a short one of {len(labels.train)} samples", "training.last_batch", "choose 'mean'"
@@ -561,7 +561,13 @@ def prepare(
             if len(shape) == 1 and splits.train.inputs[0].is_floating_point():
                 features = inputs_of(inputs)
             else:
-                options = {"last_batch": last_batch, "dtype": dtype, "autocast": autocast, "input_shape": shape}
+                options = {
+                    "last_batch": last_batch,
+                    "accumulate": accumulate,
+                    "dtype": dtype,
+                    "autocast": autocast,
+                    "input_shape": shape,
+                }
                 features = warmed_features(
                     trial, host.registry, network, inputs, targets, num_classes, device, should_stop, **options
                 )
@@ -586,6 +592,7 @@ def prepare(
             model_source=maker.source,
             transformed=bool(maker.transforms),
             last_batch=last_batch,
+            accumulate=accumulate,
             dtype=dtype,
             initial_states=replay.sample_states(),
             estimate=estimate,

@@ -103,6 +103,18 @@ class Step:
         """Whether any hook has touched the weights."""
         return self._weights is not None
 
+    @torch.no_grad()
+    def join(self, parts: Sequence[Step]) -> None:
+        """Take over what micro-batches of this step were left with, all of it without a gradient."""
+        for name in ("targets", "outputs", "losses"):
+            setattr(self, name, torch.cat([getattr(part, name).detach() for part in parts]))
+        if any(part.weighted for part in parts):
+            self.weights = torch.cat([part.weights.detach() for part in parts])
+        device = self.index.device
+        penalties = [torch.as_tensor(p.penalty, device=device).detach() for p in parts if p.penalty is not None]
+        self.penalty = torch.stack(penalties).sum() if penalties else None
+        self.loss = torch.stack([part.loss.detach() for part in parts if part.loss is not None]).sum()
+
 
 class SampleState:
     """A row of numbers for each training sample, trained by plain row-wise SGD outside the optimizer.
@@ -195,6 +207,7 @@ class Run:
         epoch, epochs: the current epoch, from 1, and their number.
         input_shape: of one sample, where it is known.
         batch_size: the nominal mini-batch size.
+        accumulate: micro-batches that a mini-batch of the nominal size is worked through in; 1 is none.
         last_batch: what becomes of a short last batch; see :meth:`divisor`.
         dtype: of outputs, losses and per-sample state: float32, or float64 under that precision.
         prelude: a training before the first epoch that an algorithm asks for in ``setup``; ``None`` is none.
@@ -227,6 +240,7 @@ class Run:
         class_names: tuple[str, ...] = (),
         name: str = "",
         last_batch: LastBatch = "scaled",
+        accumulate: int = 1,
         dtype: torch.dtype = torch.float32,
         initial_states: Mapping[str, Tensor] | None = None,
         input_shape: tuple[int, ...] | None = None,
@@ -258,6 +272,7 @@ class Run:
         self.walk: Pass | None = None
         self.clip: float | None = None
         self.last_batch: LastBatch = last_batch
+        self.accumulate = accumulate
         self.dtype = dtype
         self.prelude: Prelude | None = None
         self.sample_states: dict[str, SampleState] = {}
@@ -565,11 +580,46 @@ class Run:
 
     def update(self, step: Step, names: Sequence[str]) -> None:
         """From a step's final losses to ``after_step``; gradients have been dropped before."""
-        stack = self.stack
-        loss = self.reduce(step)
-        if stack.watch.on:
-            stack.watch.differentiable(loss)
+        self._backward(step)
+        self.advance(step, names)
+
+    def _backward(self, step: Step) -> None:
+        loss, watch = self.reduce(step), self.stack.watch
+        if watch.on:
+            watch.differentiable(loss)
         loss.backward()  # type: ignore[no-untyped-call]
+
+    def fill_in_parts(self, step: Step, size: int) -> None:
+        """A step's forward pass, losses and gradients by micro-batches, which are summed as of one batch.
+
+        Each has its share of the step's divisor and of its penalty, which is thus the mean over micro-batches. The step is
+        left with outputs, losses and weights of all its samples, which carry no gradient.
+
+        Args:
+            step: whose ``inputs`` may be larger than what a forward pass can hold.
+            size: most samples of a micro-batch; they are about equally many in all.
+        """
+        count, watch = len(step.index), self.stack.watch
+        rows = (value.tensor_split(-(-count // size)) for value in (step.index, step.inputs, step.targets))
+        parts = [
+            Step(index, inputs, targets, "train", step.number, step.network, step.label)
+            for index, inputs, targets in zip(*rows, strict=True)
+        ]
+        for part in parts:
+            part.divisor = self.divisor(step)
+            if watch.on:
+                watch.made(part)
+            self.fill(part)
+            if part.penalty is not None:
+                part.penalty = part.penalty * (len(part.index) / count)
+            self._backward(part)
+        step.join(parts)
+        if watch.on:
+            watch.made(step)
+
+    def advance(self, step: Step, names: Sequence[str]) -> None:
+        """From a step's gradients to ``after_step``."""
+        stack = self.stack
         if stack.after_backward is not None:
             self._after_backward(step, names)
         for name in names:

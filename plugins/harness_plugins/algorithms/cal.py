@@ -100,6 +100,7 @@ class CAL:
         replaces="ce",
         needs_per_sample=True,
         sample_state=True,
+        whole_batch="always",
         refuses=dict.fromkeys(("forward", "vol_min_net"), TWICE),
     )
 

@@ -71,7 +71,7 @@ class CORES2:
         sieve_after: epochs before the sieve acts; 31 (the code counts from 0 and asks for `epoch > 30`).
     """
 
-    declares = Declares(replaces="ce", needs_per_sample=True, sample_state=True)
+    declares = Declares(replaces="ce", needs_per_sample=True, sample_state=True, whole_batch="always")
 
     def __init__(
         self,

@@ -58,7 +58,7 @@ class CRL:
         weight: SURE 0.2 on Animal-10N and Food-101N; 1 in CRL's paper.
     """
 
-    declares = Declares(sample_state=True)
+    declares = Declares(sample_state=True, whole_batch="always")
 
     def __init__(self, weight: NonNegative = 0.2) -> None:
         self.weight = weight

@@ -41,7 +41,9 @@ class SOPPlus(SOP):
         lam_b: weight of class balance; 0.1 in Table A.1.
     """
 
-    declares = Declares(replaces="ce", sample_state=True, needs_per_sample=True, views=("strong",))
+    declares = Declares(
+        replaces="ce", sample_state=True, needs_per_sample=True, whole_batch="always", views=("strong",)
+    )
 
     def __init__(
         self, lr_u: NonNegative = 10.0, lr_v: NonNegative = 10.0, lam_c: NonNegative = 0.9, lam_b: NonNegative = 0.1

@@ -75,6 +75,7 @@ class TRevision:
         replaces="ce",
         needs_per_sample=True,
         views=("weak",),
+        whole_batch="cumulative",
         refuses=dict.fromkeys(("forward", "vol_min_net"), TWICE),
     )
 

@@ -84,7 +84,7 @@ class FDivergence:
         reset_optimizer: whether momentum and Adam's moments start anew in every epoch after the warm-up; not on MNIST.
     """
 
-    declares = Declares(views=("weak",), refuses=REFUSES)
+    declares = Declares(views=("weak",), whole_batch="always", refuses=REFUSES)
 
     def __init__(
         self,

@@ -89,7 +89,7 @@ class PeerLoss:
         reset_optimizer: whether momentum and Adam's moments start anew in every epoch.
     """
 
-    declares = Declares(views=("weak",), refuses=REFUSES)
+    declares = Declares(views=("weak",), whole_batch="always", refuses=REFUSES)
 
     def __init__(
         self,

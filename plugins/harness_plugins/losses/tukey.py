@@ -45,7 +45,7 @@ class Tukey:
             et al., 2015); off, since the KPD paper's formula has none. A sample's loss then depends on its batch.
     """
 
-    declares = Declares(tasks=("regression",), soft_targets=True)
+    declares = Declares(tasks=("regression",), soft_targets=True, whole_batch="mad_scale")
 
     def __init__(self, delta: Positive = 4.685, mad_scale: bool = False) -> None:
         self.delta = delta
