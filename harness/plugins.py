@@ -207,7 +207,7 @@ def _register_metric(
     group: str = "",
     label: str = "",
     tasks: Sequence[str] = ("classification",),
-    on: Literal["test", "train"] = "test",
+    on: Literal["test", "train", "scores"] = "test",
     chance: Callable[[int], float] | None = None,
     version: str = "1",
 ) -> None:
@@ -217,8 +217,8 @@ def _register_metric(
     for task in tasks:
         if task not in TASKS:
             raise ValueError(f"metrics.{name}: {unknown('task', task, TASKS)}")
-    if on not in ("test", "train"):
-        raise ValueError(f"metrics.{name}: on is 'test' or 'train', got {on!r}")
+    if on not in ("test", "train", "scores"):
+        raise ValueError(f"metrics.{name}: on is 'test', 'train' or 'scores', got {on!r}")
     quantity = {
         "title": title,
         "unit": unit or ("%" if percent else ""),

@@ -53,7 +53,10 @@ PLURALS: dict[str, str] = {
     "plot": "plots",
 }
 KINDS: tuple[str, ...] = tuple(PLURALS)
-CALLED: dict[str, tuple[str, ...]] = {"metric": ("outputs", "targets", "clean"), "plot": ("connection", "request")}
+CALLED: dict[str, tuple[str, ...]] = {
+    "metric": ("outputs", "scores", "targets", "clean"),
+    "plot": ("connection", "request"),
+}
 """Kinds whose target is no factory but a function that the harness calls, with the arguments that it may name."""
 FACTS_SCHEMA = 3
 
@@ -94,15 +97,18 @@ class RegisterMetric(Protocol):
         name: the word of ``--metric`` and of ``[evaluation] metrics``; without a function, a name in ``diagnostics``.
         function: of ``outputs``, ``targets`` and ``clean``, or of some of them, as (N, ...) tensors on the trial's device;
             ``outputs`` are log-probabilities (N, K) of the classes, or predictions in regression. On test data ``targets``
-            and ``clean`` are the same clean targets; on training data ``targets`` are the noisy ones. It gives one number,
-            or (K,) numbers, which are recorded as ``name@0`` to ``name@K-1``. NaN is recorded as no number.
+            and ``clean`` are the same clean targets; on training data ``targets`` are the noisy ones, and ``clean`` is -1 for a
+            sample that belongs to none of the classes. It gives one number, or (K,) numbers, which are recorded as
+            ``name@0`` to ``name@K-1``. NaN is recorded as no number.
         title: what it is, in words.
         higher_is_better: whether more of it is better.
         percent: whether it is a share in [0, 1], to be shown in percent.
         unit: as written behind a value.
         group, label: the chart that its curve is drawn in, such as ``Accuracy``, and its name there.
         tasks: tasks that it is defined for.
-        on: ``test``, or ``train`` for the training data, which are measured at the epochs of ``train_every``.
+        on: ``test``; ``train`` for the training data, which are measured at the epochs of ``train_every``; or ``scores``: at
+            those epochs a function of ``scores`` (N,), ``targets`` and ``clean`` of training samples gives one number for each
+            score that an algorithm detects wrong labels by, recorded as ``name@score`` and the last also as ``name``.
         chance: of the number of classes: what a run that diverged counts as; without it such a run has no value.
         version: as of any component.
     """
@@ -119,7 +125,7 @@ class RegisterMetric(Protocol):
         group: str = "",
         label: str = "",
         tasks: Sequence[str] = ("classification",),
-        on: Literal["test", "train"] = "test",
+        on: Literal["test", "train", "scores"] = "test",
         chance: Callable[[int], float] | None = None,
         version: str = "1",
     ) -> None: ...
@@ -136,7 +142,7 @@ class Measured:
 
     quantity: Mapping[str, Any]
     tasks: tuple[str, ...]
-    on: Literal["test", "train"] = "test"
+    on: Literal["test", "train", "scores"] = "test"
     chance: Callable[[int], float] | None = None
     diagnostic: bool = False
 

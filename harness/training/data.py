@@ -47,6 +47,8 @@ class LabelledData:
         votes: (N, annotators) int64 classes that several annotators or labelling functions gave, -1 where one gave none.
         clean: (N,) int64 true classes of samples whose ``targets`` may be wrong, -1 where nobody knows it; ``None`` where all
             of ``targets`` are taken to be true. Only a noise that knows no truth (``given``) looks at it, and the evaluator.
+        outside: (N,) bool, samples that belong to none of the classes (open-set noise): their target is the label that they are
+            given, and no label is their true one. ``None``: there are none.
         vocabulary: inputs are texts: tokens in [0, vocabulary), of which 0 pads at the end. A batch is cut to its longest.
     """
 
@@ -59,6 +61,7 @@ class LabelledData:
     positions: Tensor | None = None
     views: Mapping[str, Tensor] | None = None
     votes: Tensor | None = None
+    outside: Tensor | None = None
     vocabulary: int | None = None
     clean: Tensor | None = None
 
@@ -85,6 +88,11 @@ class LabelledData:
             raise DataError(f"votes of shape {tuple(self.votes.shape)} for {len(self.targets)} targets")
         if self.clean is not None:
             self._check_clean(self.clean)
+        if self.outside is not None:
+            if self.outside.shape != (len(self.targets),) or self.outside.dtype != torch.bool:
+                raise DataError(f"outside is {self.outside.dtype} {tuple(self.outside.shape)}", remedy="give (N,) bool")
+            if self.task != "classification":
+                raise DataError(f"samples of no class in {self.task}", remedy="leave out outside")
 
     def _check_clean(self, clean: Tensor) -> None:
         if self.task != "classification":
@@ -120,6 +128,7 @@ class LabelledData:
             views=None if self.views is None else {name: stored[index] for name, stored in self.views.items()},
             votes=None if self.votes is None else self.votes[index],
             clean=None if self.clean is None else self.clean[index],
+            outside=None if self.outside is None else self.outside[index],
         )
 
 

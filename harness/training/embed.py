@@ -374,14 +374,16 @@ def _fill(
 
 
 def _batches(job: Extraction, data: LabelledData, first: int) -> Iterator[tuple[int, Tensor]]:
-    """First position and standardised inputs of each batch, from a multiple of the batch size on."""
+    """First position and standardised inputs of each batch, from a multiple of the batch size on; texts cut to the longest of
+    their batch."""
     plain, whole = Augmentation(), torch.arange(first, len(data))
-    if isinstance(data.inputs, Tensor):
+    text = data.vocabulary is not None
+    if isinstance(data.inputs, Tensor) and not text:
         for index in whole.split(job.recipe.batch) if len(whole) else ():
             batch = data.inputs[int(index[0]) : int(index[-1]) + 1].to(job.device)
             yield int(index[0]), batch if job.standardiser is None else job.standardiser.to(job.device)(batch)
         return
-    source = make_source(data.inputs, job.standardiser, plain, job.device, workers=job.workers)
+    source = make_source(data.inputs, job.standardiser, plain, job.device, workers=job.workers, text=text)
     for index, inputs in source.ordered(job.recipe.batch, whole) if len(whole) else ():
         yield int(index[0]), inputs
 
@@ -421,6 +423,8 @@ def _keep_labels(path: Path, splits: DataSplits) -> None:
     arrays |= {f"human-{name}": labels for name, labels in train.human.items()}
     if train.votes is not None:
         arrays["votes"] = train.votes
+    if train.outside is not None:
+        arrays["outside"] = train.outside
     if train.superclasses is not None:
         arrays["superclasses"] = train.superclasses
     np.savez(path, **{name: tensor.numpy() for name, tensor in arrays.items()})  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from torch.nn import functional
 from harness.results.quantities import QUANTITIES, Quantity, by_column
 from harness.tasks import TASKS
 from harness.training.data import BatchSource
-from harness.training.measures import MEASURES, Seen, auroc, labels_at_hand, predicted
+from harness.training.measures import MEASURES, NO_CLASS, Seen, auroc, labels_at_hand, predicted
 from harness.training.metrics import Metric
 from harness.training.run import Run
 from harness.training.tasks import Task
@@ -42,7 +42,8 @@ class Evaluator:
     Args:
         test, test_targets: clean test inputs and targets.
         validation, validation_targets: held-out inputs with noisy targets; ``None`` without validation.
-        train_clean, train_noisy: clean and noisy training targets, (N,) or (N, outputs).
+        train_clean, train_noisy: clean and noisy training targets, (N,) or (N, outputs). A sample of no class has the clean
+            target -1; its label counts as corrupted wherever scores are judged, and it is neither memorised nor recovered.
         known: (N,) bool, whose clean target is known; ``None``: all. What needs the truth is measured among them, and where
             there is none, it is left out of every record.
         train_every: epochs between train-set metrics; the last epoch always has them.
@@ -85,6 +86,7 @@ class Evaluator:
         with run.evaluating(), torch.inference_mode():
             test = measure.see(run, self.test, self.test_targets, self.batch, self._asked("test"))
             validation = train = None
+            judged: dict[str, Tensor] = {}
             if self.validation is not None and self.validation_targets is not None:
                 validation = measure.see(run, self.validation, self.validation_targets, self.batch, False)
             if on_train:
@@ -100,11 +102,12 @@ class Evaluator:
                     if self.any_known:
                         measured |= measure.learnt(train, self.train_noisy, self.train_clean, self.known)
                         measured |= self._detections(run)
+                        judged = self._judged(run)
                 measured[_UNDEFINED] = torch.stack([one.undefined for one in seen]).any()
                 further = self._further(test, train)
                 values = _with_detection(_numbers(measured))
                 undefined = bool(values.pop(_UNDEFINED))
-                values |= _numbers(further)
+                values |= _numbers(further | judged)
             if undefined or any(values[name] is None for name in OUTPUTS[run.task]):
                 self._look_closely(run)
             return values | self.unmeasured(run) if undefined else values
@@ -163,6 +166,16 @@ class Evaluator:
             for name, (scores, detects) in self._scores(run).items()
             if detects
         }
+
+    def _judged(self, run: Run) -> dict[str, Tensor]:
+        """What plugins' metrics say of each score that detects, as ``name@score``, and of the last of them as ``name``."""
+        found: dict[str, Tensor] = {}
+        among: Any = slice(None) if self.all_known else self.known
+        for metric in (metric for metric in self.metrics if metric.measured.on == "scores"):
+            for name, scores in ((n, s) for n, (s, detects) in self._scores(run).items() if detects):
+                value = metric.of_scores(scores[among], self.train_noisy[among], self.train_clean[among])
+                found |= {f"{metric.name}@{name}": value, metric.name: value}
+        return found
 
     @staticmethod
     def _scores(run: Run) -> dict[str, tuple[Tensor, bool]]:
@@ -226,11 +239,12 @@ class Evaluator:
 
     def transitions(self, run: Run) -> list[list[int]] | None:
         """(K, K) training samples by clean class (rows) and given class, where both are known; ``None`` for regression, many
-        classes, and where no clean class is known."""
+        classes, and where no clean class is known. Samples of no class are in no row."""
         classes = run.num_classes
         if classes is None or classes > MOST_TRANSITION_CLASSES or self.train_noisy.ndim != 1 or not self.any_known:
             return None
-        pairs = (self.train_clean * classes + self.train_noisy)[self.known].cpu()
+        among = self.known & (self.train_clean != NO_CLASS)
+        pairs = (self.train_clean * classes + self.train_noisy)[among].cpu()
         counted: list[list[int]] = torch.bincount(pairs, minlength=classes**2).reshape(classes, classes).tolist()
         return counted
 

@@ -23,6 +23,8 @@ from harness.training.run import Run
 from harness.training.tasks import Task
 from harness.training.watch import exact
 
+NO_CLASS = -1
+"""The clean target of a sample that belongs to none of the classes."""
 LEAST_LOG = -100.0
 """What the logarithm of a probability of 0 counts as in the loss of labels, as in torch's ``BCELoss``."""
 
@@ -115,7 +117,7 @@ class Classification(Measure):
         return {"train_accuracy": (seen.predicted == noisy).double().mean()}
 
     def learnt(self, seen: Seen, noisy: Tensor, clean: Tensor, known: Tensor) -> dict[str, Tensor]:
-        right, corrupted = known & (clean == noisy), known & (clean != noisy)
+        right, corrupted = known & (clean == noisy), known & (clean != noisy) & (clean != NO_CLASS)
         as_given, as_true = seen.predicted == noisy, seen.predicted == clean
         return {
             "clean_accuracy": _share(as_true, right),

@@ -17,6 +17,7 @@ from harness.results.quantities import MOMENTS, Quantity
 TAKEN: Mapping[str, tuple[str, ...]] = {
     "test": tuple(at for at in MOMENTS if at != "best_minus_last"),
     "train": ("last",),
+    "scores": ("last",),
     "diagnostic": ("last", "last10", "selected"),
 }
 """When a metric is taken: on test at every epoch, on training data at some, or from what algorithms record."""
@@ -38,7 +39,8 @@ class Metric:
     @property
     def needs_truth(self) -> bool:
         """Whether it is shown which training labels are wrong."""
-        return not self.measured.diagnostic and self.measured.on == "train" and "clean" in self._takes
+        on = self.measured.on
+        return not self.measured.diagnostic and (on == "scores" or (on == "train" and "clean" in self._takes))
 
     def quantity(self, names: Iterable[str] = ()) -> Quantity:
         """What results record of it. One that gives a number for each class has no pages of its own in a site."""
@@ -54,9 +56,7 @@ class Metric:
         Raises:
             ComponentError: when it gives something else.
         """
-        given = {"outputs": outputs, "targets": targets, "clean": clean}
-        found = self.component.load()(**{name: given[name] for name in self._takes})
-        value = torch.as_tensor(found, device=outputs.device)
+        value = self._value(outputs=outputs, targets=targets, clean=clean)
         if value.ndim == 0:
             return {self.name: value}
         if value.ndim == 1:
@@ -64,6 +64,25 @@ class Metric:
         raise ComponentError(
             f"gave shape {tuple(value.shape)}", self.component.label, "return one number, or one for each class"
         )
+
+    def of_scores(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """Its number where it judges scores of training samples.
+
+        Raises:
+            ComponentError: when it gives something else.
+        """
+        value = self._value(scores=scores, targets=targets, clean=clean)
+        if value.ndim:
+            raise ComponentError(f"gave shape {tuple(value.shape)}", self.component.label, "return one number")
+        return value
+
+    def _value(self, **given: Tensor) -> Tensor:
+        for name in self._takes:
+            if name not in given:
+                what = f"takes {name!r}, which there is not on {self.measured.on!r}"
+                raise ComponentError(what, self.component.label, f"take of {', '.join(given)}")
+        found = self.component.load()(**{name: given[name] for name in self._takes})
+        return torch.as_tensor(found, device=given["targets"].device)
 
 
 def asked_for(names: Sequence[str], registry: Registry, task: str) -> tuple[Metric, ...]:

@@ -38,6 +38,7 @@ from harness.training.data import (
 )
 from harness.training.estimate import Estimate, estimated, inputs_of, put_in, warmed_features
 from harness.training.evaluation import Evaluator
+from harness.training.measures import NO_CLASS
 from harness.training.memory import keep_freed_memory
 from harness.training.metrics import asked_for
 from harness.training.networks import Network, Table
@@ -196,6 +197,11 @@ def refuse_labels(inputs: Tensor | Dataset[Any], targets: Tensor, where: str) ->
                     where,
                     "let it keep paths and transforms only",
                 )
+
+
+def true_targets(data: LabelledData) -> Tensor:
+    """Clean targets, :data:`NO_CLASS` for a sample that belongs to none of the classes."""
+    return data.targets if data.outside is None else data.targets.masked_fill(data.outside, NO_CLASS)
 
 
 def make_noise(trial: Trial, host: Host) -> Any:
@@ -526,7 +532,7 @@ def prepare(
         test_targets=splits.test.targets,
         validation=source(labels.validation.inputs, standardiser, plain, device) if has_validation else None,
         validation_targets=labels.validation_noisy if has_validation else None,
-        train_clean=labels.train.targets,
+        train_clean=true_targets(labels.train),
         train_noisy=labels.train_noisy,
         train_every=int(identity["evaluation"]["train_every"]),
         device=device,

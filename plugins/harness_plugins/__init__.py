@@ -38,6 +38,7 @@ def harness_register_datasets(register: Register) -> None:
     register("animal10n", f"{HERE}.datasets.animal10n:animal10n")
     register("red_mini_imagenet", f"{HERE}.datasets.red_mini_imagenet:red_mini_imagenet")
     register("long_tailed", f"{HERE}.datasets.long_tailed:long_tailed")
+    register("open_set", f"{HERE}.datasets.open_set:open_set")
     register("image_shards", f"{HERE}.datasets.image_shards:image_shards", version="2")
     register("features:", f"{HERE}.datasets.features:features")
     register("text_csv", f"{HERE}.datasets.text_files:text_csv", version="2")

@@ -1,6 +1,9 @@
-"""Metrics of predictions on test data that a suite may ask for: this one file makes them, from the formula to the page.
+"""Metrics that a suite may ask for, most of them of predictions on test data: this one file makes them, from the formula to the page.
 
-Everywhere ``outputs`` are log-probabilities (N, K) and ``targets`` classes (N,), or (N, K) in {0, 1} where labels are
+The last three judge the scores of training samples by which an algorithm detects wrong labels, where some samples are of no
+class (data set ``open_set``).
+
+Everywhere else ``outputs`` are log-probabilities (N, K) and ``targets`` classes (N,), or (N, K) in {0, 1} where labels are
 several. Outputs that hold NaN give NaN, which is recorded as no number. Only methods of tensors are used, so that
 registering imports no torch.
 """
@@ -50,6 +53,17 @@ def harness_register_metrics(register: RegisterMetric) -> None:
     register(
         "class_average_precision", class_average_precision, title="average precision on test of class", percent=True,
         tasks=("classification", "multilabel"),
+    )  # fmt: skip
+    register(
+        "open_set_auroc", open_set_auroc, title="AUROC of detecting samples of no class", percent=True, on="scores",
+    )  # fmt: skip
+    register(
+        "open_set_precision", open_set_precision, title="share of removed samples that are of no class", percent=True,
+        on="scores",
+    )  # fmt: skip
+    register(
+        "open_set_recall", open_set_recall, title="share of the samples of no class that are removed", percent=True,
+        on="scores",
     )  # fmt: skip
 
 
@@ -127,6 +141,42 @@ def class_average_precision(outputs: Tensor, targets: Tensor) -> Tensor:
 
     positive = targets.T > 0 if targets.ndim == 2 else targets == targets.new_ones(outputs.shape[1], 1).cumsum(0) - 1
     return area(outputs.T, positive)
+
+
+def open_set_auroc(scores: Tensor, clean: Tensor) -> Tensor:
+    """How well a score of training samples tells those of no class (open-set noise) from all others, mislabelled ones among
+    them; ties count half, and NaN where no sample is of no class or a score is NaN."""
+    from harness.training.measures import auroc
+
+    return auroc(scores, clean < 0).where(~scores.isnan().any(), math.nan)
+
+
+def open_set_precision(scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+    """Share of samples of no class among those that a score would remove: the samples with the largest scores, as many as
+    have a wrong label, of no class or not. NaN where no sample is of no class.
+
+    Of equal scores at the border each is removed by the same share.
+    """
+    removed = _removed(scores, targets != clean)
+    return _share_of_no_class((removed * (clean < 0)).sum() / removed.sum(), scores, clean)
+
+
+def open_set_recall(scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+    """Share of the samples of no class that a score would remove; see :func:`open_set_precision`."""
+    outside = clean < 0
+    return _share_of_no_class((_removed(scores, targets != clean) * outside).sum() / outside.sum(), scores, clean)
+
+
+def _removed(scores: Tensor, wrong: Tensor) -> Tensor:
+    """(N,) how much of each sample is among the ``wrong.sum()`` with the largest scores, in [0, 1]."""
+    count = wrong.sum()
+    border = scores.sort(descending=True).values[(count - 1).clamp_min(0)]
+    above, at = scores > border, scores == border
+    return above.double() + at.double() * (count - above.sum()) / at.sum()
+
+
+def _share_of_no_class(share: Tensor, scores: Tensor, clean: Tensor) -> Tensor:
+    return share.where((clean < 0).any() & ~scores.isnan().any(), math.nan)
 
 
 def _counts(classes: Tensor, outputs: Tensor) -> Tensor:

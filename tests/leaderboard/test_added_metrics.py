@@ -324,7 +324,7 @@ def test_a_metric_with_a_taken_name_or_a_strange_argument_is_refused(tmp_path: P
         ("register('a', f)", "title"),
         ("register('a', f, title='')", "a title says"),
         ("register('a', f, title='a', tasks=('clasification',))", "did you mean 'classification'"),
-        ("register('a', f, title='a', on='validation')", "on is 'test' or 'train'"),
+        ("register('a', f, title='a', on='validation')", "on is 'test', 'train' or 'scores'"),
     ],
 )
 def test_a_registration_that_says_too_little_breaks_its_plugin_and_no_other(

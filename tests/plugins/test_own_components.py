@@ -29,6 +29,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "algorithms.sparse_recovery": {"instances": 2, "rate": 0.1},
     "algorithms.unicon": {"warmup": 0},
     "datasets.long_tailed": {"data": "digits", "ratio": 10.0},
+    "datasets.open_set": {"data": "digits", "left_out": [8, 9]},
     "models.bert": TINY,
     "models.distilbert": TINY,
     "models.text_cnn": {"vectors": ""},

@@ -10,6 +10,7 @@ from harness.results.quantities import QUANTITIES
 from harness.testing.bench import Bench
 from harness.testing.subject import Subject
 from harness.testing.verdicts import Fault, Skip, check
+from harness.training.measures import NO_CLASS
 from harness.training.metrics import Metric
 from harness.training.tasks import PREDICTIONS, Task
 
@@ -31,6 +32,12 @@ def _batch(task: Task, missing: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     return outputs, (classes + 1) % (OUTPUTS - missing), classes
 
 
+def _scored(targets: Tensor, clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores of training samples, a third of which belong to none of the classes, with given and clean targets."""
+    scores = torch.rand(SAMPLES, generator=torch.Generator().manual_seed(1))
+    return scores, targets, clean.masked_fill(torch.arange(SAMPLES) % 3 == 0, NO_CLASS)
+
+
 @check(
     "metric",
     reason="it is measured after every epoch, and what it returns is recorded",
@@ -49,9 +56,11 @@ def measures(subject: Subject, bench: Bench) -> str | None:
     for task in measured.tasks:
         for missing in (False, True):
             given = _batch(task, missing)  # type: ignore[arg-type]
+            if measured.on == "scores":
+                given = _scored(*given[1:])
             before = [each.clone() for each in given]
             try:
-                found = metric(*given)
+                found = {"": metric.of_scores(*given)} if measured.on == "scores" else metric(*given)
             except HarnessError:
                 raise
             except Exception as error:

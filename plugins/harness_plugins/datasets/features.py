@@ -55,10 +55,18 @@ def features(variant: str) -> DataSplits:
     names = tuple(map(str, manifest["class_names"]))
     views = {view: _mapped(folder / f"view-{view}.npy", len(labels["train"]), where) for view in manifest["views"]}
     train, test = (_mapped(folder / f"{part}.npy", len(labels[part]), where) for part in ("train", "test"))
-    superclasses, votes = labels.get("superclasses"), labels.get("votes")
+    superclasses, votes, outside = (labels.get(name) for name in ("superclasses", "votes", "outside"))
     return DataSplits(
         LabelledData(
-            train, labels["train"], classes, names, human, superclasses=superclasses, votes=votes, views=views
+            train,
+            labels["train"],
+            classes,
+            names,
+            human,
+            superclasses=superclasses,
+            votes=votes,
+            outside=outside,
+            views=views,
         ),
         LabelledData(test, labels["test"], classes, names),
     )
