@@ -132,6 +132,10 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path: Path) -> None:
     folder = write(tmp_path / "w", "bert", state)
     assert "texts of 13 tokens are longer than the model's 12 positions" in refused("bert", weights=folder, length=13)
     assert "the data's 41 tokens do not fit the weights' 40" in refused("bert", weights=folder, vocabulary=41)
+    words = {"embeddings.word_embeddings.weight": torch.zeros(200, 16)}
+    filled = write(tmp_path / "large", "bert", {**state, **words}, vocab_size=200)
+    assert "the data's 40 tokens do not fit the weights' 200" in refused("bert", weights=filled)
+    assert model("bert", weights=filled, vocabulary=180)(tokens()).isfinite().all(), "some embeddings are of no token"
     assert "for as many classes" in refused("bert", weights=folder, classes=4)
     assert "holds a bert, not a distilbert" in refused("distilbert", weights=folder)
     assert "cannot be read" in refused("bert", weights=str(tmp_path / "absent"))

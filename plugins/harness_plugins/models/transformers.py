@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +24,9 @@ EPSILON = 1e-12
 INITIAL_STD = 0.02
 VOCABULARY = 30_522
 """Of BERT's uncased tokenizer, where the data do not say theirs."""
-Fitted = Mapping[str, tuple[int, ...]]
+FILLED = 128
+"""Embeddings of no token that weights may have, as where their number is filled up to a multiple of this; with more, the
+tokens are those of another tokenizer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,7 +285,7 @@ def bert(
     sizes, folder = _sizes(
         weights, "bert", vocabulary, Sizes(0, positions, width, heads, inner, layers, dropout), where
     )
-    _check_inputs(input_shape, sizes, vocabulary, where)
+    _check_inputs(input_shape, sizes, vocabulary, where, pretrained=folder is not None)
     model = Bert(sizes, num_outputs, pooling)
     left = () if pooling == "cls" else ("pooler.",)
     return _initialised(model, folder, "bert.", ("cls.", *left), where)
@@ -317,7 +318,7 @@ def distilbert(
     where = "models.distilbert"
     given = Sizes(0, positions, width, heads, inner, layers, dropout)
     sizes, folder = _sizes(weights, "distilbert", vocabulary, given, where)
-    _check_inputs(input_shape, sizes, vocabulary, where)
+    _check_inputs(input_shape, sizes, vocabulary, where, pretrained=folder is not None)
     return _initialised(DistilBert(sizes, num_outputs, head_dropout), folder, "distilbert.", ("vocab_",), where)
 
 
@@ -361,7 +362,9 @@ def _sizes(weights: str, kind: str, vocabulary: int | None, given: Sizes, where:
     return Sizes(vocab, positions, width, heads, inner, layers, given.dropout), folder
 
 
-def _check_inputs(input_shape: tuple[int, ...], sizes: Sizes, vocabulary: int | None, where: str) -> None:
+def _check_inputs(
+    input_shape: tuple[int, ...], sizes: Sizes, vocabulary: int | None, where: str, *, pretrained: bool
+) -> None:
     if len(input_shape) != 1 or vocabulary is None:
         raise HarnessError(f"needs texts, got inputs of shape {tuple(input_shape)}", where, "choose mlp or lenet")
     if input_shape[0] > sizes.positions:
@@ -370,7 +373,7 @@ def _check_inputs(input_shape: tuple[int, ...], sizes: Sizes, vocabulary: int | 
             where,
             f"set length = {sizes.positions} in the data set",
         )
-    if vocabulary > sizes.vocabulary:
+    if vocabulary > sizes.vocabulary or (pretrained and vocabulary <= sizes.vocabulary - FILLED):
         raise HarnessError(
             f"the data's {vocabulary} tokens do not fit the weights' {sizes.vocabulary}",
             f"{where}.weights",
