@@ -59,6 +59,7 @@ TRIALS = {
     "sop/table2": 120,
     "sop/table4": 240,
     "sop/table5": 6,
+    "wrench/features": 90,
 }
 IDS = {
     "field/mnist5k": "985b4e1bcd49eaf3",
@@ -89,6 +90,7 @@ IDS = {
     "sop/table2": "fc4fd2bb9a416eaa",
     "sop/table4": "95869ac76cebf46e",
     "sop/table5": "6e916ccc98ad53fc",
+    "wrench/features": "a2d40ff319054fb3",
 }
 """Digest of the sorted ids of each suite's trials: an id that changes makes every recorded result of it missing."""
 EXTRA = {
