@@ -53,9 +53,16 @@ EXAMPLES: dict[str, Any] = {
     "lam": [0.001, 0.01],
 }
 """What the examples give to parameters without a default, by name."""
+CHOSEN = {"open_set": {"source": "cifar100"}}
+"""What an example gives besides, of components that need one of several parameters."""
 REPORTING = ("estimator", "detector")
 SHOWN = {"plot": ("## Drawn by", "sh"), **dict.fromkeys(REPORTING, ("## In Python", "python"))}
 """Title and language of the example of a component that is not written in a suite."""
+MEASURED_ON = {
+    "test": "test data",
+    "train": "training data, against the given and the clean labels",
+    "scores": "scores of training samples, against the given and the clean labels",
+}
 BESIDE = {"score_census": ("rrm",)}
 """Algorithms that an example needs beside its own."""
 
@@ -292,10 +299,7 @@ def _measured(component: Component) -> list[str]:
         ("title", quantity.title),
         ("shown in", quantity.unit or "its own unit"),
         ("better", "high" if quantity.higher_is_better else "low"),
-        (
-            "measured on",
-            "training data, against the given and the clean labels" if measured.on == "train" else "test data",
-        ),
+        ("measured on", MEASURED_ON[measured.on]),
         ("for", " and ".join(measured.tasks)),
         ("a run that diverged counts as", "chance level" if measured.chance is not None else "no value"),
     ]
@@ -318,6 +322,7 @@ def _example(component: Component, facts: Facts) -> str:
     given = [(p["name"], p["default"]) for p in facts.parameters if p["name"] not in ("variant", "**")]
     required = {p["name"]: EXAMPLES[p["name"]] for p in facts.parameters if p["required"] and p["name"] != "variant"}
     shown = {**required, **dict([(name, default) for name, default in given if default is not None][:3])}
+    shown |= CHOSEN.get(component.name, {})
     if component.kind in REPORTING:
         given = "".join(f", {key}={value!r}" for key, value in shown.items())
         return (

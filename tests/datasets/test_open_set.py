@@ -145,6 +145,7 @@ class _Silent:
 def test_what_needs_a_true_label_is_measured_of_samples_that_have_one(measured: Any) -> None:
     prepared, history = measured
     run, clean, noisy = prepared.run, prepared.evaluator.train_clean, prepared.evaluator.train_noisy
+    assert run.num_outputs == 8
     assert 0.15 < float((clean < 0).double().mean()) < 0.25
     with run.evaluating(), torch.no_grad():
         predicted = run.predict(run.source.gather(torch.arange(run.num_samples))).argmax(1)

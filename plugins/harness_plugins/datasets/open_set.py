@@ -50,18 +50,18 @@ def with_outside(data: LabelledData, pool: LabelledData, rate: float, rng: np.ra
         )
     if data.views or pool.views:
         raise DataError("features with stored views cannot be replaced", f"{WHERE}.data", "embed open_set itself")
-    if not isinstance(data.inputs, Tensor) or not isinstance(pool.inputs, Tensor):
+    own, others = data.inputs, pool.inputs
+    if not isinstance(own, Tensor) or not isinstance(others, Tensor):
         what = "its samples stream, and where one lies would tell which are of no class"
         raise DataError(what, f"{WHERE}.data", "choose data that are kept in memory")
-    shapes = [(tuple(one.inputs.shape[1:]), one.inputs.dtype, one.vocabulary) for one in (data, pool)]
-    if shapes[0] != shapes[1]:
-        words = [f"{str(dtype).removeprefix('torch.')} {shape}" for shape, dtype, _ in shapes]
+    if own.shape[1:] != others.shape[1:] or own.dtype != others.dtype or data.vocabulary != pool.vocabulary:
+        words = [f"{str(one.dtype).removeprefix('torch.')} {tuple(one.shape[1:])}" for one in (own, others)]
         raise DataError(
             f"inputs are {words[0]} and of no class {words[1]}", f"{WHERE}.source", "choose a source of the same kind"
         )
     places = torch.from_numpy(rng.permutation(len(data))[:count])
-    inputs = data.inputs.clone()
-    inputs[places] = pool.inputs[torch.from_numpy(rng.permutation(len(pool))[:count])]
+    inputs = own.clone()
+    inputs[places] = others[torch.from_numpy(rng.permutation(len(pool))[:count])]
     outside = torch.zeros(len(data), dtype=torch.bool) if data.outside is None else data.outside.clone()
     outside[places] = True
     return dataclasses.replace(data, inputs=inputs, outside=outside, human={}, votes=None)
@@ -71,9 +71,9 @@ def with_outside(data: LabelledData, pool: LabelledData, rate: float, rng: np.ra
 def open_set(
     data: str,
     rate: Rate = 0.2,
-    source: str = "",
-    left_out: list[int] = [],  # noqa: B006 -- read, never changed
-    params: dict[str, Any] = {},  # noqa: B006
+    source: str | None = None,
+    left_out: list[int] | None = None,
+    params: dict[str, Any] = {},  # noqa: B006 -- read, never changed
     source_params: dict[str, Any] = {},  # noqa: B006
 ) -> DataSplits:
     """Another data set with open-set noise: a share of its training images shows none of the classes (Wang et al., CVPR 2018).
@@ -107,7 +107,7 @@ def open_set(
     if source:
         pool = harness.create("dataset", source, **source_params).train
     else:
-        train, test, pool = _without(splits, left_out)
+        train, test, pool = _without(splits, left_out or [])
     return DataSplits(with_outside(train, pool, rate, np.random.Generator(np.random.PCG64(0))), test)
 
 
