@@ -55,11 +55,8 @@ class Augmentation:
         padded[:, :, pad : pad + height, pad : pad + width] = images
         top = self._draw(batch, 2 * pad + 1, generator)
         left = self._draw(batch, 2 * pad + 1, generator)
-        rows = (top[:, None] + torch.arange(height, device=images.device))[:, None, :, None]
-        columns = (left[:, None] + torch.arange(width, device=images.device))[:, None, None, :]
-        samples = torch.arange(batch, device=images.device)[:, None, None, None]
-        planes = torch.arange(channels, device=images.device)[None, :, None, None]
-        return padded[samples, planes, rows, columns]
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, top, left, H, W) without a copy
+        return windows[torch.arange(batch, device=images.device), :, top, left].contiguous()
 
     def _cutout(self, images: Tensor, generator: torch.Generator) -> Tensor:
         batch, _, height, width = images.shape

@@ -152,11 +152,11 @@ def changed(pixels: Tensor, operation: Tensor, changes: Mapping[int, Change]) ->
         return pixels
     order = operation.argsort()
     codes, counts = operation[order].unique_consecutive(return_counts=True)
-    pieces = []
+    found = pixels.clone()
     for code, rows in zip(codes.tolist(), order.split(counts.tolist()), strict=True):
-        images = pixels.index_select(0, rows)
-        pieces.append(changes[code](images, rows) if code in changes else images)
-    return torch.empty_like(pixels).index_copy_(0, order, torch.cat(pieces)) if pieces else pixels
+        if code in changes:
+            found.index_copy_(0, rows, changes[code](pixels.index_select(0, rows), rows))
+    return found
 
 
 def enhancers(pixels: Tensor, factor: Tensor, bits: Tensor, threshold: Tensor) -> dict[int, Change]:

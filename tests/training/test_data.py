@@ -108,6 +108,23 @@ def test_a_crop_is_a_window_of_the_padded_image() -> None:
     assert len({tuple(image.flatten().tolist()) for image in cropped}) > 5
 
 
+@pytest.mark.parametrize("shape", [(7, 1, 6, 5), (5, 3, 4, 4), (1, 2, 3, 3)])
+def test_each_image_is_cropped_at_its_own_place_and_padded_with_black(shape: tuple[int, ...]) -> None:
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    black = torch.arange(1.0, shape[1] + 1).view(-1, 1, 1)
+    cropped = Augmentation(crop=2, zero=black)(images, torch.Generator().manual_seed(1))
+    draws = torch.Generator().manual_seed(1)
+    top, left = (torch.randint(5, (shape[0],), generator=draws).tolist() for _ in range(2))
+    for image, found, down, right in zip(images, cropped, top, left, strict=True):
+        for row in range(shape[2]):
+            for column in range(shape[3]):
+                y, x = row + down - 2, column + right - 2
+                inside = 0 <= y < shape[2] and 0 <= x < shape[3]
+                expected = image[:, y, x] if inside else black.flatten()
+                assert torch.equal(found[:, row, column], expected)
+    assert cropped.is_contiguous()
+
+
 def test_flip_and_cutout() -> None:
     images = torch.randn(200, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     flipped = Augmentation(flip=True)(images, torch.Generator().manual_seed(1))
