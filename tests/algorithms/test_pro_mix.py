@@ -11,6 +11,7 @@ import pytest
 import torch
 from harness_plugins.algorithms.mixup import draw_beta
 from harness_plugins.algorithms.pro_mix import (
+    HEADS,
     ProMix,
     debiased_margin,
     debiased_prediction,
@@ -246,6 +247,35 @@ def test_rows_belong_to_the_chosen_samples_of_each_network(data: tuple[Tensor, T
     order = list(range(N - 1, -1, -1))
     harness.drive([Marked(5), Seen()], network(), *data, seed=0, batches=[[order]])
     assert seen == [(name, [4, 3, 2, 1, 0], (5,)) for name in ("", "pro_mix")]
+
+
+@pytest.mark.parametrize("weight", [1.0, 1.7])
+def test_a_row_is_eight_cross_entropies_once_all_terms_count_and_weights_multiply_it(
+    data: tuple[Tensor, Tensor], weight: float
+) -> None:
+    class Weighs:
+        declares = Declares(row_weights=True)
+
+        def after_losses(self, run: Any, step: Any) -> None:
+            step.weights = step.weights * weight
+
+        def after_step(self, run: Any, step: Any) -> None:
+            if not step.network:
+                penalty = 0.0 if step.penalty is None else step.penalty.detach()
+                rows.append((step.losses.detach(), float(step.loss.detach() - penalty)))
+
+    class Even(Marked):
+        def setup(self, run: Any) -> None:
+            super().setup(run)
+            for parameter in (*run.model.parameters(), *run.heads[HEADS[0]].parameters()):
+                nn.init.zeros_(parameter)  # each cross entropy of network 1 is log K
+
+    rows: list[tuple[Tensor, float]] = []
+    stack, batches = [Even(5, ramp=1), Weighs()], [[list(range(N))]] * 2
+    harness.drive(stack, network(), *data, seed=0, batches=batches, optimizer={"name": "sgd", "lr": 1e-12})
+    for (losses, loss), terms in zip(rows, (2, 8), strict=True):  # both heads' weak view; then all that is further
+        np.testing.assert_allclose(losses, np.full(5, terms * np.log(K)), rtol=1e-8)
+        assert loss == pytest.approx(weight * terms * np.log(K), rel=1e-8)
 
 
 def test_quotas_are_even_or_of_a_class_and_classes_are_given_or_predicted(data: tuple[Tensor, Tensor]) -> None:

@@ -27,10 +27,12 @@ OWN = defaultdict(
         "LongReMix": ("batch_size", "schedule"),
         "ANL-CE": ("batch_size", "optimizer", "clip"),
         "JoCoR": ("batch_size", "optimizer"),
+        "ProMix": ("batch_size", "optimizer"),
+        "ProMix + RRM": ("batch_size", "optimizer"),
     },
 )
 """What a method of the field has of its own in the budget; LongReMix's schedule is that of its second stage, ANL's L1 term
-stands in place of weight decay, and JoCoR's optimizer on `mnist5k` is that of its code."""
+stands in place of weight decay, JoCoR's optimizer on `mnist5k` is that of its code, and ProMix has a lower rate there."""
 WARM_UPS = ("warmup", "init_epoch", "sieve_after", "phase1", "stage1", "every")
 """Parameters that count epochs before a method does what is its own."""
 TRIALS = {
@@ -62,7 +64,7 @@ TRIALS = {
     "wrench/features": 90,
 }
 IDS = {
-    "field/mnist5k": "985b4e1bcd49eaf3",
+    "field/mnist5k": "6d25c93ea37c1e25",
     "field/cifar10": "bac225dff8ff8637",
     "field/cifar10n": "646981ad4193608a",
     "field/cifar10n-small": "af22d955e73e83b6",
