@@ -72,7 +72,7 @@ LEGEND = """
 `benchmarks/methods.py` measures times.
 """
 FAMILY_HEAD = (
-    "Every built-in method with a paper, by what it does about wrong labels. Terminals find the same:",
+    "The built-in methods, by what they do about wrong labels. A terminal finds them by the same facts:",
     "",
     "```sh",
     "harness components algorithm --needs two_networks --without rate",

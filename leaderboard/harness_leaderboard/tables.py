@@ -251,7 +251,13 @@ def leaderboard_questions(ranked: Leaderboard) -> Markup:
 def leaderboard_legend(ranked: Leaderboard) -> Markup:
     """What the signs mean that its table may hold."""
     estimated = any(standing.row.estimated for standing in ranked.standings)
-    return part("board.html", "legend", words=WORDS, estimated=estimated)
+    methods, short = {standing.row.method for standing in ranked.standings}, shorten(ranked.shown)
+    rates = [
+        (f"{method}, {short[setting]}" if len(short) > 1 else method, *pair)
+        for (method, setting), pair in ranked.board.rates.items()
+        if method in methods and setting in short
+    ]
+    return part("board.html", "legend", words=WORDS, estimated=estimated, rates=rates)
 
 
 # --- compare ----------------------------------------------------------------------------------------------------------

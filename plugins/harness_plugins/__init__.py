@@ -90,8 +90,8 @@ def harness_register_models(register: Register) -> None:
 @hookimpl
 def harness_register_transforms(register: Register) -> None:
     """Transforms of models."""
-    register("kpd", f"{HERE}.transforms.kpd:KroneckerProductDecomposition")
-    register("rank_factorization", f"{HERE}.transforms.rank_factorization:RankFactorization")
+    register("kpd", f"{HERE}.transforms.kpd:KroneckerProductDecomposition", family="regularisation")
+    register("rank_factorization", f"{HERE}.transforms.rank_factorization:RankFactorization", family="regularisation")
     register("lora", f"{HERE}.transforms.lora:LoRA", family="regularisation", year=2022, paper="Hu et al., ICLR")
     register("freeze", f"{HERE}.transforms.freeze:Freeze")
     register(

@@ -185,6 +185,8 @@ def test_a_trial_that_was_stopped_anywhere_ends_with_the_same_result(
 def test_the_board_shows_the_oracle_and_the_estimate_side_by_side(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from harness_leaderboard.tables import leaderboard_legend
+    from harness_leaderboard.views import rank_methods
     from rich.console import Console
 
     from harness.cli.board import print_board
@@ -196,6 +198,7 @@ def test_the_board_shows_the_oracle_and_the_estimate_side_by_side(
     assert plan.counts()["done"] == 2
     with harness.open_store(tmp_path / "results") as store:
         board, errors = read_board(store, "estimated"), read_board(store, "estimated", "rate_error")
+        legend = str(leaderboard_legend(rank_methods(board, [row.method for row in board.rows])))
         true = float(store.execute("SELECT DISTINCT corrupted FROM trials").fetchall()[0][0])
     assert {row.label for row in board.rows} == {"CDR, estimated ≈", "CDR °"}
     (entry,) = [entry for entry in loaded.entries() if entry.estimated]
@@ -208,6 +211,7 @@ def test_the_board_shows_the_oracle_and_the_estimate_side_by_side(
     print_board(board, Console(width=160))
     told = f"CDR, estimated: {rate:.1%} of the labels estimated to be wrong, {true:.1%} are"
     assert told in capsys.readouterr().out
+    assert f"CDR, estimated {100 * rate:.1f} % and {100 * true:.1f} %" in legend
 
 
 @pytest.mark.parametrize(
