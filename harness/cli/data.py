@@ -248,10 +248,15 @@ def _samples(text: str) -> tuple[int, int] | None:
 
 def _augment(texts: Sequence[str]) -> dict[str, Any]:
     """The augmentation of weak views, as a setting has it."""
+    from harness.errors import HarnessError
     from harness.suite.schema import AugmentTable, parse
+    from harness.training.preprocessing import SIDES
 
     table: AugmentTable = parse(AugmentTable, assigned(texts, "--augment"), "--augment")
-    return {key: getattr(table, key) for key in ("crop", "flip", "cutout")}
+    for key in SIDES:
+        if getattr(table, key):
+            raise HarnessError(f"{key} is for settings", "--augment", "write --size for what the model sees")
+    return {key: value for key, value in table.identity().items() if key != "cutout_fill"}
 
 
 def missing(folder: Path, files: Sequence[str]) -> list[str]:

@@ -64,7 +64,7 @@ def departure(suite: str, method: str, identity: Mapping[str, Any]) -> str:
 
 _LATER = (
     *("training.last_batch", "training.accumulate", "training.length_window"),
-    *("augment.cutout_fill", "replay", "mean", "std"),
+    *("augment.", "replay", "mean", "std"),
 )
 """Options that stand in a configuration only where they are not at their default."""
 

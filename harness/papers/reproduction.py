@@ -152,7 +152,7 @@ def suite_of(printed: Mapping[str, Any]) -> str:
     return f"{printed['paper']}/{printed['table']}"
 
 
-Where = tuple[str | None, str | None, float | None, str | None, str | None]
+Where = tuple[str | None, str | None, float | None, str | None, str | None, str | None]
 HUMAN_LABELS: Mapping[str, str] = {"fine": "noisy"}
 """What papers call a set of human labels -> what its data set calls them, where that differs."""
 
@@ -191,7 +191,8 @@ def _ours(connection: duckdb.DuckDBPyConnection, suites: list[str]) -> dict[str,
     lines = connection.execute(
         """
         SELECT s.suite, s.method, m.metric, m.at, t.dataset, t.noise, t.rate, t.model,
-               json_extract_string(t.identity, '$.noise.params.labels'), s.setting, s.seed, m.value, s.comparable,
+               json_extract_string(t.identity, '$.noise.params.labels'),
+               json_extract_string(t.identity, '$.dataset.params.test'), s.setting, s.seed, m.value, s.comparable,
                t.status, t.num_classes, t.test_samples, p.value
         FROM compared s JOIN trials t USING (trial) JOIN metrics m USING (trial)
         LEFT JOIN metrics p ON p.trial = s.trial AND p.metric = 'predicted_share' AND p.at = m.at
@@ -316,18 +317,20 @@ def _step(cells: Ours, metric: str, scale: float) -> float:
 
 def _matches(printed: Mapping[str, Any], place: Where) -> bool:
     """Whether all that the paper says of a cell's place holds; what it leaves open may be anything."""
-    dataset, noise, rate, model, labels = place
+    dataset, noise, rate, model, labels, tested = place
     same_rate = (
         printed["rate"] is None
         or (rate is None and not printed["rate"])
         or (rate is not None and abs(rate - printed["rate"]) < 1e-9)
     )
-    annotation = json.loads(printed["extra"] or "{}").get("annotation")
+    extra = json.loads(printed["extra"] or "{}")
+    annotation = extra.get("annotation")
     said = (
         (printed["dataset"], dataset),
         (printed["noise"], noise),
         (printed["model"], model),
         (HUMAN_LABELS.get(annotation, annotation), labels),
+        (extra.get("evaluated_on"), tested),
     )
     return same_rate and all(theirs is None or theirs == ours for theirs, ours in said)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from harness.errors import HarnessError, SuiteError, unknown
 from harness.parameters import check_json, explain
@@ -144,6 +144,10 @@ class ExecutionTable(Table):
         return _without_defaults(self, "loader_workers")
 
 
+Side = Annotated[int, Field(ge=0)] | Literal["model"]
+"""Pixels; `model`: what the model's weights were trained on."""
+
+
 class AugmentTable(Table):
     """``augment`` of a setting: batched augmentation on the device."""
 
@@ -152,10 +156,59 @@ class AugmentTable(Table):
     cutout: Annotated[int, Field(ge=0)] = Field(
         default=0, description="side of a square that is set to the mean, 0 after standardisation"
     )
+    resize: Side = Field(
+        default=0, description="side to which the shorter one of an image is resized, in training and evaluation"
+    )
+    center_crop: Side = Field(
+        default=0, description="side of a square at the centre, in evaluation, and in training without a random crop"
+    )
+    random_crop: Side = Field(
+        default=0, description="training: side of a square within the image; evaluation takes that at the centre"
+    )
+    random_resized_crop: Side = Field(
+        default=0, description="training: side to which a random box is resized; evaluation takes it at the centre"
+    )
+    crop_scale: tuple[float, float] = Field(
+        default=(0.08, 1.0), description="least and largest share of the area of a random box", strict=False
+    )
+    crop_ratio: tuple[float, float] = Field(
+        default=(3 / 4, 4 / 3), description="least and largest width by height of a random box", strict=False
+    )
+    color_jitter: list[Annotated[float, Field(ge=0)]] = Field(
+        default=[], max_length=4, description="strengths of brightness, contrast, saturation and hue (to 0.5)"
+    )
+    policy: Literal["", "autoaugment", "autoaugment_cifar10", "randaugment"] = Field(
+        default="", description="torchvision's AutoAugment (ImageNet's or CIFAR-10's policy) or RandAugment"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        sides = {key: getattr(self, key) for key in ("center_crop", "random_crop", "random_resized_crop")}
+        chosen = {key: side for key, side in sides.items() if side}
+        if self.random_crop and self.random_resized_crop:
+            raise HarnessError("stands beside random_crop", "random_resized_crop", "choose one of them")
+        if len(set(chosen.values())) > 1:
+            raise HarnessError(f"{' and '.join(chosen)} differ", "center_crop", "a network sees images of one size")
+        for key, most in (("crop_scale", 1.0), ("crop_ratio", float("inf"))):
+            low, high = getattr(self, key)
+            if not 0 < low <= high <= most:
+                words = f"should be two numbers in order, above 0{' and at most 1' * (most == 1)}, got [{low}, {high}]"
+                raise HarnessError(words, key)
+            if getattr(self, key) != type(self).model_fields[key].default and not self.random_resized_crop:
+                raise HarnessError("is of a random box", key, "add random_resized_crop, or drop it")
+        if len(self.color_jitter) == 4 and self.color_jitter[3] > 0.5:
+            raise HarnessError("the strength of hue is at most 0.5, half a turn", "color_jitter")
+        return self
 
     def identity(self) -> dict[str, Any]:
-        """What enters a trial's id. What cutout fills is named since it is the mean: it was black before."""
-        return {**self.model_dump(), **({"cutout_fill": "mean"} if self.cutout else {})}
+        """What enters a trial's id: what came later only where it is not at its default, with lists as JSON has them. What
+        cutout fills is named since it is the mean: it was black before."""
+        later = set(type(self).model_fields) - {"crop", "flip", "cutout"}
+        found = _without_defaults(self, *later)
+        return {
+            **{key: list(value) if isinstance(value, tuple) else value for key, value in found.items()},
+            **({"cutout_fill": "mean"} if self.cutout else {}),
+        }
 
 
 class SettingTable(Table):
@@ -166,7 +219,10 @@ class SettingTable(Table):
     noise: Any = Field(default="none", description="label noise, or a list of them")
     name: str | None = Field(default=None, description="display name; made from the parts when absent")
     augment: Any = Field(default={}, description="augmentation table, or a list of them")
-    normalize: Any = Field(default="channel", description="'channel', 'scalar' or 'none': how inputs are standardised")
+    normalize: Any = Field(
+        default="channel",
+        description="how inputs are standardised: 'channel', 'scalar', 'none', or 'model': as its weights were trained",
+    )
     mean: list[float] | float | None = Field(
         default=None, description="standardisation: mean of each channel in [0, 1] (or feature), or one for all"
     )

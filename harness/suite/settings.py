@@ -215,8 +215,8 @@ def _brief(augment: Any) -> str:
 def _check_point(registry: Registry, point: Mapping[str, Any], where: str) -> None:
     """What can be known of data and noise together before any data are read."""
     dataset, noise, normalize, subset = (point[key] for key in ("dataset", "noise", "normalize", "subset"))
-    if normalize not in ("channel", "scalar", "none"):
-        raise SuiteError(f"should be 'channel', 'scalar' or 'none', got {normalize!r}", f"{where}.normalize")
+    if normalize not in ("channel", "scalar", "none", "model"):
+        raise SuiteError(f"should be 'channel', 'scalar', 'none' or 'model', got {normalize!r}", f"{where}.normalize")
     if subset is not None and (not isinstance(subset, int) or isinstance(subset, bool) or subset < 1):
         raise SuiteError(f"should be a positive number of samples, got {subset!r}", f"{where}.subset")
     data = registry.facts(registry.find("dataset", dataset.name)[0]).declares

@@ -1,16 +1,26 @@
-"""Augmentation of whole batches on the device: crop, flip, cutout. Part of the setting, alike for every method."""
+"""Augmentation of whole batches on the device: crop, flip, colours, cutout. Part of the setting, alike for every method."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from harness.training.frames import Frame, window
+
+if TYPE_CHECKING:
+    from harness.training.colours import Colours
+
+WHOLE = Frame()
+"""Images are seen as they are."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Random crop after padding, random horizontal flip, cutout, each drawn per sample.
+    """What a network sees of an image, random crop after padding, random horizontal flip, colours, cutout, each drawn per
+    sample.
 
     Attributes:
         crop: pixels of padding on each side before a crop back to the size; 0 is off.
@@ -18,24 +28,37 @@ class Augmentation:
         cutout: side in pixels of a square, centred anywhere in the image, set to 0, the mean of standardised images
             (DeVries and Taylor, 2017, whose code cuts after it standardises).
         zero: (C, 1, 1) the value of a black pixel, with which a crop is padded.
+        frame: resizing, and what is cut out before all else.
+        colours: a policy and jitter of colours, after the flip.
     """
 
     crop: int = 0
     flip: bool = False
     cutout: int = 0
     zero: Tensor | None = None
+    frame: Frame = WHOLE
+    colours: Colours | None = None
 
     @property
     def active(self) -> bool:
-        return bool(self.crop or self.flip or self.cutout)
+        return bool(self.crop or self.flip or self.cutout or self.large)
+
+    @property
+    def large(self) -> bool:
+        """Whether images change in size or colours, which of a stream each is changed in the process that reads it."""
+        return self.frame.active or self.colours is not None
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """(B, C, H, W) standardised images, augmented; random numbers come from ``generator`` alone."""
+        if self.frame.active:
+            images = self.frame.drawn(images, generator)
         if self.crop:
             images = self._crop(images, generator)
         if self.flip:
             mirrored = self._draw(len(images), 2, generator).bool()
             images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
+        if self.colours is not None:
+            images = self.colours(images, generator)
         if self.cutout:
             images = self._cutout(images, generator)
         return images
@@ -55,8 +78,7 @@ class Augmentation:
         padded[:, :, pad : pad + height, pad : pad + width] = images
         top = self._draw(batch, 2 * pad + 1, generator)
         left = self._draw(batch, 2 * pad + 1, generator)
-        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, top, left, H, W) without a copy
-        return windows[torch.arange(batch, device=images.device), :, top, left].contiguous()
+        return window(padded, top, left, height, width)
 
     def _cutout(self, images: Tensor, generator: torch.Generator) -> Tensor:
         batch, _, height, width = images.shape

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -317,10 +318,13 @@ class BatchSource(Protocol):
         """``(index, inputs)`` of an epoch in the given order, augmented, from batch ``skip`` on."""
 
     def ordered(self, batch_size: int, index: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """``(index, inputs)`` of all samples in order, or of some in theirs, not augmented."""
+        """``(index, inputs)`` of all samples in order, or of some in theirs, as they are evaluated: not augmented."""
 
     def gather(self, index: Tensor) -> Tensor:
-        """Standardised inputs of some samples, not augmented."""
+        """Standardised inputs of some samples, as they are evaluated: not augmented."""
+
+    def whole(self, index: Tensor) -> Tensor:
+        """Standardised inputs of some samples as the data set gives them, of which views are drawn."""
 
 
 class ResidentSource:
@@ -355,21 +359,29 @@ class ResidentSource:
         else:
             self.inputs = inputs.to(device)
 
-    def gather(self, index: Tensor) -> Tensor:
+    def whole(self, index: Tensor) -> Tensor:
         batch = self.inputs.index_select(0, index)
         return self._late(batch) if self._late is not None else batch
+
+    def gather(self, index: Tensor) -> Tensor:
+        batch = self.whole(index)
+        return self.augmentation.frame.still(batch) if self.augmentation.frame.active else batch
 
     def shuffled(
         self, order: Tensor, batch_size: int, skip: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
         for index in order.to(self.device).split(batch_size)[skip:]:
-            inputs = self.gather(index)
+            inputs = self.whole(index)
             yield index, self.augmentation(inputs, generator) if self.augmentation.active else inputs
 
     def ordered(self, batch_size: int, index: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.arange(self.num_samples, device=self.device) if index is None else index.to(self.device)
         for part in order.split(batch_size) if len(order) else ():
             yield part, self.gather(part)
+
+
+Look = Callable[[Tensor, int], Tensor]
+"""What is seen of an image, by its place in the order of a pass."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -382,22 +394,27 @@ class _Refused:
 
 
 class _Positions(Dataset[tuple[int, Any, str] | _Refused]):
-    """Samples in an order, each with its position and, where it is damaged, what is wrong with it."""
+    """Samples in an order, each with its position and, where it is damaged, what is wrong with it.
 
-    def __init__(self, inputs: Dataset[Any], order: Tensor) -> None:
+    ``look`` makes of an image and its place in the order what is seen of it.
+    """
+
+    def __init__(self, inputs: Dataset[Any], order: Tensor, look: Look | None = None) -> None:
         self.inputs, self.order = inputs, order.numpy()  # one buffer, which forked processes share without copying it
+        self.look = look
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, position: int) -> tuple[int, Any, str] | _Refused:
-        sample = int(self.order[position])
+        sample, note = int(self.order[position]), ""
         try:
-            return sample, self.inputs[sample], ""
+            found = self.inputs[sample]
         except DamagedSample as error:
-            return sample, error.stand_in, str(error)
+            found, note = error.stand_in, str(error)
         except HarnessError as error:
             return _Refused(error.what, error.where, error.remedy)
+        return sample, found if self.look is None else self.look(found, position), note
 
 
 def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
@@ -409,13 +426,18 @@ def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
     return batches
 
 
+def _mark() -> None:
+    setattr(threading.current_thread(), LOADERS, True)
+
+
 def _collated(items: list[Any]) -> Any:
     refused = [item for item in items if isinstance(item, _Refused)]
     return refused[0] if refused else default_collate(items)
 
 
 class StreamingSource:
-    """Inputs that do not fit: read by a ``DataLoader``, standardised and augmented on the device."""
+    """Inputs that do not fit: read by a ``DataLoader``, standardised and augmented on the device. Large images are resized,
+    cut and coloured one by one where they are read (:class:`~harness.training.per_image.PerImage`)."""
 
     def __init__(
         self,
@@ -433,11 +455,14 @@ class StreamingSource:
         self.augmentation = augmentation
         self.workers = workers
         self.standardiser = standardiser.to(device) if standardiser is not None else None
+        self._late = Augmentation(cutout=augmentation.cutout) if augmentation.large else augmentation
 
-    def _batches(self, order: Tensor, batch_size: int, skips: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(
+        self, order: Tensor, batch_size: int, skips: bool = False, look: Look | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of samples in an order; with ``skips``, without those that are damaged."""
         loader = DataLoader(
-            _Positions(self._inputs, order),
+            _Positions(self._inputs, order, look),
             batch_size=batch_size,
             num_workers=self.workers,
             collate_fn=_collated,
@@ -445,18 +470,29 @@ class StreamingSource:
             generator=torch.Generator(),  # else each pass draws from the global one, and a resumed epoch has one more
         )
         for batch in _begun(loader):
-            if isinstance(batch, _Refused):
-                raise DataError(batch.what, batch.where, batch.remedy)
-            index, inputs, notes = batch
-            if any(notes):
-                self._name(notes)
-                if skips:
-                    whole = torch.tensor([not note for note in notes])
-                    if not whole.any():
-                        raise DataError(f"all {len(notes)} samples of a batch are damaged: {notes[0]}")
-                    index, inputs = index[whole], inputs[whole]
-            moved = inputs.to(self.device, non_blocking=True)
-            yield index.to(self.device), self.standardiser(moved) if self.standardiser is not None else moved
+            yield self._moved(batch, skips)
+
+    def _moved(self, batch: Any, skips: bool = False) -> tuple[Tensor, Tensor]:
+        """A batch as it was read, on the device and standardised."""
+        if isinstance(batch, _Refused):
+            raise DataError(batch.what, batch.where, batch.remedy)
+        index, inputs, notes = batch
+        if any(notes):
+            self._name(notes)
+            if skips:
+                whole = torch.tensor([not note for note in notes])
+                if not whole.any():
+                    raise DataError(f"all {len(notes)} samples of a batch are damaged: {notes[0]}")
+                index, inputs = index[whole], inputs[whole]
+        moved = inputs.to(self.device, non_blocking=True)
+        return index.to(self.device), self.standardiser(moved) if self.standardiser is not None else moved
+
+    def _read(self, index: Tensor, look: Look | None = None) -> Tensor:
+        """Some samples, read by threads: to start processes for one batch would take longer."""
+        positions = _Positions(self._inputs, index.cpu(), look)
+        with ThreadPoolExecutor(max(1, self.workers), initializer=_mark) as threads:
+            items = list(threads.map(positions.__getitem__, range(len(index))))
+        return self._moved(_collated(items))[1]
 
     def _name(self, notes: Sequence[str]) -> None:
         """Name each damaged sample once."""
@@ -468,14 +504,35 @@ class StreamingSource:
     def shuffled(
         self, order: Tensor, batch_size: int, skip: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        for index, inputs in self._batches(order[skip * batch_size :].cpu(), batch_size, skips=True):
-            yield index, self.augmentation(inputs, generator) if self.augmentation.active else inputs
+        order, first = order.cpu(), skip * batch_size
+        look = self._drawn(order, first, generator)
+        for index, inputs in self._batches(order[first:], batch_size, skips=True, look=look):
+            yield index, self._late(inputs, generator) if self._late.active else inputs
 
     def ordered(self, batch_size: int, index: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        yield from self._batches(torch.arange(self.num_samples) if index is None else index.cpu(), batch_size)
+        order = torch.arange(self.num_samples) if index is None else index.cpu()
+        yield from self._batches(order, batch_size, look=self._still())
 
     def gather(self, index: Tensor) -> Tensor:
-        return next(iter(self._batches(index.cpu(), max(1, len(index)))))[1]
+        return self._read(index, self._still())
+
+    def whole(self, index: Tensor) -> Tensor:
+        return self._read(index)
+
+    def _still(self) -> Look | None:
+        if not self.augmentation.large:
+            return None
+        from harness.training.per_image import PerImage, Still  # torchvision, for seconds; it builds on this module
+
+        return Still(PerImage(self.augmentation))
+
+    def _drawn(self, order: Tensor, first: int, generator: torch.Generator) -> Look | None:
+        """What is seen in a pass over an order from place ``first`` on."""
+        if not self.augmentation.large:
+            return None
+        from harness.training.per_image import Drawn, PerImage, pass_seed  # as above
+
+        return Drawn(PerImage(self.augmentation), pass_seed(generator, order), first)
 
 
 def make_source(

@@ -39,6 +39,7 @@ from harness.training.augment import Augmentation
 from harness.training.data import DataSplits, LabelledData, Standardiser, make_source
 from harness.training.networks import catching, classifier_of
 from harness.training.policies import VIEWS, drawn_view
+from harness.training.preprocessing import augmentation_of, preprocessing, standardised_by
 from harness.trial import canonical, digest
 
 SCHEMA = 1
@@ -157,7 +158,11 @@ def prepare(
     )
     layer = classifier_of(model, int(splits.train.num_classes or 0), f"models.{recipe.model['name']}")
     statistics = preprocessing(registry, recipe.model)
-    standardiser = _standardiser(splits.train, statistics)
+    standardiser = (
+        standardised_by(splits.train, statistics)
+        if statistics is not None and len(shape) == 3
+        else Standardiser.fit(splits.train.inputs, "channel")
+    )
     width = int(layer.in_features)  # type: ignore[arg-type]
     manifest = {
         "schema": SCHEMA,
@@ -215,27 +220,6 @@ def _filled(registry: Registry, recipe: Recipe) -> Recipe:
         found[kind] = {"name": spec["name"], "version": component.version, "params": params}
     own = preprocessing(registry, found["model"])
     return dataclasses.replace(recipe, **found, size=recipe.size or (own or {}).get("size"))
-
-
-def preprocessing(registry: Registry, spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What a model's weights were trained on, as its factory's function ``preprocessing`` says: ``mean`` and ``std`` of
-    each channel of images in [0, 1], and ``size``, a side in pixels. ``None`` for a model that has no such weights."""
-    component, variant = registry.find("model", spec["name"])
-    tell = getattr(component.load(), "preprocessing", None)
-    if tell is None:
-        return None
-    told: Mapping[str, Any] | None = tell(**({"variant": variant} if component.is_family else {}), **spec["params"])
-    return told
-
-
-def _standardiser(data: LabelledData, statistics: Mapping[str, Any] | None) -> Standardiser | None:
-    shape = data.inputs[0].shape
-    if statistics is None or len(shape) != 3:
-        return Standardiser.fit(data.inputs, "channel")
-    mean, std = (list(statistics[key]) for key in ("mean", "std"))
-    if shape[0] not in (1, len(mean)) or shape[0] == 1:
-        mean, std = [sum(mean) / len(mean)], [sum(std) / len(std)]
-    return Standardiser.given(data.inputs, mean, std)
 
 
 def _model(
@@ -390,8 +374,7 @@ def _batches(job: Extraction, data: LabelledData, first: int) -> Iterator[tuple[
 
 def _view(job: Extraction, inputs: Tensor, view: str, file: str, start: int, copy: int) -> Tensor:
     generator = seeds.torch_stream(job.recipe.seed, "view", file, start, copy, device=job.device)
-    zero = job.standardiser.zero.to(job.device) if job.standardiser is not None else None
-    augmentation = Augmentation(**job.recipe.augment, zero=zero)
+    augmentation = augmentation_of(job.recipe.augment, job.standardiser)
     return drawn_view(inputs, view, generator, augmentation, job.standardiser)
 
 

@@ -39,7 +39,9 @@ PROMIX_OPERATIONS = (
 )
 PROMIX_GREY = (125 / 255, 123 / 255, 114 / 255)
 AUTOAUGMENT_GREY = 128 / 255
-CIFAR10_POLICY = (
+Policy = tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...]
+"""Pairs of operations, each with its probability and magnitude."""
+CIFAR10_POLICY: Policy = (
     (("invert", 0.1, 7), ("contrast", 0.2, 6)),
     (("rotate", 0.7, 2), ("translate_x", 0.3, 9)),
     (("sharpness", 0.8, 1), ("sharpness", 0.9, 3)),
@@ -110,7 +112,7 @@ def promix_view(images: Tensor, generator: torch.Generator, standardiser: Standa
             Round(code, 0.05 + 0.9 * u, (4 + 4 * u).floor(), 256 * u, 2 * u - 1)
             for code, u in zip(operations, amount, strict=True)
         ]
-        pixels = _transformed((images * std + mean).clamp(0, 1), rounds, translation=0.3, fill=0.0)
+        pixels = transformed((images * std + mean).clamp(0, 1), rounds, translation=0.3, fill=0.0)
         place = torch.rand(size, 3, generator=generator, device=device).to(images.dtype)
         hidden = square(pixels, place[:, :2], place[:, 2] / 2)
         return (painted(pixels, hidden, PROMIX_GREY) - mean) / std
@@ -125,25 +127,47 @@ def autoaugment_view(images: Tensor, generator: torch.Generator, standardiser: S
 
     Args and result are those of :func:`promix_view`.
     """
+    return policy_view(images, generator, standardiser, CIFAR10_POLICY, fill=AUTOAUGMENT_GREY, turns_both_ways=False)
+
+
+def policy_view(
+    images: Tensor,
+    generator: torch.Generator,
+    standardiser: Standardiser | None,
+    policy: Policy,
+    *,
+    fill: float,
+    turns_both_ways: bool,
+) -> Tensor:
+    """A pair of operations for each image, as :func:`autoaugment_view` says.
+
+    Args:
+        images, generator, standardiser: as there.
+        policy: the pairs.
+        fill: of what comes from outside, in [0, 1].
+        turns_both_ways: whether rotations have a random sign, as torchvision's have.
+    """
     with torch.no_grad():
         mean, std = statistics(images, standardiser)
         device, size = generator.device, len(images)
-        codes, probabilities, magnitudes = _policy(device)
-        pair = torch.randint(len(CIFAR10_POLICY), (size,), generator=generator, device=device)
+        codes, probabilities, magnitudes = _tables(policy, device)
+        pair = torch.randint(len(policy), (size,), generator=generator, device=device)
         done = torch.rand(2, size, generator=generator, device=device) < probabilities[pair].T
         sign = (2 * torch.randint(2, (2, size), generator=generator, device=device) - 1).to(images.dtype)
         rounds = []
         for operation, some, way, level in zip(codes[pair].T, done, sign, magnitudes[pair].T, strict=True):
             strength = level.to(images.dtype) / 9
-            turned = torch.where(operation == CODES["rotate"], strength, way * strength)
+            turned = way * strength
+            if not turns_both_ways:
+                turned = torch.where(operation == CODES["rotate"], strength, turned)
             bits = 8 - (4 * strength).round()
             code = torch.where(some, operation, IDENTITY)
             rounds.append(Round(code, 1 + 0.9 * way * strength, bits, 256 - 256 * strength, turned))
         pixels = (images * std + mean).clamp(0, 1)
-        return (_transformed(pixels, rounds, translation=150 / 331, fill=AUTOAUGMENT_GREY) - mean) / std
+        return (transformed(pixels, rounds, translation=150 / 331, fill=fill) - mean) / std
 
 
-def _transformed(pixels: Tensor, rounds: Iterable[Round], translation: float, fill: float) -> Tensor:
+def transformed(pixels: Tensor, rounds: Iterable[Round], translation: float, fill: float) -> Tensor:
     """Pixels after all rounds: their operations on grey values in turn, then their geometry, sampled once."""
     affine = torch.eye(3, device=pixels.device, dtype=pixels.dtype).expand(len(pixels), 3, 3)
     for one in rounds:
@@ -172,11 +196,11 @@ def _codes(names: tuple[str, ...], device: torch.device) -> Tensor:
 
 
 @functools.cache
-def _policy(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """(25, 2) operations, probabilities and magnitudes."""
-    codes = torch.tensor([[CODES[name] for name, _, _ in pair] for pair in CIFAR10_POLICY], device=device)
-    chances = torch.tensor([[chance for _, chance, _ in pair] for pair in CIFAR10_POLICY], device=device)
-    levels = torch.tensor([[level for _, _, level in pair] for pair in CIFAR10_POLICY], device=device)
+def _tables(policy: Policy, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """(P, 2) operations, probabilities and magnitudes."""
+    codes = torch.tensor([[CODES[name] for name, _, _ in pair] for pair in policy], device=device)
+    chances = torch.tensor([[chance for _, chance, _ in pair] for pair in policy], device=device)
+    levels = torch.tensor([[level for _, _, level in pair] for pair in policy], device=device)
     return codes, chances, levels
 
 

@@ -24,7 +24,6 @@ from harness.registry import Component
 from harness.running import Source, TrialPart
 from harness.suite.optim import OPTIMIZERS, SCHEDULES
 from harness.training import seeds
-from harness.training.augment import Augmentation
 from harness.training.data import (
     DataSplits,
     LabelledData,
@@ -43,6 +42,7 @@ from harness.training.memory import keep_freed_memory
 from harness.training.metrics import asked_for
 from harness.training.networks import Network, Table
 from harness.training.optim import chosen_table, make_optimizer, make_schedule
+from harness.training.preprocessing import MODEL, as_evaluated, augmentation_of, standardised_by, told_by_the_model
 from harness.training.replay import Replay
 from harness.training.run import Run
 from harness.training.stack import Stack, call_name
@@ -510,17 +510,19 @@ def prepare(
             f"the only batch is a short one of {len(labels.train)} samples", "training.last_batch", "choose 'mean'"
         )
     standardiser: Standardiser | None
+    told = told_by_the_model(host.registry, identity)
     if "mean" in identity:
         standardiser = Standardiser.given(splits.train.inputs, identity["mean"], identity["std"], dtype)
+    elif identity["normalize"] == MODEL and len(_shape(splits.train)) == 3:
+        standardiser = standardised_by(splits.train, told, dtype)
     else:
         standardiser = fitted(splits.train.inputs, identity["normalize"], dtype)
-    augment = {key: identity["augment"][key] for key in ("crop", "flip", "cutout")}
-    if standardiser is None and any(augment.values()):
+    augmentation = augmentation_of(identity["augment"], standardiser, told)
+    if standardiser is None and augmentation.active:
         raise DataError("token inputs cannot be augmented", "augment", "remove the augmentation")
-    augmentation = Augmentation(**augment, zero=standardiser.zero if standardiser is not None else None)
     if augmentation.active and len(_shape(splits.train)) != 3:
         raise DataError("only images can be augmented", "augment", "remove the augmentation")
-    plain = Augmentation()
+    plain = as_evaluated(augmentation)
     has_validation = len(labels.validation) > 0
     text = splits.train.vocabulary is not None
     window = int(training.get("length_window", 0))
@@ -546,6 +548,7 @@ def prepare(
     num_classes = splits.train.num_classes
     num_outputs = num_classes if num_classes is not None else (1 if targets.ndim == 1 else targets.shape[1])
     shape = _shape(splits.train)
+    shape = augmentation.frame.shape(shape) if augmentation.frame.active else shape
     with running.method_working():
         maker = ModelMaker.of(trial, host, shape, num_outputs, splits.train.vocabulary)
         network = NetworkMaker(

@@ -438,7 +438,7 @@ class Run:
             raise HarnessError(unknown("view", name, VIEWS))
         if self.source.views is not None:
             return self._stored_view(index, name, self.source.views)
-        images = self.source.gather(index)
+        images = self.source.whole(index)
         if name != "weak" and (images.ndim != 4 or not images.is_floating_point()):
             raise HarnessError(
                 "only images have augmented views", self.name, "choose an image data set or another algorithm"

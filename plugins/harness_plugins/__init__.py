@@ -37,6 +37,7 @@ def harness_register_datasets(register: Register) -> None:
     register("food101n", f"{HERE}.datasets.food101n:food101n")
     register("animal10n", f"{HERE}.datasets.animal10n:animal10n")
     register("red_mini_imagenet", f"{HERE}.datasets.red_mini_imagenet:red_mini_imagenet")
+    register("tissue_necrosis", f"{HERE}.datasets.tissue_necrosis:tissue_necrosis")
     register("long_tailed", f"{HERE}.datasets.long_tailed:long_tailed")
     register("open_set", f"{HERE}.datasets.open_set:open_set")
     register("image_shards", f"{HERE}.datasets.image_shards:image_shards", version="2")
@@ -94,6 +95,7 @@ def harness_register_transforms(register: Register) -> None:
     register("rank_factorization", f"{HERE}.transforms.rank_factorization:RankFactorization", family="regularisation")
     register("lora", f"{HERE}.transforms.lora:LoRA", family="regularisation", year=2022, paper="Hu et al., ICLR")
     register("freeze", f"{HERE}.transforms.freeze:Freeze")
+    register("hidden_layer", f"{HERE}.transforms.hidden_layer:HiddenLayer")
     register(
         "cosine_classifier",
         f"{HERE}.transforms.cosine_classifier:CosineClassifier",

@@ -16,10 +16,10 @@ from harness.training.policies import (
     CODES,
     PROMIX_GREY,
     Round,
-    _transformed,
     autoaugment_view,
     equalized,
     promix_view,
+    transformed,
 )
 
 
@@ -41,7 +41,7 @@ def once(images: Tensor, name: str, fill: float = 0.0, **amounts: float) -> Tens
     values = {"factor": 1.0, "bits": 8.0, "threshold": 256.0, "level": 0.0} | amounts
     operation = torch.full((size,), CODES[name])
     drawn = Round(operation, **{key: torch.full((size,), value) for key, value in values.items()})
-    return _transformed(images, [drawn], translation=0.3, fill=fill)
+    return transformed(images, [drawn], translation=0.3, fill=fill)
 
 
 def test_equalisation_is_pils() -> None:

@@ -239,3 +239,54 @@ def harness_register_datasets(register):
     assert len(found["stream"]) == 4
     assert found["stream"] == found["resident"]
     assert not [record for record in caplog.records if record.name == "harness.guard"]
+
+
+KILLER = """
+import os, signal
+from pathlib import Path
+
+from harness import hookimpl
+
+FLAG = Path({flag!r})
+
+class Killer:
+    def after_backward(self, run, step):
+        if run.epoch == 2 and step.number == 1 and FLAG.exists():
+            FLAG.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+@hookimpl
+def harness_register_algorithms(register):
+    register("killer", Killer)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_in_the_middle_of_a_pass_leaves_a_trial_that_goes_on_bit_for_bit(
+    tree: Path, write_suite: Callable[..., Path], tmp_path: Path
+) -> None:
+    flag, plugin = tmp_path / "flag", tmp_path / "killer.py"
+    plugin.write_text(KILLER.format(flag=str(flag)))
+    path = write_suite(
+        "stream.toml",
+        methods='[[method]]\nname = "SOP+"\nalgorithms = ["sop_plus", "killer"]\n',
+        noise='"none"',
+        training="validation = 0.0",
+        setting='augment = { random_resized_crop = 8, flip = true, policy = "randaugment" }',
+        tables="[execution]\nloader_workers = 1\ncheckpoint_minutes = 0.00001",
+    )
+    dataset = f'{{ name = "image_folder", root = "{tree}", size = 12, damaged = "skip" }}'
+    text = (
+        path.read_text().replace('dataset = "digits"', f"dataset = {dataset}").replace("hidden = [32]", "hidden = [8]")
+    )
+    path.write_text(text.replace("batch_size = 64", "batch_size = 10").replace("epochs = 2", "epochs = 3"))
+    found = []
+    for name in ("whole", "killed"):
+        if name == "killed":
+            flag.touch()
+        harness.run(harness.load_suite(path, plugins=[plugin]), tmp_path / name, "local", workers=1)
+        assert not flag.exists()
+        attempts = sorted((tmp_path / name).glob("trials/*/attempt-*/epochs.jsonl"))
+        lines = [json.loads(line) for line in attempts[-1].read_text().splitlines()]
+        found.append([{k: v for k, v in line.items() if k != "seconds"} for line in lines])
+    assert found[0] == found[1] and len(found[0]) >= 2

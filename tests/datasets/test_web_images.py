@@ -182,3 +182,34 @@ def test_cifar10h_has_the_votes_of_its_authors() -> None:
     counts = np.stack([(votes == k).sum(1).numpy() for k in range(10)], 1)
     noisy = harness.create("noise", "annotators")(splits.train, rng=np.random.default_rng(0))
     assert counts[np.arange(10_000), noisy.numpy()].min() >= 1, "nobody's label is no label"
+
+
+def tissue(data: Path, rows: list[str]) -> None:
+    for i in range(5):
+        picture(data / "tissue-necrosis" / f"{i}.png", 40 * i)
+    lines(data / "tissue-necrosis/labels.csv", ["file,necrosis,weak,split", *rows])
+
+
+def test_tissue_has_weak_labels_of_its_training_images() -> None:
+    data = data_folder()
+    tissue(data, ["0.png,0,0,train", "1.png,0,1,train", "2.png,1,1,train", "3.png,0,0,test", "4.png,1,1,test"])
+    splits = harness.create("dataset", "tissue_necrosis", size=8)
+    assert splits.train.targets.tolist() == [0, 0, 1] and splits.test.targets.tolist() == [0, 1]
+    assert splits.train.human["weak"].tolist() == [0, 1, 1]
+    assert splits.train.inputs[2].shape == (3, 8, 8) and int(splits.train.inputs[2].float().mean()) == 80
+
+
+@pytest.mark.parametrize(
+    "rows, words",
+    [
+        (["0.png,0,2,train"], "line 2 is no image"),
+        (["0.png,0,1,train", "1.png,1,1,val"], "line 3 is no image"),
+        (["0.png,0,1,train"], "leaves train or test empty"),
+        (["a.png,0,1,train", "1.png,1,1,test"], "a.png is not there"),
+        ([], "has no rows"),
+    ],
+)
+def test_a_list_of_tissue_that_cannot_be_is_told_in_one_line(rows: list[str], words: str) -> None:
+    tissue(data_folder(), rows)
+    with pytest.raises(HarnessError, match=words):
+        harness.create("dataset", "tissue_necrosis")

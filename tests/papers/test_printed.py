@@ -46,7 +46,7 @@ COUNTS = {
     "rrm/table10": 5 * 5 * 2,
     "rrm/table11": 4 * 6,
     "rrm/table12": 2 * 4 * 2,
-    "rrm/appendix-e.3": 4,
+    "rrm/necrosis": 4,
     "rrm/appendix-f.1": 5,
     "field/cifar10": 10 * 5 - 4,  # Co-teaching+, JoCoR: one rate less; PES(semi): three columns
     "field/cifar100": 10 * 4 - 2 + 2,  # JoCoR, PES(semi): one rate less; DivideMix, ELR+: also asymmetric
@@ -108,7 +108,7 @@ SPOTS: dict[str, list[tuple[dict[str, object], float, float | None]]] = {
     ],
     "sop/table3": [
         ({"method": "CORES2"}, 73.2, None),
-        ({"method": "Co-teaching", "evaluated_on": "ilsvrc12"}, 61.5, None),
+        ({"method": "Co-teaching", "evaluated_on": "imagenet"}, 61.5, None),
         ({"method": "SOP", "column": "WEBVISION"}, 76.6, None),
     ],
     "sop/table4": [
@@ -187,7 +187,7 @@ SPOTS: dict[str, list[tuple[dict[str, object], float, float | None]]] = {
         ({"method": "RRM", "rate": 0.45, "at": "best"}, 82.6, None),
         ({"method": "ERM", "rate": 0.4, "at": "best"}, 86.6, None),
     ],
-    "rrm/appendix-e.3": [
+    "rrm/necrosis": [
         ({"method": "RRM", "at": "selected"}, 74.6, None),
         ({"method": "RRM", "at": "best"}, 77.2, None),
         ({"method": "ERM", "at": "best"}, 73.2, None),
@@ -330,7 +330,7 @@ def test_seeds_and_epochs_are_only_given_where_the_paper_gives_them() -> None:
     kpd = {"kpd/table1", "kpd/table2", "kpd/table3", "kpd/table4"}
     field = {f"field/{name}" for name in ("cifar10", "cifar100", "cifar10n", "cifar100n", "food101n", "webvision")}
     noisypy = {f"noisypy/{name}" for name in ("readme", "fair", "study")}
-    assert selected == kpd | field | noisypy | {"rrm/table5", "rrm/table10", "rrm/table12", "rrm/appendix-e.3"}
+    assert selected == kpd | field | noisypy | {"rrm/table5", "rrm/table10", "rrm/table12", "rrm/necrosis"}
 
 
 # --- what the papers compute from their own numbers ---
@@ -403,7 +403,7 @@ def test_rrm_times_and_close_calls_add_up() -> None:
 
 
 def test_rrm_best_is_never_below_selected() -> None:
-    for suite in ("rrm/table12", "rrm/appendix-e.3"):
+    for suite in ("rrm/table12", "rrm/necrosis"):
         for cell in select(suite, at="selected"):
             assert mean(suite, method=cell.method, rate=cell.rate, at="best") >= cell.mean
 

@@ -125,3 +125,19 @@ def test_what_does_not_fit_is_said_in_one_line() -> None:
         lora(small(), targets=[])
     with pytest.raises(HarnessError, match="already parametrized"):
         lora(harness.create("transform", "kpd", rank=1)(small()), targets=["query"])
+
+
+def test_frozen_batch_normalisation_keeps_its_statistics_where_asked() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 4)
+    for statistics in ("moving", "kept"):
+        model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+        frozen = harness.create("transform", "freeze", **{"except": ["2", "3"], "statistics": statistics})(model)
+        before = frozen[1].running_mean.clone()
+        expected = frozen[:2].eval()(x)
+        frozen.train()
+        middle = frozen[:2](x)
+        frozen(x)
+        assert torch.equal(frozen[1].running_mean, before) == (statistics == "kept")
+        assert torch.equal(middle, expected) == (statistics == "kept")
+        assert not torch.equal(frozen[2].running_mean, torch.zeros(3)), "what is trained moves its own"
