@@ -190,9 +190,9 @@ def tissue(data: Path, rows: list[str]) -> None:
     lines(data / "tissue-necrosis/labels.csv", ["file,necrosis,weak,split", *rows])
 
 
-def test_tissue_has_weak_labels_of_its_training_images() -> None:
-    data = data_folder()
-    tissue(data, ["0.png,0,0,train", "1.png,0,1,train", "2.png,1,1,train", "3.png,0,0,test", "4.png,1,1,test"])
+def test_tissue_has_weak_labels_of_its_training_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    tissue(tmp_path, ["0.png,0,0,train", "1.png,0,1,train", "2.png,1,1,train", "3.png,0,0,test", "4.png,1,1,test"])
     splits = harness.create("dataset", "tissue_necrosis", size=8)
     assert splits.train.targets.tolist() == [0, 0, 1] and splits.test.targets.tolist() == [0, 1]
     assert splits.train.human["weak"].tolist() == [0, 1, 1]
@@ -209,7 +209,10 @@ def test_tissue_has_weak_labels_of_its_training_images() -> None:
         ([], "has no rows"),
     ],
 )
-def test_a_list_of_tissue_that_cannot_be_is_told_in_one_line(rows: list[str], words: str) -> None:
-    tissue(data_folder(), rows)
+def test_a_list_of_tissue_that_cannot_be_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[str], words: str
+) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    tissue(tmp_path, rows)
     with pytest.raises(HarnessError, match=words):
         harness.create("dataset", "tissue_necrosis")
