@@ -522,17 +522,17 @@ class StreamingSource:
     def _still(self) -> Look | None:
         if not self.augmentation.large:
             return None
-        from harness.training.per_image import PerImage, Still  # torchvision, for seconds; it builds on this module
+        from harness.training.per_image import PerImage, AsEvaluated  # torchvision, for seconds; it builds on this module
 
-        return Still(PerImage(self.augmentation))
+        return AsEvaluated(PerImage(self.augmentation))
 
     def _drawn(self, order: Tensor, first: int, generator: torch.Generator) -> Look | None:
         """What is seen in a pass over an order from place ``first`` on."""
         if not self.augmentation.large:
             return None
-        from harness.training.per_image import Drawn, PerImage, pass_seed  # as above
+        from harness.training.per_image import AsTrained, PerImage, pass_seed  # as above
 
-        return Drawn(PerImage(self.augmentation), pass_seed(generator, order), first)
+        return AsTrained(PerImage(self.augmentation), pass_seed(generator, order), first)
 
 
 def make_source(

@@ -17,6 +17,11 @@ from torchvision.transforms import v2
 from harness.training.augment import Augmentation
 from harness.training.seeds import derive
 
+AUTOAUGMENT = {
+    "autoaugment": v2.AutoAugmentPolicy.IMAGENET,
+    "autoaugment_cifar10": v2.AutoAugmentPolicy.CIFAR10,
+}
+
 
 class PerImage:
     """An augmentation as torchvision's v2 transforms of single uint8 images (C, H, W); cutout is left to the batch.
@@ -77,15 +82,14 @@ class PerImage:
             if colours.policy == "randaugment":
                 steps.append(v2.RandAugment())
             elif colours.policy:
-                known = v2.AutoAugmentPolicy
-                steps.append(v2.AutoAugment(known.CIFAR10 if colours.policy.endswith("cifar10") else known.IMAGENET))
+                steps.append(v2.AutoAugment(AUTOAUGMENT[colours.policy]))
             if any(colours.jitter):
                 steps.append(v2.ColorJitter(*colours.jitter))
         return steps
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawn:
+class AsTrained:
     """What is trained on of the image at a place of a pass, which starts at place ``first`` of its order."""
 
     images: PerImage
@@ -97,7 +101,7 @@ class Drawn:
 
 
 @dataclasses.dataclass(frozen=True)
-class Still:
+class AsEvaluated:
     """What is evaluated of an image."""
 
     images: PerImage
