@@ -522,7 +522,10 @@ class StreamingSource:
     def _still(self) -> Look | None:
         if not self.augmentation.large:
             return None
-        from harness.training.per_image import PerImage, AsEvaluated  # torchvision, for seconds; it builds on this module
+        from harness.training.per_image import (  # torchvision, for seconds; it builds on this module
+            AsEvaluated,
+            PerImage,
+        )
 
         return AsEvaluated(PerImage(self.augmentation))
 
