@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import DEFAULT_RESULTS, AsJson, Results, console, print_json
+from harness.cli.options import (
+    DEFAULT_RESULTS,
+    AsJson,
+    Results,
+    SuiteName,
+    SuiteOption,
+    console,
+    print_json,
+    suite_name,
+)
 from harness.results.quantities import metric_help
 from harness.words import counted
 
@@ -28,13 +37,9 @@ COLUMN_WIDTH = 21
 
 
 def board(
-    file: Annotated[
-        str | None, typer.Argument(metavar="[SUITE]", help="A suite's TOML file, suite:NAME, or its name, as --suite.")
-    ] = None,
+    file: SuiteName = None,
     results: Results = DEFAULT_RESULTS,
-    suite: Annotated[
-        str | None, typer.Option("--suite", help="Name of the suite; may be left out when there is one.")
-    ] = None,
+    suite: SuiteOption = None,
     metric: Annotated[str, typer.Option("--metric", help=metric_help())] = "last",
     ties: Annotated[
         bool, typer.Option("--ties/--no-ties", help="Mark what cannot be told from the best of its setting.")
@@ -56,7 +61,7 @@ def board(
     from harness.results.records import open_results
     from harness.results.report import read_board, with_ties
 
-    suite = suite if file is None else _name_of(file)
+    suite = suite_name(file, suite)
     with open_store(open_results(results, create=False)) as connection:
         if published:
             _published(connection, suite, metric, json)
@@ -77,18 +82,6 @@ def board(
         print_json(board_json(found))
     else:
         print_board(found, console())
-
-
-def _name_of(file: str) -> str:
-    """The name of a suite that is given by its file, by ``suite:NAME``, or by name."""
-    from harness.suite.document import check_shape, read_document
-    from harness.suite.load import find_suite
-
-    if not file.endswith(".toml") and not file.startswith("suite:"):
-        return file
-    document = read_document(find_suite(file))
-    check_shape(document, file)
-    return str(document["suite"].get("name", file))
 
 
 def _published(connection: duckdb.DuckDBPyConnection, suite: str | None, at: str, json: bool) -> None:

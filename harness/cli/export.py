@@ -7,16 +7,15 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import DEFAULT_RESULTS, Results
+from harness.cli.options import DEFAULT_RESULTS, Results, SuiteName, SuiteOption, suite_name
 from harness.results.quantities import metric_help
 from harness.words import counted
 
 
 def export(
+    file: SuiteName = None,
     results: Results = DEFAULT_RESULTS,
-    suite: Annotated[
-        str | None, typer.Option("--suite", help="Name of the suite; may be left out when there is one.")
-    ] = None,
+    suite: SuiteOption = None,
     metric: Annotated[str, typer.Option("--metric", help=metric_help())] = "last",
     form: Annotated[
         str,
@@ -33,6 +32,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a suite's board as csv, json, markdown, latex or parquet, or the records of its trials as one file."""
+    suite = suite_name(file, suite)
     if form == "records":
         _records(results, suite, output)
         return

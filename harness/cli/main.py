@@ -11,10 +11,13 @@ import importlib.metadata
 import os
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 import typer.core
+
+if TYPE_CHECKING:
+    from harness.errors import HarnessError
 
 GROUP = "harness.commands"
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -106,7 +109,7 @@ def _placeholder(name: str, entry_point: importlib.metadata.EntryPoint) -> Any:
 app = typer.Typer(
     name="harness",
     cls=Commands,
-    add_completion=False,
+    add_completion=True,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -142,7 +145,7 @@ def main() -> None:
         try:
             app()
         except HarnessError as error:
-            typer.echo(f"harness: {error}", err=True)
+            _tell(error)
             sys.exit(2)
         except KeyboardInterrupt:
             typer.echo("harness: interrupted", err=True)
@@ -153,9 +156,22 @@ def main() -> None:
         except OSError as error:
             if error.filename is None or error.errno is None:
                 raise
-            refused = ResultsError(f"cannot be used ({os.strerror(error.errno)})", str(error.filename))
-            typer.echo(f"harness: {refused}", err=True)
+            _tell(ResultsError(f"cannot be used ({os.strerror(error.errno)})", str(error.filename)))
             sys.exit(2)
+
+
+def _tell(error: HarnessError) -> None:
+    """One line on standard error; for programs, which ask for JSON, an object."""
+    if "--json" not in sys.argv[1:]:
+        typer.echo(f"harness: {error}", err=True)
+        return
+    import json
+
+    from harness.foreign import printable, shortened
+
+    told = {"what": error.what, "where": error.where, "remedy": error.remedy}
+    lines = {key: shortened(printable(" ".join(text.split())), LONGEST_USAGE) for key, text in told.items() if text}
+    typer.echo(json.dumps({"error": lines}), err=True)
 
 
 if __name__ == "__main__":

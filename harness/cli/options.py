@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 SuiteFile = Annotated[
     str, typer.Argument(metavar="SUITE", help="A suite's TOML file, or suite:NAME for a packaged one.")
 ]
+SuiteName = Annotated[
+    str | None, typer.Argument(metavar="[SUITE]", help="A suite's TOML file, suite:NAME, or its name, as --suite.")
+]
+SuiteOption = Annotated[
+    str | None, typer.Option("--suite", help="Name of the suite; may be left out when there is one.")
+]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Results folder.", envvar="HARNESS_RESULTS")]
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as training.epochs=1.")
@@ -43,6 +49,23 @@ def load(suite: str, overrides: Sequence[str], plugins: Sequence[Path], scale: s
     from harness.suite.load import load_suite
 
     return load_suite(suite, overrides, plugins, scale)
+
+
+def suite_name(given: str | None, named: str | None) -> str | None:
+    """The name of a suite that is given by its file, by ``suite:NAME`` or by name, in place of ``--suite``."""
+    from harness.errors import HarnessError
+    from harness.suite.document import check_shape, read_document
+    from harness.suite.load import find_suite
+
+    if given is None:
+        return named
+    if named is not None and named != given:
+        raise HarnessError("two suites are named", "--suite", "name one")
+    if not given.endswith(".toml") and not given.startswith("suite:"):
+        return given
+    document = read_document(find_suite(given))
+    check_shape(document, given)
+    return str(document["suite"].get("name", given))
 
 
 def assigned(texts: Sequence[str], option: str = "--set") -> dict[str, Any]:

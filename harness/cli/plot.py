@@ -7,45 +7,56 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import DEFAULT_RESULTS, PluginFile, Results
+from harness.cli.options import DEFAULT_RESULTS, PluginFile, Results, SuiteOption, suite_name
 
-KIND_HELP = "curves, sweep, histogram, or one that a plugin adds (`harness components plot`); what fits the suite when left out."
+WORDS_HELP = (
+    "A suite's TOML file, suite:NAME, or its name, as --suite; then curves, sweep, histogram, or a kind that a plugin adds "
+    "(`harness components plot`): what fits the suite when left out."
+)
 
 
 def plot(
-    kind: Annotated[str | None, typer.Argument(help=KIND_HELP)] = None,
+    words: Annotated[list[str], typer.Argument(metavar="[SUITE] [KIND]", help=WORDS_HELP)] = [],  # noqa: B006 -- typer reads the default, nobody changes it
     results: Results = DEFAULT_RESULTS,
-    suite: Annotated[
-        str | None, typer.Option("--suite", help="Name of the suite; may be left out when there is one.")
-    ] = None,
+    suite: SuiteOption = None,
     metric: Annotated[
         list[str],
         typer.Option("--metric", help="Of curves: test_accuracy, train_accuracy ...; of a sweep: last, selected ..."),
-    ] = [],  # noqa: B006 -- typer reads the default, nobody changes it
+    ] = [],  # noqa: B006
     x: Annotated[str, typer.Option("--x", help="The parameter of a sweep, such as algorithms.aux.lam.")] = "",
     score: Annotated[str, typer.Option("--score", help="The score of a histogram, such as rrm.u.")] = "",
     method: Annotated[list[str], typer.Option("--method", help="Only this method; may be given often.")] = [],  # noqa: B006
     setting: Annotated[list[str], typer.Option("--setting", help="Only this setting; may be given often.")] = [],  # noqa: B006
     seed: Annotated[int | None, typer.Option("--seed", help="The seed of a histogram.")] = None,
     out: Annotated[
-        list[Path], typer.Option("--out", metavar="FILE", help="Ends in .png, .pdf or .svg; may be given often.")
+        list[Path],
+        typer.Option("--output", "-o", "--out", metavar="FILE", help="Ends in .png, .pdf or .svg; may be given often."),
     ] = [],  # noqa: B006
     dpi: Annotated[int, typer.Option("--dpi", min=30, help="Dots per inch of a PNG.")] = 300,
     plugin: PluginFile = [],  # noqa: B006
 ) -> None:
     """Draw curves, sweeps, histograms and phase transitions from the store, as PNG, PDF or SVG."""
     from harness.api import open_store
-    from harness.errors import ResultsError, unknown
+    from harness.errors import HarnessError, ResultsError, unknown
     from harness.foreign import file_name
     from harness.plugins import load_host
     from harness.results.records import open_results
     from harness.results.report import suites_in
     from harness.results.report.figure import save
-    from harness.results.report.plots import Request, draw, suitable_kind
+    from harness.results.report.plots import Request, draw, kinds, suitable_kind
 
+    if len(words) > 2:
+        raise HarnessError(f"takes a suite and a kind, got {len(words)} words", "plot", "`harness plot --help`")
     folder, host = open_results(results, create=False), load_host(plugin)
     with open_store(folder) as connection:
         known = suites_in(connection)
+        is_suite = len(words) == 2 or (
+            len(words) == 1
+            and words[0] not in kinds(host)
+            and (words[0] in known or words[0].startswith("suite:") or words[0].endswith(".toml"))
+        )
+        suite = suite_name(words[0], suite) if is_suite else suite
+        kind = words[-1] if words and not (is_suite and len(words) == 1) else None
         if suite is None and len(known) != 1:
             raise ResultsError("which suite?", "--suite", f"one of {', '.join(known)}" if known else "run one first")
         name = suite if suite is not None else known[0]

@@ -44,6 +44,10 @@ def run(
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Torch threads of a CPU trial.")] = None,
     stale: Annotated[str, typer.Option("--stale", metavar="keep|rerun", help="What to do with stale trials.")] = "keep",
+    rerun: Annotated[
+        list[str],
+        typer.Option("--rerun", metavar="ID", help="Run this trial again, whatever it came to; may be given often."),
+    ] = [],  # noqa: B006 -- typer reads the default, nobody changes it
     set_: Set = [],  # noqa: B006 -- typer reads the default, nobody changes it
     select: Select = [],  # noqa: B006
     plugin: PluginFile = [],  # noqa: B006
@@ -92,6 +96,7 @@ def run(
             options,
             select,
             rerun_stale=stale == "rerun",
+            rerun=rerun,
             defaults=_profile(cluster_profile, executor),
             on_event=progress.on_event,
         )

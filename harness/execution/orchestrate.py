@@ -15,7 +15,7 @@ from harness.content import ABSENT
 from harness.errors import CtrlC, HarnessError, said
 from harness.execution.executor import Event, Executor, PlannedArray, Queueing
 from harness.paths import data_folder
-from harness.results.records import ENDED, UNFINISHED, submit_trials
+from harness.results.records import ENDED, FINISHED, UNFINISHED, forgive, submit_trials
 from harness.results.records.standing import Look
 from harness.suite.load import Suite
 from harness.suite.plan import Plan, PlannedTrial, make_plan, write_manifest
@@ -33,6 +33,7 @@ class Orchestrator:
         options: its parameters, over the suite's table of its name and those of settings and methods.
         selections: only trials that one of these selects.
         rerun_stale: also run trials whose components' source has changed.
+        rerun: ids of trials, or how they begin, that run again whatever they came to.
         defaults: its parameters where the suite says nothing (a cluster's profile).
         on_event: told of every event of the executor, and of ``{"event": "plan", "plan": ...}`` for every round.
     """
@@ -46,6 +47,7 @@ class Orchestrator:
         selections: Sequence[str] = (),
         *,
         rerun_stale: bool = False,
+        rerun: Sequence[str] = (),
         defaults: Mapping[str, Any] | None = None,
         on_event: Callable[[Event], None] = lambda event: None,
     ) -> None:
@@ -63,6 +65,7 @@ class Orchestrator:
         self.executor.on_event = self._heard
         self.selections = selections
         self.rerun_stale = rerun_stale
+        self.rerun = tuple(rerun)
         self.interrupted = False
         self._on_event = on_event
         self._collector: threading.Thread | None = None
@@ -73,6 +76,8 @@ class Orchestrator:
         tried: set[str] = set()
         while True:
             plan = make_plan(self.suite, self.results, self.selections)
+            if not tried and self._forgiven(plan):
+                plan = make_plan(self.suite, self.results, self.selections)
             todo, reruns = self._todo(plan, tried)
             if todo:
                 check_data(self.suite, plan, {p.id for p in todo})
@@ -112,8 +117,27 @@ class Orchestrator:
     def _todo(self, plan: Plan, tried: set[str]) -> tuple[list[PlannedTrial], set[str]]:
         """What is to run, and which of it although it is done."""
         reruns = {p.id for p in plan.select("stale")} - tried if self.rerun_stale else set()
+        reruns |= {p.id for p in self._named(plan) if p.status in (*FINISHED, "stale")} - tried
         todo = [p for p in plan.trials if p.id in reruns or (p.status in UNFINISHED and p.id not in tried)]
         return todo, reruns
+
+    def _named(self, plan: Plan) -> list[PlannedTrial]:
+        """The trials of ``rerun``.
+
+        Raises:
+            HarnessError: where a word begins no trial's id.
+        """
+        for word in self.rerun:
+            if not word.isalnum() or not any(p.id.startswith(word) for p in plan.trials):
+                raise HarnessError(f"no trial's id begins with {word!r}", "--rerun", "`harness plan` lists them")
+        return [p for p in plan.trials if self.rerun and p.id.startswith(self.rerun)]
+
+    def _forgiven(self, plan: Plan) -> bool:
+        """Let those of the named trials that failed run again; whether there were any."""
+        failed = [p.id for p in self._named(plan) if p.status == "failed"]
+        for trial_id in failed:
+            forgive(self.results, trial_id)
+        return bool(failed)
 
     def collect(self, looks: Mapping[str, Look] = MappingProxyType({})) -> None:
         """Wait for a collection under way, then bring the store up to date; ``looks`` are those of a plan just made."""

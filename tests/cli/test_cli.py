@@ -361,3 +361,71 @@ def test_the_schema_knows_every_component() -> None:
     names = [option.get("properties", {}).get("name", {}).get("const") for option in schema["$defs"]["loss"]["anyOf"]]
     assert {"ce", "gce", "sce", "mae"} <= set(names)
     assert "validation" in schema["properties"]["training"]["properties"]
+
+
+def test_a_named_trial_runs_again_whatever_it_came_to(write_suite: Write, tmp_path: Path) -> None:
+    plugin = tmp_path / "sometimes.py"
+    plugin.write_text(
+        "from pathlib import Path\nfrom harness import hookimpl\n"
+        "class Sometimes:\n    'Raises until a file is there.'\n"
+        "    def setup(self, run):\n        if not (Path(__file__).parent / 'ok').exists():\n            raise ValueError('not yet')\n"
+        "@hookimpl\ndef harness_register_algorithms(register):\n    register('sometimes', Sometimes)\n"
+    )
+    path = write_suite(methods='[[method]]\nname = "CE"\n[[method]]\nname = "S"\nalgorithms = ["sometimes"]', epochs=1)
+    results = tmp_path / "r"
+    common = ("run", path, "--results", results, "--plugin", plugin, "--executor", "inline")
+    assert call(*common).returncode == 1
+    plan = json.loads(call("plan", path, "--results", results, "--plugin", plugin, "--json").stdout)
+    ids = {trial["method"]: trial["id"] for trial in plan["trials"]}
+    (tmp_path / "ok").touch()
+    again = call(*common, "--rerun", ids["CE"][:8], "--rerun", ids["S"])
+    assert again.returncode == 0, again.stderr
+    for trial in ids.values():
+        assert len(list((results / "trials" / trial).glob("attempt-*"))) == 2
+    before, after = ((results / "trials" / ids["CE"] / f"attempt-00{n}" / "result.json").read_text() for n in (1, 2))
+    assert json.loads(before)["metrics"] == json.loads(after)["metrics"]
+    assert call(*common).returncode == 0 and len(list((results / "trials" / ids["CE"]).glob("attempt-*"))) == 2
+    unknown = call(*common, "--rerun", "nosuch")
+    assert unknown.returncode == 2 and "no trial's id begins with 'nosuch'" in unknown.stderr
+
+
+def test_export_and_plot_take_a_suite_by_position_as_board_does(write_suite: Write, tmp_path: Path) -> None:
+    path, results = write_suite(epochs=1), tmp_path / "r"
+    call("run", path, "--results", results, "--executor", "inline")
+    name = json.loads(call("board", "--results", results, "--json").stdout)["suite"]
+    for given in (path, name):
+        assert call("export", given, "--results", results).stdout == call("export", "--results", results).stdout
+        for words in ((given,), (given, "curves"), ("curves",)):
+            picture = tmp_path / "p.png"
+            drawn = call("plot", *words, "--results", results, "-o", picture)
+            assert drawn.returncode == 0 and picture.stat().st_size > 1000, drawn.stderr
+            picture.unlink()
+    told = call("plot", "curvse", "--results", results)
+    assert told.returncode == 2 and "curves" in told.stderr
+    assert call("plot", "a", "b", "c", "--results", results).returncode == 2
+    assert call("export", name, "--suite", "other", "--results", results).returncode == 2
+
+
+def test_an_error_is_an_object_for_those_who_ask_for_json(tmp_path: Path) -> None:
+    told = call("plan", tmp_path / "absent.toml", "--json")
+    assert told.returncode == 2 and told.stdout == ""
+    assert json.loads(told.stderr)["error"]["what"] in call("plan", tmp_path / "absent.toml").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"), [("harness sta", "status"), ("harness run --sc", "--scale"), ("harness plugin ch", "check")]
+)
+def test_a_shell_completes_commands_and_their_options(words: str, offered: str) -> None:
+    environment = {
+        **os.environ,
+        "_HARNESS_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.argv = ['harness']; from harness.cli.main import main; main()"],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert offered in done.stdout.split(), done.stderr
