@@ -426,6 +426,7 @@ def test_a_shell_completes_commands_and_their_options(words: str, offered: str) 
         [sys.executable, "-c", "import sys; sys.argv = ['harness']; from harness.cli.main import main; main()"],
         capture_output=True,
         text=True,
+        check=False,
         env=environment,
     )
     assert offered in done.stdout.split(), done.stderr
