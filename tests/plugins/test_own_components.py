@@ -38,6 +38,18 @@ PARAMS: dict[str, dict[str, Any]] = {
 }
 """What the small data of the checks needs, by component."""
 
+FORMS: list[tuple[str, dict[str, Any]]] = [
+    (
+        "algorithms.cc",
+        {"form": "clothing1m", "warmup": 0, "discrepancy_steps": 2, "threshold": 0.5, "subset": 40, "scored": 50},
+    ),
+    (
+        "algorithms.cores2_star",
+        {"warmup": 0, "ramp": 1, "sieve_after": 0, "phase1": 1, "optimizer": "setting", "order": "balanced"},
+    ),
+]
+"""Forms of algorithms that a parameter chooses, and that train by other steps than the default."""
+
 LINEAR = {"model": {"name": "linear", "bias": False}, "normalize": "none", "training": {"batch_size": 1000}}
 SETTINGS: dict[str, dict[str, Any]] = {"algorithms.sop_linear": LINEAR, "algorithms.sparse_recovery": LINEAR}
 """Settings for methods that exist for one model only."""
@@ -82,6 +94,12 @@ def quick(case: Any) -> Any:
 
 
 STACKED = [quick(case) for case in cases(subjects("loss", "transform", "algorithm", "model"), without=["executors"])]
+FORMED = [
+    case
+    for label, params in FORMS
+    for case in cases([s for s in subjects_of(Host(), ("algorithm",), {label: params}) if s.label == label])
+    if case.check.name in ("resumes", "no_sync")
+]
 CALLED = [quick(case) for case in cases(subjects("metric", "plot"))]
 REPORTING = [quick(case) for case in cases(subjects("estimator", "detector"))]
 DATA = [quick(case) for case in cases(subjects("dataset", "noise"), without=["executors", "identity"])]
@@ -97,6 +115,11 @@ def _quiet() -> Iterator[None]:
 
 @pytest.mark.parametrize("case", STACKED)
 def test_losses_transforms_algorithms_and_models(case: Any) -> None:
+    case()
+
+
+@pytest.mark.parametrize("case", FORMED, ids=str)
+def test_other_forms_of_an_algorithm(case: Any) -> None:
     case()
 
 
