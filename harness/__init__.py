@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import board, compare, create, open_store, plan, run
+    from harness.api import board, compare, create, open_store, plan, run, suspects
     from harness.declarations import Declares
     from harness.errors import HarnessError
     from harness.hookspecs import hookimpl
@@ -44,6 +44,7 @@ __all__ = [
     "open_store",
     "plan",
     "run",
+    "suspects",
 ]
 
 _HOMES = {
@@ -67,6 +68,7 @@ _HOMES = {
     "open_store": "harness.api",
     "plan": "harness.api",
     "run": "harness.api",
+    "suspects": "harness.api",
 }
 
 

@@ -159,16 +159,68 @@ def compare(
     Raises:
         HarnessError: for data that do not fit, and for an unknown method.
     """
+    suite = _suite_of(X, y, methods, seeds, test=test, trusted=trusted, clean=clean, results=results, name=name)
+    run(suite, results, executor, **options)
+    return board(results, suite.name)
+
+
+def suspects(
+    X: Any,
+    y: Any,
+    methods: Sequence[str] = (),
+    seeds: int = 1,
+    *,
+    folds: int = 5,
+    clean: Any = None,
+    results: str | Path = "results",
+    name: str = "",
+) -> pandas.DataFrame:
+    """Which labels of data of your own seem to be wrong, the most suspicious first.
+
+    Every sample is judged by networks that have not seen it: each method and seed is trained once for each fold.
+
+    Args:
+        X, y, methods, seeds, clean, results, name: as in :func:`compare`.
+        folds: parts of the training data.
+
+    Returns:
+        A row for each sample: ``id`` (its row, from 1), ``given``, ``suggested``, ``score`` (higher is more suspicious),
+        ``p_wrong`` (a calibrated probability, where 20 true labels or more are known), and how many ``seeds`` and
+        ``methods`` expect another class.
+    """
+    import dataclasses
+
+    import pandas
+
+    from harness.execution.suspects import COLUMNS, find_suspects
+    from harness.results.records import open_results
+
+    suite = _suite_of(X, y, methods, seeds, clean=clean, results=results, name=name)
+    found = find_suspects(suite, open_results(results), folds=folds)
+    return pandas.DataFrame([dataclasses.asdict(one) for one in found], columns=list(COLUMNS))
+
+
+def _suite_of(
+    X: Any,
+    y: Any,
+    methods: Sequence[str],
+    seeds: int,
+    *,
+    results: str | Path,
+    name: str,
+    test: tuple[Any, Any] | None = None,
+    trusted: bool = False,
+    clean: Any = None,
+) -> Suite:
+    """A suite for data that are handed over, which are kept in the results folder."""
     from harness.results.records import open_results
     from harness.suite.arrays import keep
     from harness.suite.load import load_suite
     from harness.suite.starting import start_suite
 
-    folder = open_results(results)
-    kind, file = keep(folder / "data", X, y, test=test, clean=clean)
+    kind, file = keep(open_results(results) / "data", X, y, test=test, clean=clean)
     called = name or file.stem
     data = {"file": str(file.absolute()), **({"trusted": True} if trusted else {})}
     path = file.with_name(f"{called}.toml")
     path.write_text(start_suite(kind, data, called, tuple(methods), seeds), encoding="utf-8")
-    run(load_suite(path), folder, executor, **options)
-    return board(folder, called)
+    return load_suite(path)

@@ -44,6 +44,8 @@ class Declares:
         content: (dataset) ``module:function``, which gives of its parameters, and ``exact``, the digest of its labels and
             files (:func:`harness.content.content_of`) as 16 hex digits. It is in a trial's id, a worker checks it before it
             reads the data, and planning calls it, so its module imports no torch.
+        corrected: (dataset) ``module:function`` of its parameters, corrected labels by sample and a folder, which writes a
+            data set with these labels there and returns its parameters; it imports no torch.
         places: (dataset) parameters that say where its files lie. With ``content`` they are in no trial's id.
         classes: (dataset) the number of classes, where it does not depend on a parameter.
         ignored_with: a parameter that means nothing once another is given: ``{"contamination": "gamma"}``; it is then
@@ -80,6 +82,7 @@ class Declares:
     stored_views: str = ""
     files: tuple[str, ...] = ()
     content: str = ""
+    corrected: str = ""
     places: tuple[str, ...] = ()
     classes: int | None = None
     ignored_with: Mapping[str, str] = dataclasses.field(default_factory=dict)

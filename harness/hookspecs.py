@@ -98,22 +98,6 @@ def harness_register_plots(register: Register) -> None:
     what ``harness plot`` draws when no kind is named."""
 
 
-# --- Host: data of the user's own ----------------------------------------------------------------------------------------
-
-
-@hostspec(firstresult=True)
-def harness_start_suite(
-    kind: str, data: Mapping[str, Any], name: str, methods: Sequence[str], seeds: int
-) -> str | None:
-    """The text of a suite for data of the user's own, which ``harness init`` writes and ``harness.compare`` runs; the first
-    result wins.
-
-    ``kind`` is ``images``, ``table`` or ``text``, ``data`` the parameters that say where they lie (``root`` and ``csv``, or
-    ``file``, and ``label`` and ``trusted`` where they are given), ``name`` the suite's, ``methods`` losses and algorithms by
-    name, or none for the usual ones, ``seeds`` how many. What is wrong with the data is raised as a ``HarnessError``.
-    """
-
-
 # --- Host: life cycle --------------------------------------------------------------------------------------------------
 
 

@@ -359,6 +359,28 @@ class Registry:
             return ""
         return str(getattr(importlib.import_module(module), function)(values, exact=exact))
 
+    def corrected(
+        self, name: str, values: Mapping[str, Any], labels: Mapping[str, tuple[str, str]], folder: Path
+    ) -> str:
+        """Write a data set with corrected labels, where it knows how to.
+
+        Args:
+            name, values: of the data set, its parameters.
+            labels: given and right label by sample, its file or the number of its row.
+            folder: where to.
+
+        Returns:
+            What was written.
+
+        Raises:
+            ComponentError: for a data set that cannot.
+        """
+        component, _ = self.find("dataset", name)
+        module, _, function = self.facts(component).declares.corrected.partition(":")
+        if not module:
+            raise ComponentError("cannot be written with other labels", component.label, "correct its files yourself")
+        return str(getattr(importlib.import_module(module), function)(values, labels, folder))
+
     def create(self, kind: str, name: str, values: Mapping[str, Any], **context: Any) -> Any:
         """Make a component.
 

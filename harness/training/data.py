@@ -50,6 +50,7 @@ class LabelledData:
             of ``targets`` are taken to be true. Only a noise that knows no truth (``given``) looks at it, and the evaluator.
         outside: (N,) bool, samples that belong to none of the classes (open-set noise): their target is the label that they are
             given, and no label is their true one. ``None``: there are none.
+        origin: (N,) int64, where the samples stand in the user's own file or list of files, counted from 0.
         vocabulary: inputs are texts: tokens in [0, vocabulary), of which 0 pads at the end. A batch is cut to its longest.
     """
 
@@ -65,6 +66,7 @@ class LabelledData:
     outside: Tensor | None = None
     vocabulary: int | None = None
     clean: Tensor | None = None
+    origin: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("inputs", "targets"):
@@ -130,6 +132,7 @@ class LabelledData:
             votes=None if self.votes is None else self.votes[index],
             clean=None if self.clean is None else self.clean[index],
             outside=None if self.outside is None else self.outside[index],
+            origin=None if self.origin is None else self.origin[index],
         )
 
 

@@ -34,8 +34,8 @@ with their uncertainty where the noise asks for it (:func:`uncertainty`)."""
 CONFIDENCE = 0.9
 
 
-class _Watcher:
-    """The journal and the evaluator of a warm-up: nothing of it is measured or kept, and it stops when the trial does."""
+class Unwatched:
+    """A journal and an evaluator of training of which nothing is measured or kept; it stops when it is told to."""
 
     def __init__(self, should_stop: Callable[[], bool]) -> None:
         self.should_stop = should_stop
@@ -158,7 +158,7 @@ def warmed_features(
         **options,
     )
     seeds.seed_globals(seed)
-    watcher = _Watcher(should_stop)
+    watcher = Unwatched(should_stop)
     loop = Loop(run, watcher, watcher, clip=trial.identity["training"]["clip"], checkpoint_s=float("inf"))  # type: ignore[arg-type]
     loop.fit()
     if loop.diverged:

@@ -266,7 +266,8 @@ def _with_detection(values: dict[str, float | None]) -> dict[str, float | None]:
 
 
 def histogram(scores: Tensor, corrupted: Tensor, known: Tensor | None = None) -> dict[str, Any]:
-    """Counts of clean and of corrupted samples, and of those that are not ``known`` to be either, over equal bins from the least to the greatest score, and over the exact values when there are few.
+    """Counts of clean and of corrupted samples, and of those that are not ``known`` to be either, over equal bins from the
+    least to the greatest score, and over the exact values when there are few.
 
     A few scores far outside would leave all others in one bin (RRM's `argmin` gives one sample the weight of all): where
     the range is more than :data:`OUTLYING` times that of the middle 99 %, the bins cover the middle, the outermost ones

@@ -262,6 +262,36 @@ def _with_truth(train: LabelledData) -> tuple[LabelledData, Tensor]:
     return dataclasses.replace(train, targets=torch.where(known, train.clean, train.targets)), known
 
 
+def in_fold(trial: Trial, splits: DataSplits, labels: Labels, fold: int, folds: int) -> Labels:
+    """The same noisy labels divided otherwise: the fold ``fold`` of ``folds`` is held out in place of the validation data. The
+    folds are stratified by noisy class, and the same for every method with one seed.
+
+    Raises:
+        HarnessError: for more folds than samples.
+    """
+    assert labels.train.positions is not None and labels.validation.positions is not None
+    positions = torch.cat([labels.train.positions, labels.validation.positions])
+    noisy = torch.cat([labels.train_noisy, labels.validation_noisy])
+    if not 2 <= folds <= len(noisy):
+        raise HarnessError(
+            f"{len(noisy)} samples make no {folds} folds", "folds", "ask for 2 or more, and no more than samples"
+        )
+    positions, by_position = positions.sort()
+    noisy = noisy[by_position]
+    order = torch.from_numpy(seeds.numpy_stream(trial.seed, "split", "folds", folds).permutation(len(noisy)))
+    if noisy.ndim == 1 and not noisy.is_floating_point():
+        order = order[noisy[order].argsort(stable=True)]
+    place = torch.empty(len(noisy), dtype=torch.int64)
+    place[order] = torch.arange(len(noisy)) % folds
+    data = dataclasses.replace(splits.train, positions=torch.arange(len(splits.train)))
+    kept, held = torch.nonzero(place != fold).squeeze(1), torch.nonzero(place == fold).squeeze(1)
+    train, known = data.subset(positions[kept]), None
+    if labels.known is not None:
+        train, known = _with_truth(train)
+    validation = data.subset(positions[held])
+    return Labels(train, noisy[kept], validation, noisy[held], labels.digest, labels.matrix, known)
+
+
 def _checked(drawn: Tensor, clean: LabelledData, name: str) -> Tensor:
     where = f"noise.{name}"
     if drawn.shape != clean.targets.shape:
@@ -468,6 +498,8 @@ class Prepared:
     """(epochs, N) the replayed order of the training samples."""
     trusted: bool | None = None
     """Under a noise that knows no truth: whether the test labels are known to be right."""
+    held: Tensor | None = None
+    """(M,) where the held-out samples stand in the data set's training data."""
 
 
 def prepare(
@@ -478,6 +510,7 @@ def prepare(
     *,
     known: Estimate | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    fold: tuple[int, int] | None = None,
 ) -> Prepared:
     """Everything that a trial needs before its first batch.
 
@@ -486,6 +519,7 @@ def prepare(
         cache: data sets that the worker keeps.
         known: what the trial has estimated of its noise before, so that it is not done again.
         should_stop: asked at the batches of a warm-up.
+        fold: ``(f, K)``: train on all but the fold ``f`` of K, and hold that out in place of the validation data.
 
     Raises:
         TrialInterrupted: when a warm-up is to stop.
@@ -499,6 +533,8 @@ def prepare(
     if dtype == torch.float64 and device.type == "mps":
         raise HarnessError("MPS has no float64", "training.precision", 'set execution.device = "cpu"')
     labels = corrupt(trial, host, splits, need_matrix=needs_matrix(trial))
+    if fold is not None:
+        labels = in_fold(trial, splits, labels, *fold)
     if len(labels.train) == 0:
         raise DataError("no training samples are left after the split", f"datasets.{identity['dataset']['name']}")
     refuse_labels(splits.train.inputs, splits.train.targets, f"datasets.{identity['dataset']['name']}")
@@ -615,7 +651,9 @@ def prepare(
     trained |= {id(p): p for head in run.heads.values() for p in head.parameters()}
     parameters = sum(p.numel() for p in trained.values())
     trusted = None if labels.known is None else splits.trusted
-    return Prepared(run, evaluator, labels.digest, parameters, replay.order(run.epochs, run.num_samples), trusted)
+    order = replay.order(run.epochs, run.num_samples) if fold is None else None
+    held = labels.validation.positions
+    return Prepared(run, evaluator, labels.digest, parameters, order, trusted, held)
 
 
 @dataclasses.dataclass(frozen=True)

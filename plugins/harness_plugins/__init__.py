@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from harness.hookspecs import hookimpl
 from harness_plugins.metrics import harness_register_metrics as harness_register_metrics
-from harness_plugins.starting import harness_start_suite as harness_start_suite
 
 if TYPE_CHECKING:
     from harness.registry import Register

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, unknown
-from harness.hookspecs import hookimpl
 
 STEPS = {"images": 1200, "table": 2000, "text": 1200}
 """Steps of training that each kind of data is given: minutes on two cores where there are few samples."""
@@ -28,15 +27,25 @@ METHODS: Mapping[str, str] = {
 """Methods whose parameters are those of field/mnist5k; others stand with their defaults."""
 
 
-@hookimpl
-def harness_start_suite(
-    kind: str, data: Mapping[str, Any], name: str, methods: Sequence[str], seeds: int
-) -> str | None:
-    """The suite's text, after the data have been read."""
+def images(data: Mapping[str, Any], name: str, methods: Sequence[str], seeds: int) -> str:
+    """The suite's text for images: ``root`` and perhaps ``csv``."""
+    return _suite("images", data, name, methods, seeds)
+
+
+def table(data: Mapping[str, Any], name: str, methods: Sequence[str], seeds: int) -> str:
+    """The suite's text for a table: ``file`` and perhaps ``label``."""
+    return _suite("table", data, name, methods, seeds)
+
+
+def text(data: Mapping[str, Any], name: str, methods: Sequence[str], seeds: int) -> str:
+    """The suite's text for texts: ``file`` and perhaps ``text`` and ``label``."""
+    return _suite("text", data, name, methods, seeds)
+
+
+def _suite(kind: str, data: Mapping[str, Any], name: str, methods: Sequence[str], seeds: int) -> str:
+    """A suite's text, after the data have been read."""
     import harness
 
-    if kind not in STEPS:
-        return None
     dataset, channels = dict(data), 0
     if kind == "images":
         dataset = {"name": "image_folder", **dataset, **_pictures(data)}

@@ -19,7 +19,7 @@ def test_the_public_names_are_these() -> None:
     assert set(harness.__all__) == {
         "DataSplits", "Declares", "HarnessError", "LabelledData", "NoiseReport", "Pass", "Plan", "Run", "Step", "Suite",
         "Trial", "board", "compare", "create", "drive",
-        "hookimpl", "load_suite", "open_store", "plan", "run",
+        "hookimpl", "load_suite", "open_store", "plan", "run", "suspects",
     }  # fmt: skip
     assert all(getattr(harness, name) is not None for name in harness.__all__)
 

@@ -176,7 +176,7 @@ def test_init_takes_tables_and_texts_by_the_names_of_their_columns(tmp_path: Pat
 def test_a_bad_folder_is_told_by_init_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="no folder for each class"):
         start_suite("images", {"root": str(tmp_path)}, "empty")
-    with pytest.raises(HarnessError, match="no plugin starts a suite for songs"):
+    with pytest.raises(HarnessError, match="unknown kind of data 'songs'"):
         start_suite("songs", {}, "songs")
     photos(tmp_path / "photos")
     (tmp_path / "photos" / "dark" / "0.png").write_bytes(b"no image")

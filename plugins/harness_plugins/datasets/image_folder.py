@@ -22,7 +22,12 @@ WHERE = "datasets.image_folder"
 
 
 @describe(
-    Declares(later=("damaged", "trusted"), content="harness_plugins.datasets.label_files:of_images", places=("root",))
+    Declares(
+        later=("damaged", "trusted"),
+        content="harness_plugins.datasets.label_files:of_images",
+        corrected="harness_plugins.datasets.label_files:correct_images",
+        places=("root",),
+    )
 )
 def image_folder(
     root: str,

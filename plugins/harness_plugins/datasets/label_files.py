@@ -6,13 +6,14 @@ from __future__ import annotations
 import csv as csv_format
 import dataclasses
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.content import content_of
-from harness.errors import DataError
+from harness.errors import DataError, writing
 from harness.paths import data_folder
 
 PARTS = ("train", "test")
@@ -300,3 +301,101 @@ def of_hugging_face(values: Mapping[str, Any], *, exact: bool = False) -> str:
     files = [path for paths in hugging_face_files(folder, where).values() for path in paths]
     files += folder.rglob("dataset_info.json")
     return _of(folder, [path.relative_to(folder).as_posix() for path in files], where, exact)
+
+
+# --- data with corrected labels ---------------------------------------------------------------------------------------
+
+Corrections = Mapping[str, tuple[str, str]]
+"""Given and right label by sample: its file, or the number of its row, from 1."""
+
+
+def correct_images(values: Mapping[str, Any], labels: Corrections, folder: Path) -> str:
+    """Of ``image_folder``: the images, as links to the same files where the disk allows it, beside a label file.
+
+    Raises:
+        DataError: for a correction of an image that is not there, or that has another label.
+    """
+    where = "datasets.image_folder"
+    root = found_folder(values["root"], where)
+    samples = labelled_images(root, values["csv"], where)
+    right = _right(samples.names, samples.labels, labels, where)
+    columns: dict[str, Sequence[str]] = {"file": samples.names, "label": right}
+    if samples.tests is not None:
+        columns["split"] = ["test" if test else "train" for test in samples.tests]
+    if samples.clean is not None:
+        columns["clean"] = samples.clean
+    with writing(folder):
+        for name in samples.names:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.hardlink_to(root / name)
+            except OSError:
+                shutil.copyfile(root / name, target)
+        with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv_format.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
+    return f"{folder / 'labels.csv'} and {len(samples.names)} images"
+
+
+def correct_file(values: Mapping[str, Any], labels: Corrections, folder: Path) -> str:
+    """Of a data set in one ``file``: a file of the same name with another column of labels.
+
+    Raises:
+        DataError: for a correction of a row that is not there, or that has another label.
+    """
+    where = "datasets"
+    path, column = found_file(values["file"], where), values["label"]
+    target = folder / path.name
+    with writing(target):
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".npz":
+            import numpy as np
+
+            with np.load(path, allow_pickle=False) as kept:
+                arrays = {name: kept[name] for name in kept.files}
+            given = [str(value) for value in arrays["y"].tolist()]
+            arrays["y"] = np.array(_right(_rows(given), given, labels, where))
+            np.savez(target, **arrays)
+        elif path.suffix == ".parquet":
+            import pyarrow as pa
+            import pyarrow.parquet
+
+            table = pa.parquet.read_table(path)
+            given = [str(value) for value in table.column(column).to_pylist()]
+            right = pa.array(_right(_rows(given), given, labels, where))
+            place = table.column_names.index(column)
+            pa.parquet.write_table(table.set_column(place, column, right), target)
+        else:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                header, *rows = [row for row in csv_format.reader(file) if row]
+            place = header.index(column)
+            given = [row[place] for row in rows]
+            for row, label in zip(rows, _right(_rows(given), given, labels, where), strict=True):
+                row[place] = label
+            with target.open("w", newline="", encoding="utf-8") as file:
+                writer = csv_format.writer(file, lineterminator="\n")
+                writer.writerow(header)
+                writer.writerows(rows)
+    return str(target)
+
+
+def _rows(labels: Sequence[str]) -> list[str]:
+    return [str(row) for row in range(1, len(labels) + 1)]
+
+
+def _right(ids: Sequence[str], given: Sequence[str], labels: Corrections, where: str) -> list[str]:
+    """The labels with corrections.
+
+    Raises:
+        DataError: for corrections of other data.
+    """
+    known = dict(zip(ids, given, strict=True))
+    for name, (was, _) in labels.items():
+        if name not in known:
+            raise DataError(f"there is no sample {name!r}", where, "give the corrections of these data")
+        if known[name] != was:
+            what = f"{name} has the label {known[name]!r}, and the correction is of {was!r}"
+            raise DataError(what, where, "give the corrections of these data")
+    return [labels[name][1] if name in labels else label for name, label in zip(ids, given, strict=True)]

@@ -31,7 +31,10 @@ def own_splits(
     """
     targets = torch.tensor(classes.given, dtype=torch.int64)
     clean = None if classes.clean is None else torch.tensor(classes.clean, dtype=torch.int64)
-    data = LabelledData(inputs, targets, len(classes.names), classes.names, vocabulary=vocabulary, clean=clean)
+    origin = torch.arange(len(targets))
+    data = LabelledData(
+        inputs, targets, len(classes.names), classes.names, vocabulary=vocabulary, clean=clean, origin=origin
+    )
     if tests is None:
         train, test = stratified_holdout(targets, max(1, round(TEST_SHARE * len(targets))))
     else:

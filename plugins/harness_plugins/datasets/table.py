@@ -22,7 +22,14 @@ MOST_WORDS = 50
 """Different words of a column that become columns of 0 and 1 each; one with more is an id or a text."""
 
 
-@describe(Declares(later=("trusted",), content="harness_plugins.datasets.label_files:of_file", places=("file",)))
+@describe(
+    Declares(
+        later=("trusted",),
+        content="harness_plugins.datasets.label_files:of_file",
+        corrected="harness_plugins.datasets.label_files:correct_file",
+        places=("file",),
+    )
+)
 def table(
     file: str,
     label: str = "label",

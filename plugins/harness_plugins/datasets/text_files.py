@@ -23,6 +23,7 @@ from harness_plugins.datasets.tokens import WORD_PIECES, text_data
         tokens=True,
         later=("clean", "trusted"),
         content="harness_plugins.datasets.label_files:of_file",
+        corrected="harness_plugins.datasets.label_files:correct_file",
         places=("file",),
     )
 )

@@ -1,0 +1,234 @@
+"""Which labels seem to be wrong: every sample judged out of sample by several methods and seeds, the most suspicious first.
+
+Each fold's answer is kept under ``results/suspects``, so that a command that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.errors import HarnessError, SuiteError, unknown, writing
+from harness.files import write_bytes
+from harness.foreign import csv_cell
+from harness.suite.load import Suite
+from harness.training.data import DataSplits, LabelledData
+from harness.training.out_of_sample import judge_fold
+from harness.training.prepare import DataCache, load_data
+from harness.trial import Trial
+
+FOLDS = 5
+COLUMNS = ("id", "given", "suggested", "score", "p_wrong", "seeds", "methods")
+LEAST_KNOWN = 20
+"""Samples whose true label is known, from which ``p_wrong`` is calibrated at the least."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Suspect:
+    """One sample.
+
+    Attributes:
+        id: its file, or the number of its row.
+        given, suggested: names of classes; the suggested one is the likeliest.
+        score: 1 less the probability of the given class, a mean over methods and seeds, in [0, 1].
+        p_wrong: calibrated probability that the given label is wrong; ``None`` where too few true labels are known.
+        seeds, methods: how many of each expect another class.
+    """
+
+    id: str
+    given: str
+    suggested: str
+    score: float
+    p_wrong: float | None
+    seeds: int
+    methods: int
+
+
+def find_suspects(
+    suite: Suite,
+    results: Path,
+    methods: Sequence[str] = (),
+    folds: int = FOLDS,
+    told: Callable[[str], None] = lambda words: None,
+) -> list[Suspect]:
+    """All samples of a suite's one setting, the most suspicious first: its training samples by K-fold, and its test samples
+    too where nobody trusts their labels.
+
+    Args:
+        suite: with one setting.
+        results: the results folder, in which the answers of folds are kept.
+        methods: names of the suite's methods; none: all.
+        folds: K.
+        told: of every fold that was trained.
+
+    Raises:
+        HarnessError: for an unknown method, several settings, or another task than classification.
+    """
+    if len(suite.settings) != 1:
+        raise SuiteError("has several settings", suite.path.name, "name one in a suite of its own")
+    names = [method.name for method in suite.methods]
+    for name in methods:
+        if name not in names:
+            raise SuiteError(unknown("method", name, names), "--method")
+    entries = [entry for entry in suite.entries() if not methods or entry.method in methods]
+    if not entries:
+        raise SuiteError("has no method without a search", suite.path.name, "name a method that searches nothing")
+    cache: DataCache = {}
+    answers: dict[tuple[str, int], np.ndarray] = {}
+    given = np.empty(0, dtype=np.int64)
+    splits = load_data(entries[0].trial, suite.host, cache)
+    for entry in entries:
+        found = []
+        for fold in range(folds):
+            path = results / "suspects" / f"{entry.trial.id}-{fold + 1}of{folds}.npz"
+            found.append(_kept(path) or _judged(path, entry.trial, suite, fold, folds, cache))
+            told(f"{entry.method}, seed {entry.seed}: fold {fold + 1} of {folds}")
+        positions = np.concatenate([one["positions"] for one in found])
+        order = positions.argsort()
+        rows = np.concatenate([one["probabilities"] for one in found])[order]
+        given = np.concatenate([one["given"] for one in found])[order]
+        test = np.mean([one["test"] for one in found], axis=0)
+        positions = positions[order]
+        answers[entry.method, entry.seed] = rows if splits.trusted else np.concatenate([rows, test])
+    train = splits.train.subset(torch.from_numpy(positions))
+    parts = [train] if splits.trusted else [train, splits.test]
+    if not splits.trusted:
+        given = np.concatenate([given, splits.test.targets.numpy()])
+    return _ranked(answers, given, _ids(parts), _clean(parts), _class_names(splits))
+
+
+def _judged(path: Path, trial: Trial, suite: Suite, fold: int, folds: int, cache: DataCache) -> dict[str, np.ndarray]:
+    """A fold's answer, kept."""
+    found = judge_fold(trial, suite.host, fold, folds, cache)
+    arrays = {field.name: getattr(found, field.name).numpy() for field in dataclasses.fields(found)}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, buffer.getvalue())
+    return arrays
+
+
+def _kept(path: Path) -> dict[str, np.ndarray] | None:
+    """A fold's answer from the disk; ``None`` where there is none, or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return {name: kept[name] for name in ("positions", "given", "probabilities", "test")}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _ranked(
+    answers: dict[tuple[str, int], np.ndarray],
+    given: np.ndarray,
+    ids: Sequence[str],
+    clean: np.ndarray,
+    classes: Sequence[str],
+) -> list[Suspect]:
+    everyone = np.mean(list(answers.values()), axis=0)
+    place = np.arange(len(given))
+    score = 1 - everyone[place, given]
+    suggested = everyone.argmax(1)
+    doubts = {}
+    for part in (0, 1):
+        kinds = sorted({key[part] for key in answers}, key=str)
+        means = [np.mean([rows for key, rows in answers.items() if key[part] == kind], axis=0) for kind in kinds]
+        doubts[part] = np.sum([mean.argmax(1) != given for mean in means], axis=0)
+    chances = calibrated(score, given, clean)
+    order = np.lexsort((place, -score))
+    return [
+        Suspect(
+            ids[i],
+            classes[given[i]],
+            classes[suggested[i]],
+            float(score[i]),
+            None if chances is None else float(chances[i]),
+            int(doubts[1][i]),
+            int(doubts[0][i]),
+        )
+        for i in order.tolist()
+    ]
+
+
+def calibrated(score: np.ndarray, given: np.ndarray, clean: np.ndarray) -> np.ndarray | None:
+    """(N,) probabilities of being wrong by isotonic regression on the samples whose true class is known (``clean`` >= 0);
+    ``None`` where these are fewer than 20, or all right or all wrong."""
+    known = clean >= 0
+    wrong = (clean != given)[known]
+    if known.sum() < LEAST_KNOWN or wrong.all() or not wrong.any():
+        return None
+    from sklearn.isotonic import IsotonicRegression
+
+    fit = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(score[known], wrong.astype(float))
+    return np.asarray(fit.predict(score))
+
+
+def _ids(parts: Iterable[LabelledData]) -> list[str]:
+    """Files of the samples where they are files, else numbers of their rows, from 1."""
+    found: list[str] = []
+    for data in parts:
+        rows = data.origin if data.origin is not None else torch.arange(len(data))
+        base: Any = data.inputs
+        while hasattr(base, "base"):
+            base = base.base
+        names = getattr(base, "names", None)
+        found += [str(row + 1) if names is None else str(names[row]) for row in rows.tolist()]
+    return found
+
+
+def _clean(parts: Iterable[LabelledData]) -> np.ndarray:
+    unknown_ = [torch.full((len(data),), -1) if data.clean is None else data.clean for data in parts]
+    return torch.cat(unknown_).numpy()
+
+
+def _class_names(splits: DataSplits) -> list[str]:
+    return list(splits.train.class_names) or [str(k) for k in range(splits.train.num_classes or 0)]
+
+
+def to_csv(suspects: Iterable[Suspect]) -> str:
+    """The list as a CSV file with the columns :data:`COLUMNS`."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for one in suspects:
+        chance = "" if one.p_wrong is None else f"{one.p_wrong:.4f}"
+        words = (csv_cell(word) for word in (one.id, one.given, one.suggested))
+        writer.writerow([*words, f"{one.score:.6f}", chance, one.seeds, one.methods])
+    return out.getvalue()
+
+
+def read_corrections(path: Path) -> dict[str, tuple[str, str]]:
+    """Given and corrected labels by sample, of a file with the columns ``id``, ``given``, ``label`` and ``mark``: ``relabel``
+    and ``confirm`` give a sample the label, ``keep`` leaves it as it is.
+
+    Raises:
+        HarnessError: naming the row that is none.
+    """
+    where = str(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise HarnessError(f"cannot be read: {error}", where, "give a CSV file: id,given,label,mark") from None
+    found: dict[str, tuple[str, str]] = {}
+    for number, row in enumerate(rows, 2):
+        for column in ("id", "given", "label", "mark"):
+            if row.get(column) is None:
+                raise HarnessError(f"has no column {column!r}", where, "write the columns id,given,label,mark")
+        if row["mark"] not in ("confirm", "keep", "relabel"):
+            raise HarnessError(f"line {number}: mark {row['mark']!r}", where, "write confirm, keep or relabel")
+        if row["id"] in found:
+            raise HarnessError(f"line {number}: {row['id']} is there twice", where, "remove one of them")
+        if row["mark"] != "keep":
+            if not row["label"]:
+                raise HarnessError(f"line {number} lacks a label", where, "write the right one, or mark it keep")
+            found[row["id"]] = (row["given"], row["label"])
+    return found
