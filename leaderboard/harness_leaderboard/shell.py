@@ -164,7 +164,7 @@ def choose_source() -> None:
             problem(error)
             st.stop()
     if chosen == REFERENCE and nothing:
-        command = f"harness run benchmarks.toml --results {own_folder()}"
+        command = f"harness run suite:default --results {own_folder()}"
         show(part("shell.html", "standing_in", folder=own_folder(), command=command), "source")
 
 
@@ -286,7 +286,7 @@ def problem(error: HarnessError) -> None:
 def explain_empty() -> None:
     """What to do when there is nothing to show."""
     folder = results_folder()
-    command = f"harness run benchmarks.toml --results {folder}"
+    command = f"harness run suite:default --results {folder}"
     show(part("shell.html", "empty", folder=folder, planned=suites_on_disk(folder), command=command), "empty")
 
 

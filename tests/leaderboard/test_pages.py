@@ -81,7 +81,7 @@ def test_own_results_come_first_and_the_reference_is_a_choice_in_the_url(app, fi
 def test_an_empty_folder_explains_what_to_do(app, empty):
     page = app(empty.path)
     assert not page.exception
-    assert "There are no results in" in html_of(page) and "harness run benchmarks.toml" in html_of(page)
+    assert "There are no results in" in html_of(page) and "harness run suite:default" in html_of(page)
 
 
 def test_the_first_page_says_who_leads_and_whether_it_is_real(app, filled):

@@ -79,3 +79,8 @@ def test_the_default_suite_says_how_its_parameters_were_chosen(default: Suite, t
     assert manifest["tries"] == tuned.tries and manifest["search_over"] == tuned.suite.table.search_over == "suite"
     assert not set(default.table.seeds) & set(tuned.suite.table.tuning_seeds)
     assert len({canonical(setting.evaluation.model_dump()) for setting in default.settings}) == 1
+
+
+def test_an_installed_user_has_the_default_suite_too() -> None:
+    here, packaged = load_suite(ROOT / "benchmarks.toml"), load_suite("suite:default")
+    assert [e.trial.id for e in packaged.entries()] == [e.trial.id for e in here.entries()]

@@ -181,7 +181,7 @@ def places(name: str) -> tuple[Place, ...]:
 
 
 def test_every_suite_of_the_papers_is_packaged_and_no_other() -> None:
-    assert set(packaged_suites()) == {*TRIALS, "multilabel", "field/tuned"}
+    assert set(packaged_suites()) == {*TRIALS, "default", "multilabel", "field/tuned"}
 
 
 def test_in_the_tuned_suite_every_method_has_eight_tries_with_four_learning_rates_or_more() -> None:
