@@ -26,11 +26,12 @@ batch_size = {batch}
 last_batch = "mean"                # as the bare loop below has it
 optimizer = {{ name = "sgd", lr = {lr}, momentum = 0.9 }}
 validation = 0.0
+{training}
 [evaluation]
 train_every = 1000
 [[setting]]
-dataset = "{dataset}"
-model = "{model}"
+dataset = {dataset}
+model = {model}
 noise = {{ name = "symmetric", rate = 0.4 }}
 subset = {samples}
 augment = {augment}
@@ -53,12 +54,11 @@ class Silent:
 
 def prepared(
     method: str = "", *, batch: int = 128, samples: int = 6400, dataset: str = "mnist", model: str = "lenet",
-    lr: float = 0.01, device: str = "cpu", augment: str = "{}",
+    lr: float = 0.01, device: str = "cpu", augment: str = "{}", training: str = "",
 ) -> Prepared:  # fmt: skip
-    """A trial ready to train, as a worker would prepare it."""
-    text = SUITE.format(
-        batch=batch, samples=samples, dataset=dataset, model=model, lr=lr, method=method, augment=augment
-    )
+    """A trial ready to train, as a worker would prepare it. Data set and model are names, or tables as in a suite."""
+    named = {k: v if v.startswith("{") else f'"{v}"' for k, v in {"dataset": dataset, "model": model}.items()}
+    text = SUITE.format(batch=batch, samples=samples, lr=lr, method=method, augment=augment, training=training, **named)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "suite.toml"
         path.write_text(text)
