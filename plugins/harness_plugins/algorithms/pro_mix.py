@@ -127,9 +127,9 @@ class ProMix:
     above 1 (`rrm.labelled_weight`: 1.7 at first) lengthen them again. LeNet, without batch normalisation, learns so at 0.01;
     at 0.05 it falls from 90 to 15 % once the warm-up is over, and with RRM to chance.
 
-    Options by data set: CIFAR-10 `rho` .7 at 20 % symmetric, else .5, `threshold` .99, `strength` .8, `warmup` 10; CIFAR-100
-    `threshold` .95, `strength` .5, `warmup` 30. Batch size 256; a last, incomplete batch is dropped after the warm-up. For
-    instance noise the author takes `quota` `class`, and later `predicted_after` 50.
+    Options by data set: `rho` .7 at 20 % symmetric, else .5; CIFAR-10 and CIFAR-10N `threshold` .99, `strength` .8, `warmup`
+    10; CIFAR-100 and CIFAR-100N `threshold` .95, `strength` .5, `warmup` 30. Batch size 256; a last, incomplete batch is
+    dropped after the warm-up. For instance noise the author takes `quota` `class`, and later `predicted_after` 50.
 
     Args:
         warmup: epochs of cross entropy.
