@@ -11,7 +11,6 @@ import io
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -176,11 +175,8 @@ def _ids(parts: Iterable[LabelledData]) -> list[str]:
     found: list[str] = []
     for data in parts:
         rows = data.origin if data.origin is not None else torch.arange(len(data))
-        base: Any = data.inputs
-        while hasattr(base, "base"):
-            base = base.base
-        names = getattr(base, "names", None)
-        found += [str(row + 1) if names is None else str(names[row]) for row in rows.tolist()]
+        files = data.files
+        found += [str(row + 1) if files is None else files[row] for row in rows.tolist()]
     return found
 
 

@@ -51,6 +51,7 @@ class LabelledData:
         outside: (N,) bool, samples that belong to none of the classes (open-set noise): their target is the label that they are
             given, and no label is their true one. ``None``: there are none.
         origin: (N,) int64, where the samples stand in the user's own file or list of files, counted from 0.
+        files: names of the user's own files, which ``origin`` counts in.
         vocabulary: inputs are texts: tokens in [0, vocabulary), of which 0 pads at the end. A batch is cut to its longest.
     """
 
@@ -67,6 +68,7 @@ class LabelledData:
     vocabulary: int | None = None
     clean: Tensor | None = None
     origin: Tensor | None = None
+    files: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("inputs", "targets"):

@@ -17,6 +17,8 @@ SIDES = (28, 32, 48, 64)
 LOOKED_AT = 200
 MOST_ESTIMATED = 20_000
 """Samples up to which the rate of wrong labels is estimated in each trial, where the data are features."""
+MOST_RESIDENT = 2**30
+"""Bytes of images up to which they are kept in memory."""
 USUAL = ("ce", "gce", "elr", "sop")
 METHODS: Mapping[str, str] = {
     "ce": 'name = "CE"',
@@ -48,8 +50,7 @@ def _suite(kind: str, data: Mapping[str, Any], name: str, methods: Sequence[str]
 
     dataset, channels = dict(data), 0
     if kind == "images":
-        dataset = {"name": "image_folder", **dataset, **_pictures(data)}
-        channels = int(dataset["channels"])
+        dataset, channels = _pictures(data)
     elif kind == "text":
         dataset = {"name": "text_csv", **dataset, "tokenizer": ""}
     else:
@@ -123,8 +124,9 @@ def _method(name: str) -> str:
     raise HarnessError(unknown("loss or algorithm", name, [*losses, *algorithms]), "methods", remedy)
 
 
-def _pictures(data: Mapping[str, Any]) -> dict[str, int]:
-    """Size and channels that suit the images: the side nearest to the usual one, and 1 channel where all are grey."""
+def _pictures(data: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """The data set and its channels: the side nearest to the usual one, 1 channel where all images are grey, and kept in
+    memory where they fit."""
     from PIL import Image, UnidentifiedImageError
 
     from harness_plugins.datasets.label_files import found_folder, labelled_images
@@ -147,4 +149,6 @@ def _pictures(data: Mapping[str, Any]) -> dict[str, int]:
             ) from None
     usual = sorted(sides)[len(sides) // 2]
     side = next((one for one in SIDES if usual <= one), SIDES[-1])
-    return {"size": usual if usual < SIDES[0] else side, "channels": 1 if grey else 3}
+    size, channels = usual if usual < SIDES[0] else side, 1 if grey else 3
+    fits = {"resident": True} if len(names) * channels * size**2 <= MOST_RESIDENT else {}
+    return {"name": "image_folder", **data, "size": size, "channels": channels, **fits}, channels

@@ -142,3 +142,16 @@ def test_a_column_of_clean_labels_gives_the_truth_of_its_rows(photos: Path) -> N
     (photos / "whole.csv").write_text("\n".join([f"{lines[0]},clean", *whole]))
     splits = harness.create("dataset", "image_folder", root=str(photos), csv="whole.csv", size=4)
     assert splits.trusted is True and set(splits.test.targets.tolist()) == {1}
+
+
+def test_images_that_are_kept_in_memory_are_those_that_stream(photos: Path) -> None:
+    streamed, kept = (
+        harness.create("dataset", "image_folder", root=str(photos), size=8, resident=resident).train
+        for resident in (False, True)
+    )
+    assert isinstance(kept.inputs, torch.Tensor) and kept.inputs.dtype == torch.uint8
+    assert torch.equal(kept.inputs, torch.stack([streamed.inputs[i] for i in range(len(streamed))]))
+    assert kept.origin is not None and kept.files is not None
+    assert kept.files[int(kept.origin[3])] == f"part{int(kept.origin[3]) % 2}/{int(kept.origin[3])}.png"
+    with pytest.raises(HarnessError, match="where they stream"):
+        harness.create("dataset", "image_folder", root=str(photos), damaged="skip", resident=True)

@@ -149,7 +149,7 @@ def test_init_looks_at_the_data_and_what_it_prints_can_be_typed(tmp_path: Path, 
     command = said.strip().splitlines()[-1].removeprefix("next: harness ").split()
     assert command == ["run", "photos.toml"]
     text = (tmp_path / "photos.toml").read_text()
-    assert 'noise = { name = "given" }' in text and "size = 20, channels = 1" in text
+    assert 'noise = { name = "given" }' in text and "size = 20, channels = 1, resident = true" in text
     code, shown = call(*command, "--set", "training.epochs=1", "--executor", "inline")
     assert code == 0 and "may be wrong" in " ".join(shown.split())
     code, refused = call("init", "--images", "photos")

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from harness import DataSplits, Declares
 from harness.errors import DataError
@@ -23,7 +24,7 @@ WHERE = "datasets.image_folder"
 
 @describe(
     Declares(
-        later=("damaged", "trusted"),
+        later=("damaged", "trusted", "resident"),
         content="harness_plugins.datasets.label_files:of_images",
         corrected="harness_plugins.datasets.label_files:correct_images",
         places=("root",),
@@ -36,6 +37,7 @@ def image_folder(
     channels: Literal[1, 3] = 3,
     damaged: Damaged = "fatal",
     trusted: bool = False,
+    resident: bool = False,
 ) -> DataSplits:
     """Images under `root`, with a CSV file of the columns `file`, `label` and perhaps `split` (`train` or `test`) and `clean`
     (the true label, empty where nobody knows it); without one in a folder for each class, `CLASS/...`, or `train/CLASS/...`
@@ -52,7 +54,12 @@ def image_folder(
         channels: 3 (colour) or 1 (grey).
         damaged: an image that cannot be decoded is `fatal` to a trial, or training is to `skip` it; either names it.
         trusted: whether the test labels are known to be right.
+        resident: all images are decoded once and kept in memory, which is much faster where they fit.
     """
+    if resident and damaged == "skip":
+        raise DataError(
+            "damaged images are left out where they stream", f"{WHERE}.resident", "remove resident or damaged"
+        )
     folder = found_folder(root, WHERE)
     labels = folder / (csv or "labels.csv")
 
@@ -80,7 +87,7 @@ def image_folder(
         clean = Index(index.names, np.empty(0, dtype=np.int32), index.tests, index.classes)
     check_there(index.names)
     known = clean.labels.tolist() if len(clean.labels) else None
-    return streamed(folder, index, size, channels, WHERE, damaged, trusted, known)
+    return streamed(folder, index, size, channels, WHERE, damaged, trusted, known, resident=resident)
 
 
 def streamed(
@@ -92,8 +99,14 @@ def streamed(
     damaged: Damaged = "fatal",
     trusted: bool = False,
     clean: list[int] | None = None,
+    *,
+    resident: bool = False,
 ) -> DataSplits:
     """The splits of an index, a stratified fifth held out for testing where it names none."""
-    images = ImageFiles(root, index.names, size, channels, where, index.places, damaged)
+    images: ImageFiles | Tensor = ImageFiles(root, index.names, size, channels, where, index.places, damaged)
+    if resident:
+        images = torch.stack([images[position] for position in range(len(images))])
+    files = index.names if not len(index.places) else None
     tests = torch.from_numpy(index.tests) if len(index.tests) else None
-    return own_splits(images, Classes(index.classes, index.labels.tolist(), clean), tests, trusted)
+    classes = Classes(index.classes, index.labels.tolist(), clean)
+    return own_splits(images, classes, tests, trusted, files=files)

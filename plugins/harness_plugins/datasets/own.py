@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,12 @@ TEST_SHARE = 0.2
 
 
 def own_splits(
-    inputs: Tensor | Dataset[Any], classes: Classes, tests: Any, trusted: bool, vocabulary: int | None = None
+    inputs: Tensor | Dataset[Any],
+    classes: Classes,
+    tests: Any,
+    trusted: bool,
+    vocabulary: int | None = None,
+    files: Sequence[str] | None = None,
 ) -> DataSplits:
     """The splits of one's own samples.
 
@@ -28,12 +34,20 @@ def own_splits(
         trusted: whether the test labels are known to be right. They are where every one has a clean label, which then stands
             for the given one.
         vocabulary: of texts.
+        files: their names, where they are files.
     """
     targets = torch.tensor(classes.given, dtype=torch.int64)
     clean = None if classes.clean is None else torch.tensor(classes.clean, dtype=torch.int64)
     origin = torch.arange(len(targets))
     data = LabelledData(
-        inputs, targets, len(classes.names), classes.names, vocabulary=vocabulary, clean=clean, origin=origin
+        inputs,
+        targets,
+        len(classes.names),
+        classes.names,
+        vocabulary=vocabulary,
+        clean=clean,
+        origin=origin,
+        files=files,
     )
     if tests is None:
         train, test = stratified_holdout(targets, max(1, round(TEST_SHARE * len(targets))))
