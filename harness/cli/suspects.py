@@ -17,6 +17,9 @@ def suspects(
         list[str], typer.Option("--method", metavar="NAME", help="A method of the suite; all without.")
     ] = [],  # noqa: B006 -- typer reads the default, nobody changes it
     folds: Annotated[int, typer.Option("--folds", min=2, metavar="K", help="Parts of the training data.")] = 5,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, metavar="N", help="How many of the suite's seeds, from the first.")
+    ] = 1,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write; suspects.csv without.")
     ] = None,
@@ -27,7 +30,7 @@ def suspects(
 ) -> None:
     """List the samples whose labels seem to be wrong, the most suspicious first; or write the data set with corrections.
 
-    Every training sample is judged by networks that have not seen it: each method and seed is trained K times.
+    Every training sample is judged by networks that have not seen it: each method is trained K times for each seed.
     """
     from harness.errors import HarnessError, writing
     from harness.paths import expanded
@@ -57,7 +60,7 @@ def suspects(
 
     check_device(suite)
     target = expanded(output) if output is not None else Path("suspects.csv")
-    found = find_suspects(suite, open_results(results), method, folds, lambda words: typer.echo(words, err=True))
+    found = find_suspects(suite, open_results(results), method, folds, seeds, lambda words: typer.echo(words, err=True))
     with writing(target):
         target.write_text(to_csv(found), encoding="utf-8")
     doubted = sum(one.suggested != one.given for one in found)

@@ -56,6 +56,7 @@ def find_suspects(
     results: Path,
     methods: Sequence[str] = (),
     folds: int = FOLDS,
+    seeds: int | None = None,
     told: Callable[[str], None] = lambda words: None,
 ) -> list[Suspect]:
     """All samples of a suite's one setting, the most suspicious first: its training samples by K-fold, and its test samples
@@ -66,6 +67,7 @@ def find_suspects(
         results: the results folder, in which the answers of folds are kept.
         methods: names of the suite's methods; none: all.
         folds: K.
+        seeds: how many of the suite's seeds, from the first; ``None``: all.
         told: of every fold that was trained.
 
     Raises:
@@ -77,7 +79,8 @@ def find_suspects(
     for name in methods:
         if name not in names:
             raise SuiteError(unknown("method", name, names), "--method")
-    entries = [entry for entry in suite.entries() if not methods or entry.method in methods]
+    chosen = suite.table.seeds[:seeds]
+    entries = [e for e in suite.entries() if e.seed in chosen and (not methods or e.method in methods)]
     if not entries:
         raise SuiteError("has no method without a search", suite.path.name, "name a method that searches nothing")
     cache: DataCache = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 import harness
 from harness import HarnessError
+from harness.cli.main import main
 from harness.execution import suspects as module
 from harness.execution.suspects import calibrated, find_suspects, read_corrections, to_csv
 from harness.suite.load import Suite
@@ -179,3 +181,51 @@ def test_what_cannot_be_is_told(found: Any, tmp_path: Path) -> None:
         find_suspects(suite, tmp_path, ["SOP"])
     with pytest.raises(HarnessError, match="make no 100 folds"):
         find_suspects(suite, tmp_path, ["CE"], folds=100)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """The command line in this process: its exit status and what it said."""
+    monkeypatch.setattr(sys, "argv", ["harness", *words])
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    shown = capfd.readouterr()
+    return code, shown.out + shown.err
+
+
+def test_the_command_lists_suspects_and_writes_corrected_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    suite_of(tmp_path, table(tmp_path / "own.csv"))
+    code, said = call(monkeypatch, capfd, "suspects", "own.toml", "--method", "CE", "--folds", "2", "-o", "list.csv")
+    assert code == 0 and "list.csv: 60 samples, of which" in said and "CE, seed 0: fold 2 of 2" in said
+    assert "seed 1" not in said
+    rows = list(csv.DictReader((tmp_path / "list.csv").read_text().splitlines()))
+    assert {int(row["id"]) - 1 for row in rows[:5]} == set(WRONG)
+    marks = [f"{row['id']},{row['given']},{row['suggested']},relabel" for row in rows[:5]]
+    (tmp_path / "right.csv").write_text("\n".join(["id,given,label,mark", *marks]) + "\n")
+    code, said = call(monkeypatch, capfd, "suspects", "own.toml", "--apply", "right.csv", "--to", "fixed")
+    assert code == 0 and "5 labels corrected" in said and (tmp_path / "fixed" / "own.csv").is_file()
+    code, said = call(monkeypatch, capfd, "suspects", "own.toml", "--apply", "right.csv")
+    assert code == 2 and "--apply and --to stand together" in said and len(said.splitlines()) == 1
+
+
+def test_corrected_images_keep_their_files(tmp_path: Path) -> None:
+    from harness_plugins.datasets.label_files import correct_images
+    from PIL import Image
+
+    for i in range(6):
+        path = tmp_path / "photos" / ("cat", "dog")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(path)
+    values = {"root": str(tmp_path / "photos"), "csv": None}
+    correct_images(values, {"cat/2.png": ("cat", "dog")}, tmp_path / "fixed")
+    lines = (tmp_path / "fixed" / "labels.csv").read_text().splitlines()
+    assert "cat/2.png,dog" in lines and "cat/0.png,cat" in lines and len(lines) == 7
+    splits = harness.create("dataset", "image_folder", root=str(tmp_path / "fixed"), size=4)
+    assert len(splits.train) + len(splits.test) == 6
+    with pytest.raises(HarnessError, match=r"there is no sample 'cat/9\.png'"):
+        correct_images(values, {"cat/9.png": ("cat", "dog")}, tmp_path / "no")
