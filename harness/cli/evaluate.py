@@ -45,6 +45,9 @@ def evaluate(
         component, _ = made.suite.host.registry.find("metric", name)
         if component.measured is not None and component.measured.diagnostic:
             raise HarnessError(f"{name!r} is recorded by algorithms, and cannot be measured later", "--metric")
+        if component.measured is not None and component.measured.on == "scores":
+            what = f"{name!r} judges scores of samples, which no kept state holds"
+            raise HarnessError(what, "--metric", "ask for it in [evaluation] metrics before the trials run")
     done = made.select("done")
     kept = [planned for planned in done if has_kept_state(folder, planned.id)]
     if not kept:

@@ -254,10 +254,14 @@ def test_a_kept_state_is_measured_later_as_it_would_have_been(plain: Path, ran: 
         assert board.title == "wrong predictions" and all(row.mean is not None for row in board.rows)
 
 
-def test_a_metric_that_nobody_knows_is_refused_by_the_command(plain: Path) -> None:
+def test_a_metric_that_nobody_knows_or_can_measure_later_is_refused_by_the_command(plain: Path) -> None:
     suite, plugin = written(plain.parent / "later", ())
     words = ["evaluate", str(suite), "--results", str(plain), "--plugin", str(plugin)]
-    for name, why in (("wrog", "did you mean 'wrong'"), ("seen.epochs", "recorded by algorithms")):
+    for name, why in (
+        ("wrog", "did you mean 'wrong'"),
+        ("seen.epochs", "recorded by algorithms"),
+        ("open_set_auroc", "judges scores of samples, which no kept state holds"),
+    ):
         done = CliRunner().invoke(commands, [*words, "--metric", name])
         assert done.exit_code != 0 and why in str(done.exception or "") + done.output
 
