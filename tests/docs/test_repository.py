@@ -14,6 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import torch
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -146,3 +147,20 @@ def test_the_kept_history_can_be_drawn() -> None:
     for name, runs in drawings.histories().items():
         assert runs and all(run["rows"] for run in runs)
         ElementTree.fromstring(drawings.drawing(name, runs))
+
+
+def test_the_error_of_a_matrix_is_nought_for_the_labels_drawn_and_counts_both_entries_of_a_share_that_is_misplaced(
+    benchmarks: tuple[Any, Any],
+) -> None:
+    script = module("benchmarks/estimators.py")
+    clean, given = torch.tensor([0, 0, 0, 0, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 1])
+    truth = script.drawn_matrix(clean, given, 2)
+    assert truth.tolist() == [[0.75, 0.25], [0.0, 1.0]]
+    assert script.departure(truth, truth) == 0.0
+    assert script.departure(torch.tensor([[0.65, 0.35], [0.0, 1.0]]), truth) == pytest.approx((0.1 + 0.1) / 2)
+
+
+def test_a_method_beats_another_where_its_interval_leaves_out_nought() -> None:
+    verdict = module("benchmarks/beats.py").verdict
+    assert [verdict(d, 1.0) for d in (1.1, 0.9, -0.9, -1.1)] == ["better", "cannot tell", "cannot tell", "worse"]
+    assert verdict(5.0, float("inf")) == "not compared"
