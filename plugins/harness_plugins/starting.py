@@ -15,8 +15,9 @@ STEPS = {"images": 1200, "table": 2000, "text": 1200}
 EPOCHS = (5, 40)
 SIDES = (28, 32, 48, 64)
 LOOKED_AT = 200
-MOST_ESTIMATED = 20_000
-"""Samples up to which the rate of wrong labels is estimated in each trial, where the data are features."""
+MOST_ESTIMATED = 2_000
+"""Samples up to which the rate of wrong labels is estimated in each trial, where the data are features: it is then cheap
+beside the training."""
 MOST_RESIDENT = 2**30
 """Bytes of images up to which they are kept in memory."""
 USUAL = ("ce", "gce", "elr", "sop")
