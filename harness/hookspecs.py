@@ -112,6 +112,12 @@ def harness_trial_start(trial: Trial) -> None:
 
 
 @hostspec
+def harness_epoch_end(trial: Trial, record: Mapping[str, Any]) -> None:
+    """In the worker, after an epoch is recorded: ``record`` is its line of ``epochs.jsonl``. For trackers; what it draws of the
+    global generators is put back. A trial that goes on from a checkpoint tells of the epochs after it only."""
+
+
+@hostspec
 def harness_trial_finish(trial: Trial, record: Mapping[str, Any]) -> None:
     """In the worker, after ``result.json`` is written, for done and failed trials alike; ``record`` is its content."""
 

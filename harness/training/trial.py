@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -11,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -29,7 +31,7 @@ from harness.results.records import (
     write_json,
 )
 from harness.results.records.shapes import checked
-from harness.training import checkpoint
+from harness.training import checkpoint, seeds
 from harness.training.evaluation import summarise
 from harness.training.guard import Guard
 from harness.training.log import logging_to
@@ -51,9 +53,12 @@ OnEpoch = Callable[[Mapping[str, Any]], None]
 class _Journal:
     """Writes a loop's epochs and checkpoints into an attempt, as long as the claim is ours."""
 
-    def __init__(self, attempt: Attempt, stop: Callable[[], bool], on_epoch: OnEpoch | None) -> None:
+    def __init__(
+        self, attempt: Attempt, stop: Callable[[], bool], on_epoch: OnEpoch | None, track: OnEpoch | None = None
+    ) -> None:
         self.attempt = attempt
         self._stop = stop
+        self._track = track
         self._on_epoch = on_epoch
         self._process = os.getpid()
         self._recorded: dict[str, list[bytes]] = {name: [] for name in RECORDED}
@@ -66,6 +71,12 @@ class _Journal:
         self._append("timing.jsonl", encoded(timing)[:-1])
         if self._on_epoch is not None:
             self._on_epoch(record)
+        if self._track is not None:
+            before = seeds.global_state()
+            try:
+                self._track(record)
+            finally:
+                seeds.restore_global_state(before)
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         self.attempt.check()
@@ -235,6 +246,10 @@ def _blame(error: BaseException, trial: Trial, host: Host, marker: running.Marke
     return place.record()
 
 
+def _tell_trackers(host: Host, trial: Trial, record: Mapping[str, Any]) -> None:
+    host.call("harness_epoch_end", trial=trial, record=MappingProxyType(dict(record)))
+
+
 def _train(
     trial: Trial,
     attempt: Attempt,
@@ -256,7 +271,9 @@ def _train(
         prepared = prepare(trial, host, device, cache, known=known, should_stop=should_stop)
         epsilons = [float(epsilon) for epsilon in trial.options.get("fgsm", ())]
         keep = bool(execution.get("keep"))
-        journal = _Journal(attempt, should_stop, on_epoch)
+        tracked = bool(host.manager.hook.harness_epoch_end.get_hookimpls())
+        track = functools.partial(_tell_trackers, host, trial) if tracked else None
+        journal = _Journal(attempt, should_stop, on_epoch, track)
         loop = Loop(
             run=prepared.run,
             evaluator=prepared.evaluator,

@@ -384,6 +384,12 @@ def harness_trial_start(trial: Any) -> None:
 
 
 @hookimpl
+def harness_epoch_end(trial: Any) -> None:
+    """The same, after every epoch."""
+    _host("harness_epoch_end", trial)
+
+
+@hookimpl
 def harness_trial_finish(trial: Any) -> None:
     """The same, at the end."""
     _host("harness_trial_finish", trial)

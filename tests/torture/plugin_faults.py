@@ -78,7 +78,7 @@ HOOKS = {
             "state_dict",
         ),
     ),
-    "host": ("harness_trial_start", "harness_trial_finish"),
+    "host": ("harness_trial_start", "harness_epoch_end", "harness_trial_finish"),
 }
 LABELS = {
     "dataset": "datasets.bad.data",
