@@ -82,7 +82,7 @@ IDS = {
     "kpd/table4": "87776ae83a314ae7",
     "rrm/table1": "189af4c3411e01bf",
     "rrm/necrosis": "c0e91eb820af1c4e",
-    "rrm/table2": "6522f62a6ae11663",
+    "rrm/table2": "69bf4f559daa8dd4",
     "rrm/table3": "c8ad26836c6b9bc5",
     "rrm/table4": "816b5c68cc429c0d",
     "rrm/table5": "6a1155a06c4b404d",

@@ -180,3 +180,14 @@ def test_streaming_inputs_that_keep_their_labels_are_refused(keep: Any) -> None:
             refuse_labels(part, wanted, "datasets.mine")
     refuse_labels(Rows(inputs), targets, "datasets.mine")
     refuse_labels(Kept(inputs, [str(i) for i in range(40)]), targets, "datasets.mine")
+
+
+def test_images_are_standardised_piece_by_piece_to_the_very_numbers_of_the_formula(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = torch.randint(256, (11, 3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr("harness.training.data.CACHED_NUMBERS", 4 * 3 * 5 * 7)
+    for dtype in (torch.float32, torch.float64):
+        one = Standardiser.fit(images, "channel", dtype)
+        assert one is not None
+        assert torch.equal(one(images), (images.to(dtype) * one.scale - one.mean) / one.std)

@@ -145,7 +145,9 @@ class ImageFiles(Dataset[Tensor]):
         try:
             with Image.open(path if self.places is None else self._bytes(path, position)) as file:
                 file.draft(self.mode, (self.size, self.size))  # lets JPEG decode at a fraction of its size
-                image = ImageOps.fit(file.convert(self.mode), (self.size, self.size), Image.Resampling.BILINEAR)
+                image = file.convert(self.mode)
+                if image.size != (self.size, self.size):
+                    image = ImageOps.fit(image, (self.size, self.size), Image.Resampling.BILINEAR)
         except (
             OSError,
             SyntaxError,
@@ -153,8 +155,8 @@ class ImageFiles(Dataset[Tensor]):
             Image.DecompressionBombError,
         ) as error:  # PIL's PNG reader raises SyntaxError
             raise self._damage(path, position, error) from None
-        pixels = torch.from_numpy(np.array(image))
-        return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+        pixels = np.asarray(image)  # which may not be written to; what is made of it may
+        return torch.from_numpy(np.array(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), order="C"))
 
     def _bytes(self, path: str, position: int) -> io.BytesIO:
         assert self.places is not None
