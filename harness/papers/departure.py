@@ -62,11 +62,10 @@ def departure(suite: str, method: str, identity: Mapping[str, Any]) -> str:
     return f"another configuration: {'; '.join(words)}{more}"
 
 
-_LATER = (
-    *("training.last_batch", "training.accumulate", "training.length_window"),
-    *("augment.", "replay", "mean", "std"),
-)
+_LATER = ("training.last_batch", "training.accumulate", "training.length_window", "replay", "mean", "std")
 """Options that stand in a configuration only where they are not at their default."""
+_ALWAYS = ("augment.crop", "augment.flip", "augment.cutout")
+"""Keys of ``augment`` that every configuration has; the others are such options."""
 
 
 def _counts(change: tuple[str, object, object]) -> bool:
@@ -76,7 +75,9 @@ def _counts(change: tuple[str, object, object]) -> bool:
     if key.startswith("evaluation") or key.endswith("version"):
         return False
     return (here is not ... and there is not ...) or (
-        key.startswith(_LATER) or (key.startswith(("algorithms", "transforms")) and key.endswith("name"))
+        key.startswith(_LATER)
+        or (key.startswith("augment.") and key not in _ALWAYS)
+        or (key.startswith(("algorithms", "transforms")) and key.endswith("name"))
     )
 
 

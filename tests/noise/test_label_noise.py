@@ -301,6 +301,7 @@ def test_the_lists_of_human_labels_are_known_to_a_suite_without_a_rate() -> None
     facts = {name: registry.facts(registry.find("noise", name)[0]) for name in registry.names("noise")}
     assert [name for name, fact in facts.items() if "transition_matrix" not in fact.hooks] == [
         "gaussian",
+        "given",
         "instance",
         "label_flip",
     ]

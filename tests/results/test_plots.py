@@ -312,10 +312,10 @@ def test_the_theory_is_drawn_by_the_kind_that_fits_it(tmp_path: Path, kind: str,
 
 
 def test_every_kind_is_documented_and_named_in_the_help() -> None:
-    from harness.cli.plot import KIND_HELP
+    from harness.cli.plot import WORDS_HELP
 
     assert kinds() == [*KINDS, "census", "differences", "phase", "recovery"]
-    assert all(name in KIND_HELP for name in KINDS) and "harness components plot" in KIND_HELP
+    assert all(name in WORDS_HELP for name in KINDS) and "harness components plot" in WORDS_HELP
     assert all(function.__doc__ for function in KINDS.values())
     assert all(load_host().registry.facts(plot).summary for plot in load_host().registry.components("plot"))
 
