@@ -310,6 +310,15 @@ class Hang(BaseException):
     """Raised by the alarm."""
 
 
+def _is_an_error(said: str) -> bool:
+    """Whether this is the object, on a line of its own, that a program gets for an error."""
+    try:
+        error = json.loads(said)["error"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return said.count("\n") == 1 and bool(error["what"]) and all(len(text) <= 400 for text in error.values())
+
+
 def outcome(line: Sequence[str], patience: float = 1.0) -> Outcome:
     """Run one command line in this process and say how it ended; one that takes ``patience`` times as long hangs."""
     from harness.cli.main import main
@@ -342,6 +351,8 @@ def outcome(line: Sequence[str], patience: float = 1.0) -> Outcome:
         return Outcome("done", said)
     if code == 1:
         return Outcome("some failed", said)
+    if "--json" in line and said.startswith("{"):
+        return Outcome("one line" if _is_an_error(said) else "several lines", said)
     if len(said) > LONGEST:
         return Outcome("too long", said)
     if said.startswith("Usage: "):
