@@ -192,8 +192,9 @@ def suspects(
 
     import pandas
 
-    from harness.execution.suspects import COLUMNS, find_suspects
+    from harness.execution.suspects import find_suspects
     from harness.results.records import open_results
+    from harness.results.suspects import COLUMNS
 
     suite = _suite_of(X, y, methods, seeds, clean=clean, results=results, name=name)
     found = find_suspects(suite, open_results(results), folds=folds)

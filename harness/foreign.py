@@ -54,6 +54,11 @@ def csv_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
+def uncelled(text: str) -> str:
+    """What :func:`csv_cell` was given: text without the apostrophe before a formula's sign."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
+
+
 def file_name(words: str, taken: Iterable[str] = ()) -> str:
     """A file's name, less its ending, for a name of any length and with any signs.
 

@@ -59,6 +59,14 @@ def data_folder() -> Path:
     return expanded(os.environ.get("HARNESS_DATA") or "data")
 
 
+def own_path(name: str) -> Path | None:
+    """A file or folder of the user's that a data set names: absolute, else under the data folder, else under the working
+    directory; ``None`` when there is none."""
+    path = expanded(name)
+    places = (path,) if path.is_absolute() else (data_folder() / path, path)
+    return next((place.absolute() for place in places if place.exists()), None)
+
+
 def cache_folder() -> Path:
     """``$HARNESS_CACHE``, else ``$XDG_CACHE_HOME/noisy-label-harness``, else ``~/.cache/noisy-label-harness``."""
     if folder := os.environ.get("HARNESS_CACHE"):

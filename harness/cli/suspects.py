@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,7 @@ def suspects(
     if (apply is None) != (to is None):
         raise HarnessError("--apply and --to stand together", "suspects", "give both: --apply FILE --to DIR")
     if apply is not None and to is not None:
-        from harness.execution.suspects import read_corrections
+        from harness.results.suspects import read_corrections
 
         corrections = read_corrections(expanded(apply))
         datasets = {setting.dataset.name: setting.dataset for setting in suite.settings}
@@ -55,8 +56,9 @@ def suspects(
         typer.echo(f"{len(corrections)} labels corrected: {made}")
         return
     from harness.execution.orchestrate import check_device
-    from harness.execution.suspects import find_suspects, to_csv
+    from harness.execution.suspects import find_suspects
     from harness.results.records import open_results
+    from harness.results.suspects import to_csv
 
     check_device(suite)
     target = expanded(output) if output is not None else Path("suspects.csv")
@@ -67,3 +69,4 @@ def suspects(
     typer.echo(f"{target}: {len(found)} samples, of which {doubted} are expected to be of another class")
     for one in found[:10]:
         typer.echo(f"  {one.id}: {one.given}, rather {one.suggested} ({one.score:.3f})")
+    typer.echo(f"to look at them and mark them: {shlex.join(['harness', 'leaderboard', '--results', str(results)])}")

@@ -1,11 +1,11 @@
 """Which labels seem to be wrong: every sample judged out of sample by several methods and seeds, the most suspicious first.
 
-Each fold's answer is kept under ``results/suspects``, so that a command that was stopped goes on.
+Each fold's answer is kept under ``results/suspects``, so that a command that was stopped goes on; beside them the list
+itself, with what a person has to see of each sample, for the page Suspects.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import zipfile
@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.errors import HarnessError, SuiteError, unknown, writing
+from harness.errors import SuiteError, unknown, writing
+from harness.execution.showing import showing
 from harness.files import write_bytes
-from harness.foreign import csv_cell
+from harness.results.suspects import FOLDER, About, Suspect, write_list
 from harness.suite.load import Suite
 from harness.training.data import DataSplits, LabelledData
 from harness.training.out_of_sample import judge_fold
@@ -25,30 +26,8 @@ from harness.training.prepare import DataCache, load_data
 from harness.trial import Trial
 
 FOLDS = 5
-COLUMNS = ("id", "given", "suggested", "score", "p_wrong", "seeds", "methods")
 LEAST_KNOWN = 20
 """Samples whose true label is known, from which ``p_wrong`` is calibrated at the least."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Suspect:
-    """One sample.
-
-    Attributes:
-        id: its file, or the number of its row.
-        given, suggested: names of classes; the suggested one is the likeliest.
-        score: 1 less the probability of the given class, a mean over methods and seeds, in [0, 1].
-        p_wrong: calibrated probability that the given label is wrong; ``None`` where too few true labels are known.
-        seeds, methods: how many of each expect another class.
-    """
-
-    id: str
-    given: str
-    suggested: str
-    score: float
-    p_wrong: float | None
-    seeds: int
-    methods: int
 
 
 def find_suspects(
@@ -64,7 +43,7 @@ def find_suspects(
 
     Args:
         suite: with one setting.
-        results: the results folder, in which the answers of folds are kept.
+        results: the results folder, in which the answers of folds and the list are kept.
         methods: names of the suite's methods; none: all.
         folds: K.
         seeds: how many of the suite's seeds, from the first; ``None``: all.
@@ -90,7 +69,7 @@ def find_suspects(
     for entry in entries:
         found = []
         for fold in range(folds):
-            path = results / "suspects" / f"{entry.trial.id}-{fold + 1}of{folds}.npz"
+            path = results / FOLDER / f"{entry.trial.id}-{fold + 1}of{folds}.npz"
             found.append(_kept(path) or _judged(path, entry.trial, suite, fold, folds, cache))
             told(f"{entry.method}, seed {entry.seed}: fold {fold + 1} of {folds}")
         positions = np.concatenate([one["positions"] for one in found])
@@ -104,7 +83,20 @@ def find_suspects(
     parts = [train] if splits.trusted else [train, splits.test]
     if not splits.trusted:
         given = np.concatenate([given, splits.test.targets.numpy()])
-    return _ranked(answers, given, _ids(parts), _clean(parts), _class_names(splits))
+    classes = _class_names(splits)
+    suspects, order = _ranked(answers, given, _ids(parts), _clean(parts), classes)
+    dataset = suite.settings[0].dataset
+    shown = showing(dataset, parts, order)
+    component, _ = suite.host.registry.find("dataset", dataset.name)
+    corrected = bool(suite.host.registry.facts(component).declares.corrected)
+    write_list(results, About(suite.name, _typed(suite), tuple(classes), shown.folder, corrected), suspects, shown)
+    return suspects
+
+
+def _typed(suite: Suite) -> str:
+    """The suite as a command takes it in any folder."""
+    named = suite.arguments[0] if suite.arguments else ""
+    return named if named.startswith("suite:") else str(suite.path.absolute())
 
 
 def _judged(path: Path, trial: Trial, suite: Suite, fold: int, folds: int, cache: DataCache) -> dict[str, np.ndarray]:
@@ -134,7 +126,8 @@ def _ranked(
     ids: Sequence[str],
     clean: np.ndarray,
     classes: Sequence[str],
-) -> list[Suspect]:
+) -> tuple[list[Suspect], list[int]]:
+    """The suspects, and which of the samples each is."""
     everyone = np.mean(list(answers.values()), axis=0)
     place = np.arange(len(given))
     score = 1 - everyone[place, given]
@@ -145,8 +138,8 @@ def _ranked(
         means = [np.mean([rows for key, rows in answers.items() if key[part] == kind], axis=0) for kind in kinds]
         doubts[part] = np.sum([mean.argmax(1) != given for mean in means], axis=0)
     chances = calibrated(score, given, clean)
-    order = np.lexsort((place, -score))
-    return [
+    order = np.lexsort((place, -score)).tolist()
+    suspects = [
         Suspect(
             ids[i],
             classes[given[i]],
@@ -156,8 +149,9 @@ def _ranked(
             int(doubts[1][i]),
             int(doubts[0][i]),
         )
-        for i in order.tolist()
+        for i in order
     ]
+    return suspects, order
 
 
 def calibrated(score: np.ndarray, given: np.ndarray, clean: np.ndarray) -> np.ndarray | None:
@@ -190,44 +184,3 @@ def _clean(parts: Iterable[LabelledData]) -> np.ndarray:
 
 def _class_names(splits: DataSplits) -> list[str]:
     return list(splits.train.class_names) or [str(k) for k in range(splits.train.num_classes or 0)]
-
-
-def to_csv(suspects: Iterable[Suspect]) -> str:
-    """The list as a CSV file with the columns :data:`COLUMNS`."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for one in suspects:
-        chance = "" if one.p_wrong is None else f"{one.p_wrong:.4f}"
-        words = (csv_cell(word) for word in (one.id, one.given, one.suggested))
-        writer.writerow([*words, f"{one.score:.6f}", chance, one.seeds, one.methods])
-    return out.getvalue()
-
-
-def read_corrections(path: Path) -> dict[str, tuple[str, str]]:
-    """Given and corrected labels by sample, of a file with the columns ``id``, ``given``, ``label`` and ``mark``: ``relabel``
-    and ``confirm`` give a sample the label, ``keep`` leaves it as it is.
-
-    Raises:
-        HarnessError: naming the row that is none.
-    """
-    where = str(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise HarnessError(f"cannot be read: {error}", where, "give a CSV file: id,given,label,mark") from None
-    found: dict[str, tuple[str, str]] = {}
-    for number, row in enumerate(rows, 2):
-        for column in ("id", "given", "label", "mark"):
-            if row.get(column) is None:
-                raise HarnessError(f"has no column {column!r}", where, "write the columns id,given,label,mark")
-        if row["mark"] not in ("confirm", "keep", "relabel"):
-            raise HarnessError(f"line {number}: mark {row['mark']!r}", where, "write confirm, keep or relabel")
-        if row["id"] in found:
-            raise HarnessError(f"line {number}: {row['id']} is there twice", where, "remove one of them")
-        if row["mark"] != "keep":
-            if not row["label"]:
-                raise HarnessError(f"line {number} lacks a label", where, "write the right one, or mark it keep")
-            found[row["id"]] = (row["given"], row["label"])
-    return found

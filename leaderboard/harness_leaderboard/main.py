@@ -8,7 +8,7 @@ from importlib.resources import files
 import streamlit as st
 
 from harness_leaderboard import shell
-from harness_leaderboard.pages import board, compare, cost, export, progress, published, trial
+from harness_leaderboard.pages import board, compare, cost, export, progress, published, suspects, trial
 from harness_leaderboard.shell import Asked
 
 PAGES: tuple[tuple[str, str, str, Callable[[Asked], None]], ...] = (
@@ -18,8 +18,15 @@ PAGES: tuple[tuple[str, str, str, Callable[[Asked], None]], ...] = (
     ("Published", "published", ":material/menu_book:", published.page),
     ("Cost", "cost", ":material/timer:", cost.page),
     ("Progress", "progress", ":material/hourglass_top:", lambda asked: progress.page(asked.suite)),
+    ("Suspects", "suspects", ":material/find_in_page:", suspects.page),
     ("Export", "export", ":material/download:", export.page),
 )
+
+BEFORE: dict[str, Callable[[], None]] = {
+    "progress": lambda: progress.page(None),
+    "suspects": lambda: suspects.page(None),
+}
+"""Pages that have something to show before anything is collected."""
 
 ICON = str(files("harness_leaderboard") / "assets" / "icon.svg")
 """Of our own, since Streamlit fetches a page's Material icon from the network when it has to serve as favicon."""
@@ -45,8 +52,8 @@ def main() -> None:
         def run() -> None:
             if chosen:
                 show(chosen[0])
-            elif path == "progress":
-                progress.page(None)
+            elif path in BEFORE:
+                BEFORE[path]()
             else:
                 shell.titled("Leaderboard")
                 shell.explain_empty()

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import harness
 from harness import HarnessError
 from harness.cli.main import main
 from harness.execution import suspects as module
-from harness.execution.suspects import calibrated, find_suspects, read_corrections, to_csv
+from harness.execution.showing import LONGEST_TEXT, showing
+from harness.execution.suspects import calibrated, find_suspects
+from harness.results.suspects import COLUMNS, About, Showing, list_file, read_corrections, read_list, to_csv
+from harness.suite.grid import Choice
 from harness.suite.load import Suite
 from harness.testing.bench import CPU
+from harness.training.data import LabelledData
 from harness.training.prepare import corrupt, in_fold, load_data, prepare
 
 SUITE = """
@@ -202,7 +209,7 @@ def test_the_command_lists_suspects_and_writes_corrected_data(
     suite_of(tmp_path, table(tmp_path / "own.csv"))
     code, said = call(monkeypatch, capfd, "suspects", "own.toml", "--method", "CE", "--folds", "2", "-o", "list.csv")
     assert code == 0 and "list.csv: 60 samples, of which" in said and "CE, seed 0: fold 2 of 2" in said
-    assert "seed 1" not in said
+    assert "seed 1" not in said and said.splitlines()[-1].endswith("harness leaderboard --results results")
     rows = list(csv.DictReader((tmp_path / "list.csv").read_text().splitlines()))
     assert {int(row["id"]) - 1 for row in rows[:5]} == set(WRONG)
     marks = [f"{row['id']},{row['given']},{row['suggested']},relabel" for row in rows[:5]]
@@ -215,7 +222,6 @@ def test_the_command_lists_suspects_and_writes_corrected_data(
 
 def test_corrected_images_keep_their_files(tmp_path: Path) -> None:
     from harness_plugins.datasets.label_files import correct_images
-    from PIL import Image
 
     for i in range(6):
         path = tmp_path / "photos" / ("cat", "dog")[i % 2] / f"{i}.png"
@@ -229,3 +235,55 @@ def test_corrected_images_keep_their_files(tmp_path: Path) -> None:
     assert len(splits.train) + len(splits.test) == 6
     with pytest.raises(HarnessError, match=r"there is no sample 'cat/9\.png'"):
         correct_images(values, {"cat/9.png": ("cat", "dog")}, tmp_path / "no")
+
+
+def test_the_list_is_kept_with_the_rows_that_a_person_looks_at(found: Any) -> None:
+    folder, suite, suspects = found
+    kept = read_list(list_file(folder / "results", "own"))
+    assert kept.about == About("own", str(suite.path), ("c", "d"), "", True)
+    rows = kept.table.to_pylist()
+    assert [module.Suspect(*(row[name] for name in COLUMNS)) for row in rows] == suspects
+    lines = (folder / "own.csv").read_text().splitlines()[1:]
+    for row in rows:
+        a, b, _ = lines[int(row["id"]) - 1].split(",")
+        assert row["words"] == f"a: {a}\nb: {b}" and row["picture"] is None
+
+
+def samples(count: int, **more: Any) -> LabelledData:
+    inputs = more.pop("inputs", torch.zeros(count, 2))
+    return LabelledData(inputs, torch.arange(count) % 2, 2, ("c", "d"), **more)
+
+
+def of(place: str, value: Path, **params: Any) -> Choice:
+    return Choice("own", "1", {}, params, places={place: str(value)})
+
+
+def test_files_are_shown_from_their_folder_and_texts_by_their_rows(tmp_path: Path) -> None:
+    files = ["a.png", "b.png"]
+    origin = torch.tensor([2, 0])
+    parts = [samples(2, origin=origin, files=files)]
+    assert showing(of("root", tmp_path), parts, [1, 0]) == Showing(folder=str(tmp_path))
+    path = tmp_path / "own.csv"
+    path.write_text('\ufefftext,kind\n"first,\nof two lines",c\n\nsecond,d\nthird,c\n', encoding="utf-8")
+    texts = [samples(2, origin=origin), samples(1, origin=torch.tensor([1]))]
+    found = showing(of("file", path, label="kind"), texts, [0, 2, 1])
+    assert list(found.words) == ["third", "second", "first,\nof two lines"]
+    pd.DataFrame({"n": [1, 2, 3], "label": ["c", "d", "c"], "w": ["x", "y", "z"]}).to_parquet(tmp_path / "own.parquet")
+    found = showing(of("file", tmp_path / "own.parquet"), texts, [0, 2, 1])
+    assert list(found.words) == ["n: 3\nw: z", "n: 2\nw: y", "n: 1\nw: x"]
+    long = tmp_path / "long.csv"
+    long.write_text("text,label\n" + "".join(f"{'a' * 5000},{k}\n" for k in "cd"))
+    assert len(showing(of("file", long), [samples(2, origin=torch.arange(2))], [0]).words[0]) == LONGEST_TEXT
+
+
+def test_images_in_memory_are_kept_small(tmp_path: Path) -> None:
+    grey = torch.arange(3, dtype=torch.uint8)[:, None, None, None].expand(3, 1, 8, 8) * 100
+    colour = torch.full((1, 1, 400, 200), 50, dtype=torch.uint8)
+    found = showing(of("file", tmp_path), [samples(3, inputs=grey.contiguous()), samples(1, inputs=colour)], [2, 3])
+    sizes, values = [], []
+    for content in found.pictures:
+        with Image.open(io.BytesIO(content)) as image:
+            sizes.append(image.size)
+            values.append(image.getpixel((1, 1)))
+    assert sizes == [(8, 8), (48, 96)] and values == pytest.approx([200, 50], abs=2)
+    assert showing(of("root", tmp_path / "none"), [samples(2)], [0, 1]) == Showing()

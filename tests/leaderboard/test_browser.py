@@ -182,7 +182,7 @@ def test_a_run_that_finishes_while_the_page_is_open_is_shown(page, empty):
         served.stop()
 
 
-@pytest.mark.parametrize("path", ["", "compare", "trial", "published", "cost", "progress", "export"])
+@pytest.mark.parametrize("path", ["", "compare", "trial", "published", "cost", "progress", "suspects", "export"])
 def test_nothing_is_wider_than_a_phone(page, server, path):
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{server.url}/{path}")
