@@ -84,9 +84,9 @@ def find_suspects(
     if not splits.trusted:
         given = np.concatenate([given, splits.test.targets.numpy()])
     classes = _class_names(splits)
-    suspects, order = _ranked(answers, given, _ids(parts), _clean(parts), classes)
+    suspects, samples = _ranked(answers, given, _ids(parts), _clean(parts), classes)
     dataset = suite.settings[0].dataset
-    shown = showing(dataset, parts, order)
+    shown = showing(dataset, parts, samples)
     component, _ = suite.host.registry.find("dataset", dataset.name)
     corrected = bool(suite.host.registry.facts(component).declares.corrected)
     write_list(results, About(suite.name, _typed(suite), tuple(classes), shown.folder, corrected), suspects, shown)

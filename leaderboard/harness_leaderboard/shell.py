@@ -23,6 +23,7 @@ from harness.results.quantities import Quantity, find_quantity, metric_word, off
 from harness.results.records.archive import reference_files, reference_results
 from harness.results.report import Board, main_metric, read_board
 from harness.results.store import collect, current_snapshot
+from harness.results.suspects import kept_suites
 from harness_leaderboard import queries, tables
 from harness_leaderboard.progress import suites_on_disk
 from harness_leaderboard.render import SCRIPTS, part
@@ -147,7 +148,8 @@ def choose_source() -> None:
     if not reference_files():
         st.session_state["source"] = OWN
         return
-    nothing = current_snapshot(own_folder()) is None and not suites_on_disk(own_folder())
+    own = own_folder()
+    nothing = current_snapshot(own) is None and not suites_on_disk(own) and not kept_suites(own)
     with st.sidebar:
         chosen = st.selectbox(
             "Source",

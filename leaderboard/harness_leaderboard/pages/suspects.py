@@ -33,7 +33,7 @@ from harness_leaderboard.shell import Asked
 from harness_leaderboard.thumbnails import NoThumbnail, image_file, thumbnail
 
 PER_PAGE = 48
-BESIDE = 4
+BESIDE = 3
 CORRECTIONS = "corrections.csv"
 
 
@@ -135,7 +135,7 @@ def _filtered(table: Any, doubted: Any) -> list[int]:
         words = "Least probability of being wrong" if calibrated else "Least score"
         least = st.number_input(words, 0.0, 1.0, 0.0, 0.05, key="least", bind="query-params")
     with last:
-        differs = st.toggle("Only where another class is suggested", True, key="differs", bind="query-params")
+        differs = st.toggle("Another class suggested", True, key="differs", bind="query-params")
     passing = pc.greater_equal(table["p_wrong" if calibrated else "score"], least)
     for column, chosen in (("given", given), ("suggested", suggested)):
         if chosen:

@@ -14,7 +14,7 @@ from harness_leaderboard.pages import suspects as page_module
 from harness_leaderboard.thumbnails import NoThumbnail, image_file, thumbnail
 from made_results import HOSTILE, SETTINGS, Folder
 from PIL import Image
-from test_pages import Tags, html_of, words_of
+from test_pages import Tags, html_of, packed, words_of  # noqa: F401 -- packed is a fixture
 
 from harness import HarnessError
 from harness.results.suspects import (
@@ -116,6 +116,11 @@ def test_the_most_suspicious_come_first_with_thumbnails(app, listed):
     said = words_of(html_of(page))
     assert "pets: of 6 samples 3 are expected to be of another class" in said
     assert "dog , rather cat" in said and "score 0.970" in said and "2 methods and 1 seed disagree" in said
+
+
+def test_a_folder_with_nothing_but_suspects_comes_before_the_reference_results(app, listed, packed):  # noqa: F811
+    page = app(listed.path, page="suspects")
+    assert page.selectbox(key="source").value == "this folder" and len(cards(page)) == 3
 
 
 def test_filters_choose_by_class_and_score(app, listed):
