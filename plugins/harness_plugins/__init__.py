@@ -491,6 +491,22 @@ def harness_register_estimators(register: Register) -> None:
 @hookimpl
 def harness_register_detectors(register: Register) -> None:
     """Detectors of wrong labels."""
+    register(
+        "self_confidence",
+        f"{HERE}.detectors.confidence:SelfConfidence",
+        year=2021,
+        paper="Northcutt, Jiang and Chuang, JAIR",
+    )
+    register("margin", f"{HERE}.detectors.confidence:Margin", year=2021, paper="Northcutt, Jiang and Chuang, JAIR")
+    register(
+        "confident_learning",
+        f"{HERE}.detectors.confidence:ConfidentLearning",
+        year=2021,
+        paper="Northcutt, Jiang and Chuang, JAIR",
+    )
+    register("ensemble", f"{HERE}.detectors.ensemble:Ensemble", year=1999, paper="Brodley and Friedl, JAIR")
+    register("loss", f"{HERE}.detectors.dynamics:Loss", year=2019, paper="Huang et al., ICCV")
+    register("aum", f"{HERE}.detectors.dynamics:AreaUnderMargin", year=2020, paper="Pleiss et al., NeurIPS")
     register("simifeat_vote", f"{HERE}.detectors.simifeat:SimiFeatVote", year=2022, paper="Zhu, Dong and Liu, ICML")
     register("simifeat_rank", f"{HERE}.detectors.simifeat:SimiFeatRank", year=2022, paper="Zhu, Dong and Liu, ICML")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 import subprocess
 import sys
@@ -13,9 +14,13 @@ from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
 import yaml
+
+import harness
+from harness.results.statistics import Scores, compare_over_settings
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -91,19 +96,17 @@ def test_every_fragment_of_the_changelog_has_a_known_type_and_a_text() -> None:
 @pytest.fixture
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     """The modules ``pairing`` and ``history`` of the folder, as a benchmark imports them."""
-    made = []
-    for name in ("pairing", "history"):
-        monkeypatch.setitem(sys.modules, name, module := _fresh(name))
-        assert module.__spec__ is not None and module.__spec__.loader is not None
-        module.__spec__.loader.exec_module(module)
-        made.append(module)
-    return made[0], made[1]
+    return benchmark("pairing", monkeypatch), benchmark("history", monkeypatch)
 
 
-def _fresh(name: str) -> ModuleType:
+def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module of the folder, which others there import by its name."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None
-    return importlib.util.module_from_spec(spec)
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, made)
+    spec.loader.exec_module(made)
+    return made
 
 
 def test_a_benchmark_leaves_a_line_for_each_run_and_the_page_draws_them(
@@ -164,3 +167,52 @@ def test_a_method_beats_another_where_its_interval_leaves_out_nought() -> None:
     verdict = module("benchmarks/beats.py").verdict
     assert [verdict(d, 1.0) for d in (1.1, 0.9, -0.9, -1.1)] == ["better", "cannot tell", "cannot tell", "worse"]
     assert verdict(5.0, float("inf")) == "not compared"
+
+
+@pytest.fixture
+def detectors(benchmarks: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    benchmark("estimators", monkeypatch)
+    return benchmark("detectors", monkeypatch)
+
+
+def test_what_is_found_among_the_most_suspect_is_counted_and_ties_count_by_their_share(detectors: ModuleType) -> None:
+    wrong = torch.tensor([True, False, True, False, True])
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.2, 0.1])
+    assert detectors.precision_at(scores, wrong, 3) == pytest.approx(2 / 3)
+    assert detectors.missed_at(scores, wrong, 0.4) == pytest.approx(1 - 1 / 3)
+    tied = torch.tensor([0.9, 0.5, 0.5, 0.5, 0.1])
+    assert detectors.precision_at(tied, wrong, 2) == pytest.approx((1 + 1 / 3) / 2)
+    flags = torch.tensor([True, True, False, False, False])
+    assert detectors.flag_precision(flags, wrong) == 0.5 and detectors.flag_missed(flags, wrong) == pytest.approx(2 / 3)
+    assert math.isnan(detectors.flag_precision(torch.zeros(5, dtype=torch.bool), wrong))
+
+
+def test_the_detector_that_is_best_is_trusted_and_one_that_cannot_be_told_from_it_too(detectors: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    means = {"sharp": 0.9, "alike": 0.9, "blind": 0.5}
+    rows = [
+        (name, noise, seed, mean + 0.01 * float(rng.standard_normal()))
+        for name, mean in means.items()
+        for noise in ("a", "b")
+        for seed in range(4)
+    ]
+    scores = Scores.from_rows(rows)
+    compared = compare_over_settings(scores)
+    said = detectors.trusted(compared, "average precision")
+    assert said.startswith(("Trust sharp or alike,", "Trust alike or sharp,")) and "blind" not in said
+    shown = detectors.by_noise("data", means, scores).splitlines()
+    assert shown[0] == "| data | a | b |" and len(shown) == 5
+    assert shown[2].count("**") == shown[3].count("**") == 4 and "**" not in shown[4]
+
+
+def test_detectors_are_measured_on_the_same_drawn_labels_of_known_noise(detectors: ModuleType) -> None:
+    data = harness.create("dataset", "digits").train
+    names = ["simifeat_vote", "margin"]
+    part = {"samples": 200, "seeds": 2}
+    detectors.NOISE = (("symmetric 20 %", "symmetric", {"rate": 0.2}),)
+    tables = detectors.measured(data, names, **part)
+    first = tables[detectors.HEADLINE]
+    assert first.methods == tuple(names) and first.values.shape == (2, 1, 2) and bool((first.values > 0.5).all())
+    by_title = {measure.title: scores.values for measure, scores in tables.items()}
+    assert np.allclose(by_title["precision at n"], 1 - by_title["false negatives at the rate"])
+    assert np.array_equal(detectors.measured(data, names, **part)[detectors.HEADLINE].values, first.values)
