@@ -54,12 +54,13 @@ def standardised(rows: Tensor) -> Tensor:
 
 
 def small_network(width: int, hidden: int, outputs: int, generator: torch.Generator) -> nn.Sequential:
-    """A network with one hidden layer, its weights drawn by the generator (He et al., 2015)."""
+    """A network with one hidden layer, whose weights the generator draws (He et al., 2015). The last layer's are 0: what is
+    averaged over the epochs then holds no random logits of the first."""
     first = nn.utils.skip_init(nn.Linear, width, hidden)
     last = nn.utils.skip_init(nn.Linear, hidden, outputs)
-    for layer in (first, last):
-        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
-        nn.init.zeros_(layer.bias)
+    nn.init.kaiming_uniform_(first.weight, nonlinearity="relu", generator=generator)
+    for zeros in (first.bias, last.weight, last.bias):
+        nn.init.zeros_(zeros)
     return nn.Sequential(first, nn.ReLU(), last)
 
 
