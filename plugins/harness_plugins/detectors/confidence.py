@@ -38,7 +38,7 @@ class _Cleanlab(HeldOutDetector):
 
 
 class SelfConfidence(_Cleanlab):
-    """Self-confidence (Northcutt, Jiang and Chuang, JAIR 2021, section 4) as cleanlab computes it.
+    """Self-confidence (Northcutt, Jiang and Chuang, JAIR 2021) as cleanlab computes it.
 
     The score is 1 less the held-out probability of the given label. Flagged are as many samples as confident learning
     counts as wrong, those of the highest score.
@@ -54,7 +54,7 @@ class SelfConfidence(_Cleanlab):
 
 
 class Margin(_Cleanlab):
-    """The normalised margin (Northcutt, Jiang and Chuang, JAIR 2021, section 4) as cleanlab computes it.
+    """The normalised margin (Northcutt, Jiang and Chuang, JAIR 2021) as cleanlab computes it.
 
     The score is `(1 - m) / 2`, where `m` is the held-out probability of the given label less the largest of another
     class: above 1/2 where another class is more probable. Flagged are as many samples as confident learning counts as
