@@ -146,9 +146,10 @@ class AreaUnderMargin(Trained):
     """AUM (Pleiss et al., NeurIPS 2020): a wrong label's margin, the mean over the epochs, is small.
 
     The margin is the logit of the given label less the largest other one. A small network is trained on standardised
-    features. `N / (K + 1)` threshold samples get a class of their own, which nothing supports; what has a smaller area than the 99th percentile of theirs is flagged. This is done twice, with
-    other threshold samples. The score is the percentile less the area, the mean over the trainings in which a sample
-    kept its label: flagged is what is at least 0. Suggested is the class of the largest mean probability in training.
+    features. `N / (K + 1)` threshold samples get a class of their own, which nothing supports; what has a smaller area
+    than the 99th percentile of theirs is flagged. This is done twice, with other threshold samples. The score is the
+    percentile less the area, the mean over the trainings in which a sample kept its label: flagged is what is at least
+    0. Suggested is the class of the largest mean probability in training.
 
     Deviation: the paper trains a deep network by SGD up to the first drop of the learning rate; here it is Adam, for a
     fixed number of epochs.
