@@ -36,6 +36,7 @@ def suspects(
     from harness.errors import HarnessError, writing
     from harness.paths import expanded
     from harness.suite.load import load_suite
+    from harness.words import counted
 
     suite = load_suite(file)
     if (apply is None) != (to is None):
@@ -53,7 +54,7 @@ def suspects(
             raise HarnessError("is there already", str(target), "give another folder")
         values = {**dataset.params, **dataset.places}
         made = suite.host.registry.corrected(name, values, corrections, target)
-        typer.echo(f"{len(corrections)} labels corrected: {made}")
+        typer.echo(f"{counted(len(corrections), 'label')} corrected: {made}")
         return
     from harness.execution.orchestrate import check_device
     from harness.execution.suspects import find_suspects
