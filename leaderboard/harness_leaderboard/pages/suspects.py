@@ -113,7 +113,8 @@ def _list(kept: KeptList, stamp: int) -> None:
     )
     shell.show(head, "suspects")
     pages = max(1, math.ceil(len(positions) / PER_PAGE))
-    at = int(st.number_input(f"Page, of {pages}", 1, pages, key="page", bind="query-params")) if pages > 1 else 1
+    words = f"Page, of {pages}"
+    at = int(st.number_input(words, 1, pages, key="page", bind="query-params", width=160)) if pages > 1 else 1
     shown = positions[(at - 1) * PER_PAGE : at * PER_PAGE]
     rows = table.take(pa.array(shown, pa.int64())).to_pylist()
     for first in range(0, len(rows), BESIDE):
