@@ -15,10 +15,11 @@ CORE = Path(harness.__file__).parent
 ROOT = CORE.parent
 PAGE = ROOT / "docs" / "architecture.md"
 OTHER_WORDS = frozenset(
-    {"none", "forward", "mae", "recovery", "phase", "fgsm", "timm:", "human", "annotators", "table", "given"}
+    {"loss", "none", "forward", "mae", "recovery", "phase", "fgsm", "timm:", "human", "annotators", "table", "given"}
 )
 """Words that name a component and have a sense of their own: no noise, a model's pass, the error, a kind of attack that
-the evaluator makes, the prefix of timm's optimizers, the labels of people that a data set brings, and those people; a table of a suite, and what is given."""
+the evaluator makes, the prefix of timm's optimizers, the labels of people that a data set brings, and those people; a table of a suite, and what is given;
+a kind of component, which is a detector too."""
 DEFAULTS = {
     "tasks.py": {"ce", "bce", "l2"},
     "cli/scaffold.py": {"digits", "mlp", "lenet"},
