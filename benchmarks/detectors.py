@@ -103,6 +103,8 @@ def measured(data: LabelledData, detectors: Iterable[str], samples: int, seeds: 
         features = part.inputs.reshape(len(part), -1).float()
         for words, kind, params in NOISE:
             given = harness.create("noise", kind, **params)(part, rng=np.random.default_rng(flipping))
+            if not bool((given != part.targets).any()):
+                raise SystemExit(f"no label is wrong under {words}; draw more with --samples")
             for name in detectors:
                 judge = harness.create("detector", name)
                 report = judge(features, given, int(part.num_classes or 0), rng=np.random.default_rng(judging))

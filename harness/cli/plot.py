@@ -37,7 +37,7 @@ def plot(
 ) -> None:
     """Draw curves, sweeps, histograms and phase transitions from the store, as PNG, PDF or SVG."""
     from harness.api import open_store
-    from harness.errors import HarnessError, ResultsError, unknown
+    from harness.errors import ResultsError, unknown
     from harness.foreign import file_name
     from harness.plugins import load_host
     from harness.results.records import open_results
@@ -45,18 +45,11 @@ def plot(
     from harness.results.report.figure import save
     from harness.results.report.plots import Request, draw, kinds, suitable_kind
 
-    if len(words) > 2:
-        raise HarnessError(f"takes a suite and a kind, got {len(words)} words", "plot", "`harness plot --help`")
     folder, host = open_results(results, create=False), load_host(plugin)
     with open_store(folder) as connection:
         known = suites_in(connection)
-        is_suite = len(words) == 2 or (
-            len(words) == 1
-            and words[0] not in kinds(host)
-            and (words[0] in known or words[0].startswith("suite:") or words[0].endswith(".toml"))
-        )
-        suite = suite_name(words[0], suite) if is_suite else suite
-        kind = words[-1] if words and not (is_suite and len(words) == 1) else None
+        given, kind = _suite_and_kind(words, known, kinds(host))
+        suite = suite_name(given, suite)
         if suite is None and len(known) != 1:
             raise ResultsError("which suite?", "--suite", f"one of {', '.join(known)}" if known else "run one first")
         name = suite if suite is not None else known[0]
@@ -68,3 +61,19 @@ def plot(
     for path in out or [Path("plots") / f"{file_name(name)}-{chosen}.png"]:
         save(figure, path, dpi)
         typer.echo(str(path))
+
+
+def _suite_and_kind(words: list[str], suites: list[str], kinds: list[str]) -> tuple[str | None, str | None]:
+    """What each word is; of a single one a kind before a suite."""
+    from harness.errors import HarnessError
+
+    match words:
+        case []:
+            return None, None
+        case [word] if word not in kinds and (word in suites or word.startswith("suite:") or word.endswith(".toml")):
+            return word, None
+        case [kind]:
+            return None, kind
+        case [suite, kind]:
+            return suite, kind
+    raise HarnessError(f"takes a suite and a kind, got {len(words)} words", "plot", "`harness plot --help`")

@@ -117,20 +117,27 @@ class Orchestrator:
     def _todo(self, plan: Plan, tried: set[str]) -> tuple[list[PlannedTrial], set[str]]:
         """What is to run, and which of it although it is done."""
         reruns = {p.id for p in plan.select("stale")} - tried if self.rerun_stale else set()
-        reruns |= {p.id for p in self._named(plan) if p.status in (*FINISHED, "stale")} - tried
-        todo = [p for p in plan.trials if p.id in reruns or (p.status in UNFINISHED and p.id not in tried)]
+        named = {p.id: p.status for p in self._named(plan) if p.id not in tried}
+        reruns |= {trial_id for trial_id, status in named.items() if status in (*FINISHED, "stale")}
+        again = reruns | {trial_id for trial_id, status in named.items() if status == "failed"}
+        todo = [p for p in plan.trials if p.id in again or (p.status in UNFINISHED and p.id not in tried)]
         return todo, reruns
 
     def _named(self, plan: Plan) -> list[PlannedTrial]:
         """The trials of ``rerun``.
 
         Raises:
-            HarnessError: where a word begins no trial's id.
+            HarnessError: where a word begins no trial's id, or the trial is in quarantine.
         """
         for word in self.rerun:
             if not word.isalnum() or not any(p.id.startswith(word) for p in plan.trials):
                 raise HarnessError(f"no trial's id begins with {word!r}", "--rerun", "`harness plan` lists them")
-        return [p for p in plan.trials if self.rerun and p.id.startswith(self.rerun)]
+        named = [p for p in plan.trials if self.rerun and p.id.startswith(self.rerun)]
+        for planned in named:
+            if planned.status == "quarantined":
+                remedy = f"`harness retry {self.suite.path} --quarantined` sets its records aside"
+                raise HarnessError(f"{planned.id} is in quarantine", "--rerun", remedy)
+        return named
 
     def _forgiven(self, plan: Plan) -> bool:
         """Let those of the named trials that failed run again; whether there were any."""

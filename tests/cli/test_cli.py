@@ -378,6 +378,8 @@ def test_a_named_trial_runs_again_whatever_it_came_to(write_suite: Write, tmp_pa
     plan = json.loads(call("plan", path, "--results", results, "--plugin", plugin, "--json").stdout)
     ids = {trial["method"]: trial["id"] for trial in plan["trials"]}
     (tmp_path / "ok").touch()
+    previewed = json.loads(call(*common, "--rerun", ids["S"], "--dry-run", "--json").stdout)
+    assert json.dumps(previewed).count(ids["S"]) >= 1
     again = call(*common, "--rerun", ids["CE"][:8], "--rerun", ids["S"])
     assert again.returncode == 0, again.stderr
     for trial in ids.values():
